@@ -1,0 +1,96 @@
+// What every command of the `taskwal` tool shares. One file per command: it adds itself to the app with
+// its options, `--help` with examples in the footer, and a callback that leaves the exit code.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "taskwal/options.h"
+#include "taskwal/status.h"
+
+namespace CLI {
+class App;
+}
+
+namespace taskwal::cli {
+
+// When several apply, the first that holds in this order: 64, 1, 2, 4, 3.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitDamage = 2;
+inline constexpr int kExitSomeRejected = 3;
+inline constexpr int kExitNotDrained = 4;
+inline constexpr int kExitUsage = 64;
+
+void AddRunCommand(CLI::App& app, int* exit_code);
+void AddIngestCommand(CLI::App& app, int* exit_code);
+void AddRecoverCommand(CLI::App& app, int* exit_code);
+void AddInspectCommand(CLI::App& app, int* exit_code);
+void AddVerifyCommand(CLI::App& app, int* exit_code);
+void AddDumpCommand(CLI::App& app, int* exit_code);
+void AddDlqCommand(CLI::App& app, int* exit_code);      // list, show
+void AddAdoptCommand(CLI::App& app, int* exit_code);
+void AddQueryCommand(CLI::App& app, int* exit_code);    // tasks, activity, stats
+void AddSchemaCommand(CLI::App& app, int* exit_code);   // print, migrate
+void AddBenchCommand(CLI::App& app, int* exit_code);    // append, commit, flush, recover
+
+// --- common.cc -------------------------------------------------------------------------------------
+// "taskwal verify: cannot open DIR: …" on stderr, one line.
+void PrintError(std::string_view command, std::string_view message);
+// PrintError of the status, and the exit code for it: 64 for kInvalidArgument where `usage`, else 1.
+int Fail(std::string_view command, const Status& status);
+
+// --db DSN (or TASKWAL_DB, or @FILE whose first line is the DSN). ResolveDsn after parsing.
+void AddDatabaseOption(CLI::App& command, std::string* dsn);
+Result<std::string> ResolveDsn(const std::string& given, std::string_view fallback = {});
+// --wal DIR.
+void AddWalOption(CLI::App& command, std::string* directory, bool required);
+// --set KEY=VALUE, for any Options field (pipeline/option_fields.h); its help lists them. Applied to
+// `options` while parsing; an unknown key or bad value is a usage error naming the nearest key.
+void AddSetOption(CLI::App& command, Options* options);
+// --durability memory|process|disk.
+void AddDurabilityOption(CLI::App& command, Options* options);
+// "500ms", "30s", "2m", "1h", "0".
+Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
+// RFC 3339, or an age such as "24h" (that long ago).
+Result<Time> ParseTimeOrAge(std::string_view text);
+
+// The first SIGINT or SIGTERM after Install makes requested() true (and wakes a blocking read with
+// EINTR); a second one ends the process at once.
+class StopSignal {
+ public:
+  static void Install();
+  static bool requested();
+};
+
+// --- report.cc -----------------------------------------------------------------------------------
+// A table for eyes: columns padded, numbers right-aligned.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header);
+  void AddRow(std::vector<std::string> cells);
+  [[nodiscard]] std::string ToString() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+std::string FormatBytes(std::uint64_t bytes);    // "1.5 MiB"
+std::string FormatCount(std::uint64_t count);    // "1,234,567"
+
+// One line on stderr, redrawn, only on a terminal and only after a second has passed.
+class ProgressBar {
+ public:
+  explicit ProgressBar(std::string title);
+  ~ProgressBar();   // clears the line
+  void Update(std::uint64_t done, std::uint64_t all);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace taskwal::cli

@@ -1,0 +1,159 @@
+// TaskStorage: the calls a DAG or task engine makes. Open one with taskwal/open.h.
+//
+// Every method may be called from any thread. Mutations are acknowledged from the write-ahead log and
+// reach the database later, exactly once and in order per task; only clean-up by age goes to the
+// database at once. A database outage fails no mutation.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "taskwal/options.h"
+#include "taskwal/stats.h"
+#include "taskwal/status.h"
+#include "taskwal/task.h"
+
+namespace taskwal {
+
+enum class WaitFor : std::uint8_t {
+  kAppended,      // has an LSN: the rest is waited for with Wait()
+  kAcknowledged,  // the durability level is reached
+  kApplied,       // in the database (or in dead letters)
+};
+
+struct WriteOptions {
+  std::optional<Durability> durability;              // Options::durability when absent
+  WaitFor wait = WaitFor::kAcknowledged;
+  std::optional<std::chrono::milliseconds> timeout;  // Options::block_timeout when absent
+  std::stop_token stop;                              // a requested stop ends the waiting
+};
+
+struct Ack {
+  std::uint64_t lsn = 0;  // positive, growing within a log, over restarts too
+};
+
+struct ActivityAck {
+  std::uint64_t lsn = 0;
+  std::string id;  // the given id, or the one made
+};
+
+enum class Consistency : std::uint8_t {
+  kEventual,  // what the database has now
+  kFlushed,   // waits until everything acknowledged before the call is in the database
+};
+
+struct Paging {
+  std::uint32_t limit = 100;     // 1 to 10,000
+  std::string after;             // next_page of the page before; empty: from the start
+  bool newest_first = false;     // order is (created_at, id)
+  Consistency consistency = Consistency::kEventual;
+};
+
+struct TaskQuery {
+  std::optional<std::string> dag_id;
+  std::optional<std::string> node_id;
+  std::vector<TaskStatus> statuses;        // empty: all
+  std::optional<Time> created_from, created_until;  // from <= t < until
+  std::optional<Time> updated_from, updated_until;
+  Paging paging;
+};
+
+struct ActivityQuery {
+  std::optional<std::string> task_id;
+  std::optional<std::string> dag_id;
+  std::optional<std::string> node_id;
+  std::optional<std::string> action;
+  std::optional<Level> level_min;
+  std::optional<Time> created_from, created_until;
+  Paging paging;
+};
+
+struct TaskPage {
+  std::vector<Task> tasks;
+  std::string next_page;  // empty: this was the last
+};
+
+struct ActivityPage {
+  std::vector<Activity> activities;
+  std::string next_page;
+};
+
+struct StoredCounts {
+  std::uint64_t tasks = 0;
+  std::uint64_t activities = 0;
+  std::vector<std::pair<TaskStatus, std::uint64_t>> tasks_by_status;
+};
+
+enum class ShutdownMode : std::uint8_t {
+  kImmediate,     // stop now; the log keeps all
+  kFlushPending,  // drain without a deadline
+  kGraceful,      // drain until the deadline
+};
+
+class TaskStorage {
+ public:
+  virtual ~TaskStorage() = default;
+
+  // --- mutations: through the log, in order -------------------------------------------------
+  // Errors before an LSN is given (kInvalidArgument, kOverloaded, kIoError, kClosed) keep nothing.
+  // kInDoubt carries the LSN: the record may still take effect.
+
+  // Replaces the whole task; an absent field is its default; created_at see Task.
+  virtual Result<Ack> SaveTask(const Task& task, const WriteOptions& options = {}) = 0;
+  // All tasks in one database transaction, or (a row is refused) all in dead letters.
+  virtual Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options = {}) = 0;
+  // Sets status, error, updated_at; running sets started_at and clears completed_at, a terminal
+  // status sets completed_at, pending clears both. Changes nothing when there is no such task.
+  virtual Result<Ack> UpdateTaskStatus(std::string_view id, TaskStatus status,
+                                       std::string_view error = {},
+                                       const WriteOptions& options = {}) = 0;
+  virtual Result<Ack> DeleteTask(std::string_view id, const WriteOptions& options = {}) = 0;
+  // Deletes every task of the DAG whose save came before; their activities stay.
+  virtual Result<Ack> DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options = {}) = 0;
+  virtual Result<ActivityAck> LogActivity(const Activity& activity,
+                                          const WriteOptions& options = {}) = 0;
+  // Waits for an LSN of a kAppended call. kUnavailable on timeout: call again.
+  virtual Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
+                      std::chrono::milliseconds timeout) = 0;
+
+  // --- reads ---------------------------------------------------------------------------------
+  // Sees every acknowledged write of this log at once, after a restart too. kNotFound when absent.
+  virtual Result<Task> GetTask(std::string_view id) = 0;
+  virtual Result<TaskPage> QueryTasks(const TaskQuery& query) = 0;
+  virtual Result<ActivityPage> QueryActivities(const ActivityQuery& query) = 0;
+  virtual Result<StoredCounts> Count() = 0;
+
+  // The same queries by the names engines know.
+  Result<TaskPage> TasksByDag(std::string_view dag_id, Paging paging = {});
+  Result<TaskPage> TasksByStatus(TaskStatus status, Paging paging = {});
+  Result<TaskPage> PendingTasks(Paging paging = {});
+  // Running (interrupted by a crash), or failed with retries left.
+  virtual Result<TaskPage> ResumableTasks(Paging paging = {}) = 0;
+  Result<ActivityPage> ActivitiesByTask(std::string_view task_id, Paging paging = {});
+  Result<ActivityPage> ActivitiesByDag(std::string_view dag_id, Paging paging = {});
+
+  // --- clean-up: directly in the database, in small batches -------------------------------------
+  // Deletes tasks last updated before `before` in one of `statuses` (terminal ones only; empty: all
+  // three). Tasks with unflushed records are skipped. Returns how many went.
+  virtual Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses = {}) = 0;
+  virtual Result<std::uint64_t> CleanupOldActivityLogs(Time before) = 0;
+
+  // --- life ----------------------------------------------------------------------------------
+  virtual Status Ping() = 0;  // asks the database; kUnavailable when it does not answer
+  // Returns when everything acknowledged before the call is in the database or in dead letters.
+  virtual Status Flush(std::chrono::milliseconds timeout) = 0;
+  // Stops accepting, then drains as told. kUnavailable: not drained in time, the records are safe in
+  // the log. A second call returns what the first did.
+  virtual Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) = 0;
+  // Shutdown(kGraceful, Options::shutdown_timeout). Called by the destructor of an open storage.
+  virtual Status Close() = 0;
+  virtual Stats GetStats() = 0;
+};
+
+}  // namespace taskwal

@@ -1,0 +1,78 @@
+// The flusher: follows the log up to its durable position and brings the records into one database in
+// exactly-once batches. Start-up, catch-up after an outage and crash recovery are all this one path.
+//
+//   TailReader ─▶ per-partition queues (bounded) ─▶ workers: compose, Apply(batch + watermarks) ─▶ flushed
+//                                                    └▶ refused rows: bisect by LSN ─▶ dead letters
+//
+// One reader; each worker owns a session and whole partitions. A partition that fills its bound is left
+// behind and served by a catch-up reader, so that the others go on. Written as steps (Step) with
+// threads as thin shells (Start).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "pipeline/flush/dead_letters.h"
+#include "storage/backend.h"
+#include "taskwal/options.h"
+#include "taskwal/stats.h"
+#include "taskwal/status.h"
+#include "wal/log.h"
+
+namespace taskwal::pipeline {
+
+struct FlusherStats {
+  std::uint64_t applied = 0;          // records settled in the database since open (found there included)
+  std::uint64_t already_there = 0;    // of these: found there already
+  std::uint64_t dead_lettered = 0;    // since open
+  std::uint64_t lost = 0;             // LSNs declared lost since open
+  std::uint64_t voids = 0;            // LSNs that never were a record
+  std::uint64_t duplicates = 0;
+  std::uint64_t flush_operations = 0; // transactions committed
+  std::uint64_t flush_errors = 0;     // attempts that failed
+  std::uint64_t rows_written = 0;     // after composition
+  LatencySummary flush_time;
+  std::optional<Time> last_flush_time;
+  bool database_available = false;
+  std::string breaker_state = "closed";
+  std::string alarm;                  // empty when all is well
+  std::vector<wal::LsnRange> losses;  // declared since open
+  wal::Lsn start_lsn = 0;             // where this open's flushing began (first contact); 0: none yet
+};
+
+class Flusher {
+ public:
+  // All references outlive it.
+  Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
+          const Options& options);
+  ~Flusher();  // as Stop()
+
+  // First contact with the database: connects, settles identity and epoch, reads the watermarks. Tried
+  // again by every Step until it succeeds. kUnavailable: later. kFenced: for good (the message names
+  // the `taskwal adopt` command).
+  Status Contact();
+  void Start();   // starts the reader and worker threads
+  void Stop();    // ends them after the batch in flight; nothing is lost. Idempotent
+  // One turn without threads: true when it made progress.
+  bool Step();
+
+  // Everything up to here is in the database or in dead letters, in every partition.
+  [[nodiscard]] wal::Lsn flushed_lsn() const;
+  // The same for one partition: at least flushed_lsn(). Grows when it settles.
+  [[nodiscard]] wal::Lsn flushed_lsn(std::uint32_t partition) const;
+  // While somebody waits, backoff and an open breaker try again at least every 5 s, and batches go at once.
+  // kUnavailable on the deadline, kFenced when flushing ended for good.
+  Status WaitFlushed(wal::Lsn lsn, const wal::Deadline& deadline);
+  [[nodiscard]] FlusherStats GetStats() const;
+  // OK, or why flushing ended for good (kFenced).
+  [[nodiscard]] Status health() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace taskwal::pipeline

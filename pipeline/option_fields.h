@@ -1,0 +1,27 @@
+// Every plain field of Options by name, as data: for `--set KEY=VALUE`, its help, and configuration files.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "taskwal/options.h"
+#include "taskwal/status.h"
+
+namespace taskwal::pipeline {
+
+struct OptionField {
+  std::string_view name;      // as in options.h
+  std::string_view unit;      // "bytes", "duration", "count", "on/off", "text", "level", "factor"
+  std::string_view effect;    // one line
+};
+
+const std::vector<OptionField>& OptionFields();
+// Value as SetOption takes it ("64MiB", "500ms", "true", "process").
+std::string GetOption(const Options& options, std::string_view name);
+// kInvalidArgument: an unknown name (the message names the nearest one), or a value that does not fit.
+Status SetOption(Options* options, std::string_view name, std::string_view value);
+// Ranges and combinations, at open: kInvalidArgument names the field and its bounds.
+Status CheckOptions(const Options& options);
+
+}  // namespace taskwal::pipeline
