@@ -2,6 +2,7 @@
 // its options, `--help` with examples in the footer, and a callback that leaves the exit code.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "taskwal/options.h"
 #include "taskwal/status.h"
+#include "taskwal/task.h"
 
 namespace CLI {
 class App;
