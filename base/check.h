@@ -1,5 +1,5 @@
-// TASKWAL_CHECK guards against bugs in our own code. It stays on in release and is never reachable by
-// input, disk contents or a database.
+// TASKWAL_CHECK guards against bugs in our own code. It stays on in release and is never reachable
+// by input, disk contents or a database.
 #pragma once
 
 namespace taskwal {

@@ -1,5 +1,6 @@
-// The fault seam: every file operation of the product goes through FileSystem, which is the machine's
-// (posix_file_system.h) or a simulated one that fails, crashes and forgets what was not synced.
+// The fault seam: every file operation of the product goes through FileSystem, which is the
+// machine's (posix_file_system.h) or a simulated one that fails, crashes and forgets what was not
+// synced.
 //
 // All calls may be made from any thread. Failures are kIoError (kNotFound where the file is absent,
 // kUnavailable for no space: ENOSPC, EDQUOT), the message naming the path, the call and the errno.
@@ -19,15 +20,15 @@
 
 namespace taskwal {
 
-// One open file description. A sync failure is told once per description: so whoever syncs opens its
-// own before anybody writes.
+// One open file description. A sync failure is told once per description: so whoever syncs opens
+// its own before anybody writes.
 class WritableFile {
  public:
   virtual ~WritableFile() = default;
   // All of it, or an error (short writes and EINTR are gone on with).
   virtual Status Write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Status Sync() = 0;  // fdatasync
-  // Write and Sync as one request where the implementation can (io_uring), else one after the other.
+  // Write and Sync as one request where the implementation can (io_uring), else one after another.
   virtual Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Status Truncate(std::uint64_t size) = 0;
 };
@@ -78,7 +79,8 @@ class FileSystem {
   virtual ~FileSystem() = default;
 
   // Opens for writing; `create` makes it when absent (mode 0600), never truncates.
-  virtual Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path, bool create) = 0;
+  virtual Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
+                                                             bool create) = 0;
   virtual Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) = 0;
   // `ring_bytes` (a power of two, whole pages) must be what the file was made with: it is allocated
   // for real on creation, so that no later store meets a full disk.
@@ -89,7 +91,8 @@ class FileSystem {
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
   virtual Status Remove(const std::string& path) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
-  virtual Status MakeDirectories(const std::string& path) = 0;  // mode 0700, parents included
+  // Mode 0700, parents included; what was made is on disk on return.
+  virtual Status MakeDirectories(const std::string& path) = 0;
   virtual Result<std::vector<DirectoryEntry>> List(const std::string& path) = 0;  // sorted by name
   virtual Result<FileStat> Stat(const std::string& path) = 0;
   virtual Result<DiskSpace> Space(const std::string& path) = 0;

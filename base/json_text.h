@@ -1,6 +1,6 @@
-// JSON as text: a validator and a small cursor that keep the bytes exactly as they stand (payload and
-// data come back byte for byte, which no parsing library gives). RFC 8259, no allocation but for
-// strings with escapes. Numbers are checked for grammar, not for range.
+// JSON as text: a validator and a small cursor that keep the bytes exactly as they stand (payload
+// and data come back byte for byte, which no parsing library gives). RFC 8259, no allocation but
+// for the strings read. Numbers are checked for grammar, not for range.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ bool IsJson(std::string_view text);
 
 // Walks one JSON text. Any call that fails leaves error() set, and every later call fails too.
 //   JsonCursor c(line);
-//   for (bool more = c.EnterObject(); more; more = c.NextMember()) { c.key() … c.ReadX() or Skip() }
+//   for (bool more = c.EnterObject(); more; more = c.NextMember()) { c.key() … c.ReadX() }
 //   if (!c.AtEnd()) … c.error()
 class JsonCursor {
  public:
@@ -49,9 +49,15 @@ class JsonCursor {
  private:
   void SkipSpace();
   bool Fail(std::string_view what);
+  bool Enter(char open, char close, std::string_view what);
+  bool Next(char close, std::string_view what);
   bool SkipValue(int depth);
+  bool SkipContainer(bool is_object, int depth);
   bool SkipString();
+  bool SkipEscape();
   bool SkipNumber();
+  bool SkipDigits();
+  bool SkipColon();
   bool SkipLiteral(std::string_view word);
   bool ReadKey();
 
@@ -61,7 +67,7 @@ class JsonCursor {
   std::string error_;
 };
 
-// `text` as a JSON string literal with its quotes.
+// `text` as a JSON string literal with its quotes; what is not UTF-8 becomes U+FFFD.
 std::string JsonQuote(std::string_view text);
 
 }  // namespace taskwal

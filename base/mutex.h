@@ -1,5 +1,5 @@
-// Mutex, MutexLock and CondVar with Clang's thread-safety attributes (LevelDB's port_stdcxx.h is the
-// model). Use these, never std::mutex: the `tsafe` preset checks GUARDED_BY and REQUIRES.
+// Mutex, MutexLock and CondVar with Clang's thread-safety attributes (LevelDB's port_stdcxx.h is
+// the model). Use these, never std::mutex: the `tsafe` preset checks GUARDED_BY and REQUIRES.
 #pragma once
 
 #include <chrono>

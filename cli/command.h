@@ -1,5 +1,5 @@
-// What every command of the `taskwal` tool shares. One file per command: it adds itself to the app with
-// its options, `--help` with examples in the footer, and a callback that leaves the exit code.
+// What every command of the `taskwal` tool shares. One file per command: it adds itself to the app
+// with its options, `--help` with examples in the footer, and a callback that leaves the exit code.
 #pragma once
 
 #include <chrono>
@@ -39,10 +39,10 @@ void AddQueryCommand(CLI::App& app, int* exit_code);    // tasks, activity, stat
 void AddSchemaCommand(CLI::App& app, int* exit_code);   // print, migrate
 void AddBenchCommand(CLI::App& app, int* exit_code);    // append, commit, flush, recover
 
-// --- common.cc -------------------------------------------------------------------------------------
+// --- common.cc -----------------------------------------------------------------------------------
 // "taskwal verify: cannot open DIR: …" on stderr, one line.
 void PrintError(std::string_view command, std::string_view message);
-// PrintError of the status, and the exit code for it: 64 for kInvalidArgument where `usage`, else 1.
+// PrintError of the status, and the exit code for it: 64 for kInvalidArgument, else 1.
 int Fail(std::string_view command, const Status& status);
 
 // --db DSN (or TASKWAL_DB, or @FILE whose first line is the DSN). ResolveDsn after parsing.
@@ -50,8 +50,9 @@ void AddDatabaseOption(CLI::App& command, std::string* dsn);
 Result<std::string> ResolveDsn(const std::string& given, std::string_view fallback = {});
 // --wal DIR.
 void AddWalOption(CLI::App& command, std::string* directory, bool required);
-// --set KEY=VALUE, for any Options field (pipeline/option_fields.h); its help lists them. Applied to
-// `options` while parsing; an unknown key or bad value is a usage error naming the nearest key.
+// --set KEY=VALUE, for any Options field (pipeline/option_fields.h); the footer callback lists them, so
+// examples go into the footer text. Applied to `options` while parsing; an unknown key or a bad value
+// is a usage error naming the nearest key.
 void AddSetOption(CLI::App& command, Options* options);
 // --durability memory|process|disk.
 void AddDurabilityOption(CLI::App& command, Options* options);
@@ -66,6 +67,8 @@ class StopSignal {
  public:
   static void Install();
   static bool requested();
+  // Readable once requested: for poll(), so that no signal slips in between a look and a wait.
+  static int fd();
 };
 
 // --- report.cc -----------------------------------------------------------------------------------

@@ -1,20 +1,21 @@
-# taskwal_embed_sql(target folder): every *.sql of the folder becomes a constant in
-# <build>/generated/embedded_sql.h: taskwal::storage::kSqlite001Init and so on.
+# taskwal_embed_sql(target folder): the *.sql files of the folder, in order, become the array
+# k<Folder>Migrations in <build>/generated/embedded_<folder>_sql.h.
 function(taskwal_embed_sql target folder)
   get_filename_component(dialect ${folder} NAME)
   string(SUBSTRING ${dialect} 0 1 first)
   string(TOUPPER ${first} first)
   string(SUBSTRING ${dialect} 1 -1 rest)
-  set(content "#pragma once\n#include <string_view>\nnamespace taskwal::storage {\n")
   set(list "inline constexpr std::string_view k${first}${rest}Migrations[] = {\n")
-  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.sql)
+  file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.sql)
   list(SORT files)
   foreach(file ${files})
     file(READ ${file} sql)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
     string(APPEND list "R\"sql(${sql})sql\",\n")
   endforeach()
-  string(APPEND content "// One per schema version, in order from version 1.\n${list}};\n}  // namespace taskwal::storage\n")
-  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/embedded_${dialect}_sql.h CONTENT "${content}" @ONLY)
-  target_include_directories(${target} PRIVATE ${CMAKE_BINARY_DIR}/generated)
+  set(header ${PROJECT_BINARY_DIR}/generated/embedded_${dialect}_sql.h)
+  set(content "#pragma once\n#include <string_view>\nnamespace taskwal::storage {\n")
+  string(APPEND content "// One per schema version, from version 1.\n${list}};\n}\n")
+  file(CONFIGURE OUTPUT ${header} CONTENT "${content}" @ONLY)
+  target_include_directories(${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()

@@ -1,6 +1,8 @@
-// Every plain field of Options by name, as data: for `--set KEY=VALUE`, its help, and configuration files.
+// Every plain field of Options by name, as data: for `--set KEY=VALUE`, its help, and configuration
+// files.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,9 +21,17 @@ struct OptionField {
 const std::vector<OptionField>& OptionFields();
 // Value as SetOption takes it ("64MiB", "500ms", "true", "process").
 std::string GetOption(const Options& options, std::string_view name);
-// kInvalidArgument: an unknown name (the message names the nearest one), or a value that does not fit.
+// kInvalidArgument: an unknown name (the message names the nearest one), or a value that does not
+// fit.
 Status SetOption(Options* options, std::string_view name, std::string_view value);
 // Ranges and combinations, at open: kInvalidArgument names the field and its bounds.
 Status CheckOptions(const Options& options);
+
+// "500ms", "30s", "2m", "1h", "1h30m", "0". kInvalidArgument for anything else.
+Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
+std::string FormatDuration(std::chrono::milliseconds duration);
+// "memory", "process", "disk". kInvalidArgument for anything else.
+Result<Durability> ParseDurability(std::string_view text);
+std::string_view DurabilityName(Durability level);
 
 }  // namespace taskwal::pipeline

@@ -117,12 +117,13 @@ class Session {
   virtual Result<TaskPage> ResumableTasks(const Paging& paging) = 0;
   virtual Result<ActivityPage> QueryActivities(const ActivityQuery& query) = 0;
   virtual Result<StoredCounts> Count() = 0;
-  // The highest wal_stamp stored; 0 for an empty table.
+  // The highest stamp of any operation on tasks committed here; 0 when there was none.
   virtual Result<std::uint64_t> HighestStamp() = 0;
   // A batch of terminal tasks older than `before`: ids only; then deleted one batch at a time.
   virtual Result<std::vector<std::string>> OldTasks(Time before, std::span<const TaskStatus> statuses,
                                                     std::string_view after, std::uint32_t limit) = 0;
-  // Deletes those still in `statuses` and older than `before`; returns how many.
+  // Deletes those still in `statuses` and older than `before`; returns how many. In both, only terminal
+  // statuses count; empty means all three.
   virtual Result<std::uint64_t> DeleteTasks(std::span<const std::string> ids, Time before,
                                             std::span<const TaskStatus> statuses) = 0;
   // At most `limit` rows; returns how many went.
@@ -131,6 +132,9 @@ class Session {
 
 struct BackendOptions {
   std::chrono::milliseconds timeout{30000};
+  // False (queries): neither the database nor its tables are made or migrated; Connect answers
+  // kNotFound where they are missing.
+  bool create = true;
 };
 
 class Backend {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,6 +55,8 @@ struct Operation {
 
 // Key of a task in the log: activities use that of their task_id (else dag_id), dag_delete that of the dag_id.
 std::uint64_t KeyOf(std::string_view task_id);
+// What a dag_delete is indexed under: never the key of a task that happens to be named like the DAG.
+std::uint64_t DagKeyOf(std::string_view dag_id);
 
 // --- encoding: exact size first, then into a span of that size; no allocation ----------------------
 std::size_t EncodedBytes(const Task& task);
@@ -71,20 +74,24 @@ void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into);
 
 // kCorruption for a body that is not what its type says (of a newer version, or a bug: checksums passed).
 Result<OperationBody> Decode(OperationType type, std::span<const std::byte> body);
-// Only the keys, without decoding the rest: for the log's index. Activities have none.
+// Only the keys, without decoding the rest: for the log's index. One task's operations have the record's
+// `key`, a batch_update that of each task, a dag_delete DagKeyOf its DAG; activities have none.
 void IndexKeys(OperationType type, std::uint64_t key, std::span<const std::byte> body,
                std::vector<std::uint64_t>* keys);
 
 // --- checks made at the call, alike for every database (kInvalidArgument names the field) ------------
 Status CheckTask(const Task& task);
 Status CheckActivity(const Activity& activity);
-Status CheckStatusUpdate(std::string_view task_id, std::string_view error);
+Status CheckStatusUpdate(std::string_view task_id, std::string_view error,
+                         TaskStatus status = TaskStatus::kPending);
 Status CheckId(std::string_view field, std::string_view id, bool required);
 
-// One line of NDJSON, as `dump`, `dlq export` and `query --json` print it, members in contract order.
+// One line of NDJSON, as `dump`, `dlq export` and `query --json` print it, members in contract order,
+// what is absent left out. Line breaks between the tokens of a payload are printed as spaces.
 std::string TaskToJson(const Task& task);
 std::string ActivityToJson(const Activity& activity);
-// {"op":"save_task","task":{…}} and so on: what `ingest` would take.
+// {"op":"save_task","task":{…}} and so on: what `ingest` would take; delete_dag and save_tasks, which it
+// does not take, in the same manner.
 std::string OperationToJson(const OperationBody& body);
 
 }  // namespace taskwal::storage

@@ -45,6 +45,8 @@ void FrameBuilder::Reset(Lsn first_lsn) {
   first_lsn_ = first_lsn;
   count_ = 0;
   stamp_max_ = 0;
+  is_packed_ = false;
+  is_compressed_ = false;
 }
 
 void FrameBuilder::Add(const RecordHeader& header, std::span<const std::byte> body) {
@@ -57,32 +59,37 @@ void FrameBuilder::Add(const RecordHeader& header, std::span<const std::byte> bo
   stamp_max_ = std::max(stamp_max_, header.stamp);
 }
 
-std::span<const std::byte> FrameBuilder::Finish(const Placement& placement) {
-  const std::size_t raw_bytes = body_bytes();
-  TASKWAL_CHECK(raw_bytes <= kFrameBodyBytesMax);
-  FrameHeader header = MakeHeader(kFrameMagic, first_lsn_, placement);
-  header.count = count_;
-  header.raw_bytes = static_cast<std::uint32_t>(raw_bytes);
-  std::vector<std::byte>* out = &buffer_;
-  std::size_t stored = raw_bytes;
-  if (placement.compress && raw_bytes > kSectorBytes) {
-    packed_.resize(sizeof(FrameHeader) + ZSTD_compressBound(raw_bytes));
+std::uint64_t FrameBuilder::Pack(bool compress) {
+  TASKWAL_CHECK(!is_packed_ && body_bytes() <= kFrameBodyBytesMax);
+  is_packed_ = true;
+  raw_bytes_ = stored_bytes_ = static_cast<std::uint32_t>(body_bytes());
+  if (compress && raw_bytes_ > kSectorBytes) {
+    packed_.resize(sizeof(FrameHeader) + ZSTD_compressBound(raw_bytes_));
     const std::size_t size =
         ZSTD_compress(packed_.data() + sizeof(FrameHeader), packed_.size() - sizeof(FrameHeader),
-                      buffer_.data() + sizeof(FrameHeader), raw_bytes, kZstdLevel);
-    if (ZSTD_isError(size) == 0 && size < raw_bytes) {
-      out = &packed_;
-      stored = size;
-      header.flags |= kFrameZstd;
-    }
+                      buffer_.data() + sizeof(FrameHeader), raw_bytes_, kZstdLevel);
+    is_compressed_ = ZSTD_isError(size) == 0 && size < raw_bytes_;
+    if (is_compressed_) stored_bytes_ = static_cast<std::uint32_t>(size);
   }
-  header.body_bytes = static_cast<std::uint32_t>(stored);
-  header.body_checksum = Checksum(std::span(*out).subspan(sizeof(FrameHeader), stored), placement.seed);
+  return AlignUp(sizeof(FrameHeader) + stored_bytes_, kSectorBytes);
+}
+
+std::span<const std::byte> FrameBuilder::Finish(const Placement& placement) {
+  if (!is_packed_) Pack(false);
+  FrameHeader header = MakeHeader(kFrameMagic, first_lsn_, placement);
+  header.count = count_;
+  header.raw_bytes = raw_bytes_;
+  header.body_bytes = stored_bytes_;
+  if (is_compressed_) header.flags |= kFrameZstd;
+  std::vector<std::byte>& out = is_compressed_ ? packed_ : buffer_;
+  const std::size_t used = sizeof(FrameHeader) + stored_bytes_;
+  header.body_checksum =
+      Checksum(std::span(out).subspan(sizeof(FrameHeader), stored_bytes_), placement.seed);
   header.header_checksum = HeaderChecksum(header, placement.seed, placement.offset);
-  out->resize(AlignUp(sizeof(FrameHeader) + stored, kSectorBytes));
-  std::memcpy(out->data(), &header, sizeof header);
-  std::fill(out->begin() + static_cast<std::ptrdiff_t>(sizeof header + stored), out->end(), std::byte{0});
-  return *out;
+  out.resize(AlignUp(used, kSectorBytes));
+  std::memcpy(out.data(), &header, sizeof header);
+  std::fill(out.begin() + static_cast<std::ptrdiff_t>(used), out.end(), std::byte{0});
+  return out;
 }
 
 std::vector<std::byte> MakeFooter(const FooterSummary& summary, std::span<const FooterEntry> index,

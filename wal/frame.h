@@ -20,22 +20,24 @@ class FrameBuilder {
  public:
   void Reset(Lsn first_lsn);
   void Add(const RecordHeader& header, std::span<const std::byte> body);
-  // Takes over the bytes of whole records of another frame body (rewriting, salvage).
   [[nodiscard]] std::uint32_t count() const { return count_; }
   [[nodiscard]] std::size_t body_bytes() const { return buffer_.size() - sizeof(FrameHeader); }
   [[nodiscard]] Lsn first_lsn() const { return first_lsn_; }
   [[nodiscard]] Lsn last_lsn() const { return first_lsn_ + count_ - 1; }
   [[nodiscard]] std::uint64_t stamp_max() const { return stamp_max_; }
 
-  // Header, body (compressed when asked and when that makes it smaller) and zeros up to the sector.
-  // Valid until the next Reset.
+  // Compresses the body where asked and where that makes it smaller; no Add afterwards. Returns the
+  // bytes that the frame takes on disk, so that a place can be found for it.
+  std::uint64_t Pack(bool compress);
+
   struct Placement {
     std::uint64_t seed = 0;
     std::uint64_t offset = 0;
     std::uint64_t epoch = 0;
     Lsn synced_lsn = 0;
-    bool compress = false;
   };
+  // Header, body and zeros up to the sector (packed uncompressed where Pack was not called). Valid
+  // until the next Reset.
   std::span<const std::byte> Finish(const Placement& placement);
 
  private:
@@ -44,6 +46,10 @@ class FrameBuilder {
   Lsn first_lsn_ = 1;
   std::uint32_t count_ = 0;
   std::uint64_t stamp_max_ = 0;
+  std::uint32_t raw_bytes_ = 0;     // once packed
+  std::uint32_t stored_bytes_ = 0;
+  bool is_packed_ = false;
+  bool is_compressed_ = false;
 };
 
 // The bytes of a footer at `placement` (count 0, its own magic).

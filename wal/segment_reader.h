@@ -47,7 +47,12 @@ struct SegmentEvent {
   // kBadBytes: a frame header there is intact and names these records (count 0: unknown).
   Lsn named_first = 0;
   std::uint32_t named_count = 0;
-  std::string detail;       // "body checksum", "header checksum", "padding not zero", "after footer"
+  bool names_footer = false;      // of kBadBytes: that header is a footer's
+  bool resembles_footer = false;  // of kBadBytes and kEnd: a footer's header stood here, but for a
+                                  // field or two: the segment was sealed
+  bool is_padding = false;        // of kBadBytes: behind a frame that is itself valid; costs no record
+  // "frame header" of kEnd: something like one of this segment's stands there.
+  std::string detail;       // "body checksum", "cut off", "no frame header", "padding not zero", "after footer"
 };
 
 class SegmentReader {
@@ -60,8 +65,10 @@ class SegmentReader {
   ~SegmentReader();
 
   [[nodiscard]] HeaderState header_state() const;
-  // Valid when header_state() is kValid.
+  // As it stands in the file when header_state() is kValid, kForeign or kOtherVersion.
   [[nodiscard]] const SegmentHeader& header() const;
+  // The identity that the header names, or that the frames found so far validate under.
+  [[nodiscard]] const Uuid& wal_id() const;
   [[nodiscard]] std::uint64_t number() const;
   // Nonzero bytes in the header block's padding (bytes 512 to 4095): damage once sealed.
   [[nodiscard]] bool header_padding_clean() const;
@@ -73,6 +80,9 @@ class SegmentReader {
   // Only what stands exactly at the position: kFrame or kFooter, else kEnd without searching. For
   // following a file that is being written.
   Result<SegmentEvent> NextHere(Frame* frame);
+  // Hops over intact frame headers whose records all lie below `lsn`, bodies unread; stops at the
+  // first thing that is no such frame.
+  Status SkipBelow(Lsn lsn);
   void SeekTo(std::uint64_t offset);
   [[nodiscard]] std::uint64_t position() const;
 

@@ -37,6 +37,13 @@ struct LogState {
   Lsn copied_at = 0;                     // last LSN it held when that was first seen
 };
 
+// Every wal_id that a segment or ring of this directory may carry, its own first.
+inline std::vector<Uuid> IdentitiesOf(const LogState& state) {
+  std::vector<Uuid> ids{state.wal_id};
+  for (const FormerIdentity& former : state.former) ids.push_back(former.wal_id);
+  return ids;
+}
+
 // kNotFound when there is none; kCorruption when it does not validate.
 Result<LogState> ReadState(FileSystem& fs, const std::string& directory);
 // Durable on return.

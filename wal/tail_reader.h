@@ -23,7 +23,8 @@ struct TailEvent {
   };
   Kind kind = Kind::kEnd;
   LsnRange loss;
-  std::string detail;  // of a loss: file, offset and what was found there
+  bool declared = false;  // of a loss: salvage declared it before, so it is no damage any more
+  std::string detail;     // of a loss: file, offset and what was found there
   Lsn from = 0;        // of a frame: the first record that counts
   Lsn to = 0;          // and the last
 };
@@ -31,8 +32,9 @@ struct TailEvent {
 struct TailSource {
   std::string directory;
   std::vector<Uuid> wal_ids;
-  // Segments below this LSN were retired on purpose.
+  // Segments below this LSN were retired on purpose: reading starts here at the earliest.
   Lsn first_lsn = 1;
+  std::vector<LsnRange> declared;  // LogState::lost; told as losses marked `declared`
 };
 
 class TailReader {

@@ -1,5 +1,6 @@
-// A DAG of tasks and the manager that runs it over any TaskStorage: every transition is saved, every
-// step logged, and a run interrupted at any point is resumed without running a completed task again.
+// A DAG of tasks and the manager that runs it over any TaskStorage: every transition is saved,
+// every step logged, and a run interrupted at any point is resumed without running a completed task
+// again.
 #pragma once
 
 #include <chrono>
@@ -23,9 +24,12 @@ struct NodeContext {
   std::string_view node_id;
   std::int32_t attempt = 1;   // from 1
   std::stop_token stop;       // requested on timeout, cancel and shutdown
-  // Logs an activity of this node through the storage.
-  std::function<void(std::string_view action, std::string_view message, Level level,
-                     std::string_view data_json)> log;
+  // Logs an activity of this node through the storage; empty data is none.
+  std::function<Status(std::string_view action, std::string_view message, Level level,
+                       std::string_view data_json)> log;
+  // JSON text that becomes the data of the activity which ends this attempt. kInvalidArgument: it
+  // is no JSON.
+  std::function<Status(std::string data_json)> set_result;
 };
 
 // OK completes the node. Anything else fails the attempt; what it throws counts as a failure too.
@@ -48,7 +52,8 @@ class Graph {
   Graph(Graph&&) noexcept;
   Graph& operator=(Graph&&) noexcept;
 
-  // kInvalidArgument: empty, over-long or known id.
+  // kInvalidArgument: an id that is empty, over-long, no clean UTF-8 or known; no function; a
+  // payload that is no JSON; a negative count or time.
   Status AddNode(std::string id, NodeFunction function, NodeOptions options = {});
   // `after` starts once `before` is completed. Nodes may be added later; Validate checks.
   Status AddEdge(std::string_view before, std::string_view after);
@@ -66,10 +71,10 @@ class Graph {
 };
 
 struct RunOptions {
-  std::string dag_id;            // made when empty
-  std::uint32_t workers = 4;     // nodes running at once
-  bool resume = false;           // completed nodes of dag_id are kept and not run again
-  std::string run_payload;       // JSON text kept in the run's own activity (content hash, file name)
+  std::string dag_id;            // MakeDagId(name of the graph) when empty
+  std::uint32_t workers = 4;     // nodes running at once, 1 to 1,024
+  bool resume = false;           // completed nodes of dag_id are kept, the others start anew
+  std::string run_payload;       // JSON text kept in the run's own activity (hash and file name)
   std::stop_token stop;          // cancels: running nodes are told, the rest stays pending
   WriteOptions writes;           // of every save and log
   // After each finished node, on a worker thread: done (completed or failed), of all.
@@ -83,7 +88,7 @@ struct RunReport {
   std::size_t skipped = 0;       // already completed before this run
   std::vector<std::string> never_ran;  // descendants of failed nodes: still pending
   bool cancelled = false;
-  std::uint64_t calls = 0;       // storage calls made
+  std::uint64_t calls = 0;       // saves, status updates and logs made
 };
 
 // Runs graphs; several runs at once are fine. The storage must outlive it.
@@ -96,6 +101,8 @@ class TaskManager {
   // Graph::Validate, and of the storage when a transition could not be saved.
   Result<RunReport> Run(const Graph& graph, const RunOptions& options = {});
 
+  // A new id from the name, the time and chance: "montage-20261121T060000Z-1f2e3d4c".
+  static std::string MakeDagId(std::string_view name);
   // dag_id/node_id; its end replaced by a hash when longer than an id may be.
   static std::string TaskId(std::string_view dag_id, std::string_view node_id);
 

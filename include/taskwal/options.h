@@ -51,7 +51,7 @@ struct Options {
   std::uint64_t frame_bytes = 256u << 10;   // records gathered per write, at most; more waits for the next frame
   bool compression = false;                 // zstd frames
   std::uint32_t sync_lanes = 2;             // commits in flight at once (level disk), 1 to 8
-  bool io_uring = true;                     // write and sync through io_uring where the kernel allows it
+  bool io_uring = false;                    // write and sync in one io_uring request where the kernel allows it
   Duration sync_interval{500};              // longest time a `process` record stays unsynced; 0: only on demand
   std::uint64_t quota_bytes = 16ull << 30;  // unflushed log on disk; beyond it calls wait, then kOverloaded
   std::uint64_t retention_bytes = 1ull << 30;       // flushed segments kept, whichever limit comes first

@@ -30,7 +30,9 @@ enum class WaitFor : std::uint8_t {
 struct WriteOptions {
   std::optional<Durability> durability;              // Options::durability when absent
   WaitFor wait = WaitFor::kAcknowledged;
-  std::optional<std::chrono::milliseconds> timeout;  // Options::block_timeout when absent
+  // Of the whole call; 0: no waiting. Absent: Options::block_timeout for room in the log and for
+  // kApplied, and as long as it takes for a sync.
+  std::optional<std::chrono::milliseconds> timeout;
   std::stop_token stop;                              // a requested stop ends the waiting
 };
 
@@ -40,7 +42,7 @@ struct Ack {
 
 struct ActivityAck {
   std::uint64_t lsn = 0;
-  std::string id;  // the given id, or the one made
+  std::string id;  // the one made; empty when the activity came with its own
 };
 
 enum class Consistency : std::uint8_t {

@@ -1,7 +1,7 @@
 // The durable store of what no database will ever take, in <wal>/dead-letters/: rejected records and
 // declared losses, keyed by (wal_id, LSN). A letter is synced before the watermark passes its record,
-// and final: a replay skips an LSN that has one. Append-only; indexed in memory at open (keys and task
-// ids, not bodies). Any thread.
+// and final: a replay skips an LSN that has one. Append-only (letter_file.h); indexed in memory at open
+// (keys and task ids, not bodies). Any thread.
 #pragma once
 
 #include <cstdint>
@@ -46,15 +46,23 @@ class DeadLetters {
                                                    std::vector<std::string>* damage = nullptr);
   ~DeadLetters();
 
-  // Durable on return. Adding what is there already changes nothing and is OK.
+  // Durable on return. Adding what is there already changes nothing and is OK; of a loss only the LSNs
+  // that no other loss covers are added. kUnavailable: no space, try again.
   Status Add(const DeadLetter& letter);
+  // Whether this record was rejected. A declared loss is no letter of its records: should one turn up
+  // after all, it is brought.
   [[nodiscard]] bool Contains(const Uuid& wal_id, wal::Lsn lsn) const;
-  // A save of this task was lettered and no later save or delete has cleared it: partial operations follow.
-  [[nodiscard]] bool HoldsSaveOf(const std::string& task_id) const;
-  void ClearTask(const std::string& task_id);
+  // A save of this task below `before` was lettered, and no save or delete since has cleared it: partial
+  // operations at `before` follow it.
+  [[nodiscard]] bool HoldsSaveOf(const std::string& task_id, wal::Lsn before = UINT64_MAX) const;
+  // From `lsn` on, a save or delete about to be applied, nothing follows any more. Durable on return: a
+  // restart in between must not send later operations after the letter. A letter at the very `lsn` (the
+  // save was refused after all) prevails.
+  Status ClearTask(const std::string& task_id, wal::Lsn lsn);
   [[nodiscard]] std::uint64_t count() const;   // rejected records (not losses)
   [[nodiscard]] std::uint64_t lost() const;    // LSNs in losses
-  // In the order they were added, until `visit` returns false.
+  // In the order they were added, until `visit` returns false. kCorruption: an entry that was sound at
+  // open is not any more.
   Status ForEach(const std::function<bool(const DeadLetter&)>& visit) const;
 
  private:

@@ -1,0 +1,180 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "cli/command.h"
+#include "pipeline/option_fields.h"
+
+namespace taskwal::cli {
+namespace {
+
+// CLI11 reports what a parser throws as a usage error.
+[[noreturn]] void ThrowUsage(const std::string& option, const Status& status) {
+  throw CLI::ValidationError(option, status.message());
+}
+
+std::string OptionsHelp() {
+  const Options defaults;
+  std::string text = "Options for --set KEY=VALUE (default; what it does):\n";
+  for (const auto& field : pipeline::OptionFields()) {
+    std::string name =
+        "  " + std::string(field.name) + " = " + pipeline::GetOption(defaults, field.name);
+    name.resize(std::max<std::size_t>(name.size() + 2, 38), ' ');
+    text += name + std::string(field.effect) + " (" + std::string(field.unit) + ")\n";
+  }
+  return text;
+}
+
+// One line: what a library says over several is joined.
+std::string OneLine(std::string_view message) {
+  std::string line(message);
+  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
+  for (std::size_t at = 0; (at = line.find('\n', at)) != std::string::npos;) {
+    line.replace(at, 1, "; ");
+  }
+  return line;
+}
+
+Result<std::string> FirstLineOf(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!file || !std::getline(file, line)) {
+    return Status::InvalidArgument("cannot read a database name from " + path);
+  }
+  while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+  if (line.empty()) return Status::InvalidArgument("the first line of " + path + " is empty");
+  return line;
+}
+
+// Written by a signal handler: only lock-free atomics and a pipe.
+std::atomic<bool> stop_requested{false};
+int stop_pipe[2] = {-1, -1};
+
+void OnStopSignal(int signal) {
+  if (stop_requested.exchange(true)) ::_exit(128 + signal);
+  const int saved = errno;
+  // The pipe is empty but for this byte, so the write cannot fail for want of room.
+  [[maybe_unused]] const auto written = ::write(stop_pipe[1], "x", 1);
+  errno = saved;
+}
+
+}  // namespace
+
+void PrintError(std::string_view command, std::string_view message) {
+  const std::string line =
+      "taskwal" + (command.empty() ? "" : " " + std::string(command)) + ": " + OneLine(message);
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+int Fail(std::string_view command, const Status& status) {
+  PrintError(command, status.message());
+  return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailed;
+}
+
+void AddDatabaseOption(CLI::App& command, std::string* dsn) {
+  command
+      .add_option("--db", *dsn,
+                  "Database: sqlite://FILE, memory:, or @FILE whose first line names it "
+                  "(TASKWAL_DB when not given)")
+      ->type_name("DSN");
+}
+
+Result<std::string> ResolveDsn(const std::string& given, std::string_view fallback) {
+  std::string dsn = given;
+  if (dsn.empty()) {
+    if (const char* from_environment = std::getenv("TASKWAL_DB")) dsn = from_environment;
+  }
+  if (dsn.empty()) dsn = std::string(fallback);
+  if (dsn.empty()) return Status::InvalidArgument("no database: give --db DSN or set TASKWAL_DB");
+  if (dsn.front() == '@') return FirstLineOf(dsn.substr(1));
+  return dsn;
+}
+
+void AddWalOption(CLI::App& command, std::string* directory, bool required) {
+  command.add_option("--wal", *directory, "Log directory")
+      ->type_name("DIR")
+      ->required(required)
+      ->check([](const std::string& value) {
+        return value.empty() ? std::string("must name a directory") : std::string();
+      });
+}
+
+void AddSetOption(CLI::App& command, Options* options) {
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--set",
+          [options](const std::vector<std::string>& settings) {
+            for (const std::string& setting : settings) {
+              const auto equals = setting.find('=');
+              if (equals == std::string::npos) {
+                ThrowUsage("--set", Status::InvalidArgument("expected KEY=VALUE, got " + setting));
+              }
+              const Status set = pipeline::SetOption(options, setting.substr(0, equals),
+                                                     setting.substr(equals + 1));
+              if (!set.ok()) ThrowUsage("--set", set);
+            }
+            const Status checked = pipeline::CheckOptions(*options);
+            if (!checked.ok()) ThrowUsage("--set", checked);
+          },
+          "Set any option of the log or the flusher, listed below (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command.footer(OptionsHelp);
+}
+
+void AddDurabilityOption(CLI::App& command, Options* options) {
+  command
+      .add_option_function<std::string>(
+          "--durability",
+          [options](const std::string& text) {
+            const auto level = pipeline::ParseDurability(text);
+            if (!level.ok()) ThrowUsage("--durability", level.status());
+            options->durability = *level;
+          },
+          "When a record is acknowledged: memory, process or disk (default " +
+              std::string(pipeline::DurabilityName(options->durability)) + ")")
+      ->type_name("LEVEL");
+}
+
+Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {
+  return pipeline::ParseDuration(text);
+}
+
+Result<Time> ParseTimeOrAge(std::string_view text) {
+  if (const auto time = ParseTime(text)) return *time;
+  const auto age = pipeline::ParseDuration(text);
+  if (!age.ok()) {
+    return Status::InvalidArgument("\"" + std::string(text) +
+                                   "\" is no time: write 2026-11-21T06:00:00Z, or an age as 24h");
+  }
+  return Clock::Real().WallNow() - *age;
+}
+
+void StopSignal::Install() {
+  static const bool made = ::pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) == 0;
+  TASKWAL_CHECK(made);
+  struct sigaction action {};
+  action.sa_handler = OnStopSignal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = 0;  // no SA_RESTART: a blocking read returns with EINTR
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+bool StopSignal::requested() { return stop_requested.load(); }
+
+int StopSignal::fd() { return stop_pipe[0]; }
+
+}  // namespace taskwal::cli

@@ -1,0 +1,73 @@
+// The `taskwal` tool. Every command is a file of its own; this one names them and turns whatever
+// goes wrong in parsing or by exception into one line and an exit code.
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "cli/command.h"
+
+namespace {
+
+using namespace taskwal::cli;  // NOLINT: the tool's own names
+
+void AddCommands(CLI::App& app, int* exit_code) {
+  AddRunCommand(app, exit_code);
+  AddIngestCommand(app, exit_code);
+  AddRecoverCommand(app, exit_code);
+  AddInspectCommand(app, exit_code);
+  AddVerifyCommand(app, exit_code);
+  AddDumpCommand(app, exit_code);
+  AddDlqCommand(app, exit_code);
+  AddAdoptCommand(app, exit_code);
+  AddQueryCommand(app, exit_code);
+  AddSchemaCommand(app, exit_code);
+  AddBenchCommand(app, exit_code);
+}
+
+// "dlq list" of `taskwal dlq list --nonsense`.
+std::string ParsedCommand(const CLI::App& app) {
+  std::string path;
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    path += (path.empty() ? "" : " ") + at->get_name();
+  }
+  return path;
+}
+
+int Run(int argc, char** argv) {
+  CLI::App app(
+      "A write-ahead log in front of a SQL database, for DAG and task engines.\n"
+      "Exit codes: 0 done, 1 failed, 2 damage found, 3 some input rejected, 4 not drained "
+      "(records\n"
+      "are safe in the log), 64 bad usage.",
+      "taskwal");
+  app.set_version_flag("--version", "taskwal " TASKWAL_VERSION);
+  app.require_subcommand(1);
+  int exit_code = kExitDone;
+  AddCommands(app, &exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked, std::cout, std::cerr);
+  } catch (const CLI::ParseError& error) {
+    const std::string command = ParsedCommand(app);
+    const std::string see = command.empty() ? "taskwal --help" : "taskwal " + command + " --help";
+    PrintError(command, std::string(error.what()) + " (see " + see + ")");
+    return kExitUsage;
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Run(argc, argv);
+  } catch (const std::exception& error) {
+    PrintError({}, error.what());
+  } catch (...) {
+    PrintError({}, "unknown exception");
+  }
+  return kExitFailed;
+}

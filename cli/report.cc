@@ -1,0 +1,114 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+
+namespace taskwal::cli {
+namespace {
+
+constexpr int kBarWidth = 30;
+constexpr auto kShownAfter = std::chrono::seconds(1);
+constexpr auto kRedrawEvery = std::chrono::milliseconds(100);
+
+// Characters as a terminal shows them: UTF-8 continuation bytes take no room.
+std::size_t WidthOf(const std::string& text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+// "1,234", "12.5 MiB", "-": all that reads like a quantity.
+bool IsNumber(const std::string& cell) {
+  return !cell.empty() && (cell == "-" || (cell[0] >= '0' && cell[0] <= '9'));
+}
+
+std::string Pad(const std::string& cell, std::size_t width, bool right) {
+  const std::string fill(width - std::min(width, WidthOf(cell)), ' ');
+  return right ? fill + cell : cell + fill;
+}
+
+}  // namespace
+
+Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
+
+void Table::AddRow(std::vector<std::string> cells) {
+  cells.resize(rows_.front().size());
+  rows_.push_back(std::move(cells));
+}
+
+std::string Table::ToString() const {
+  const std::size_t columns = rows_.front().size();
+  std::vector<std::size_t> widths(columns, 0);
+  std::vector<bool> right(columns, rows_.size() > 1);
+  for (std::size_t r = 0; r < rows_.size(); ++r) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      widths[c] = std::max(widths[c], WidthOf(rows_[r][c]));
+      if (r > 0 && !rows_[r][c].empty() && !IsNumber(rows_[r][c])) right[c] = false;
+    }
+  }
+  std::string text;
+  for (const auto& row : rows_) {
+    std::string line;
+    for (std::size_t c = 0; c < columns; ++c) {
+      line += Pad(row[c], widths[c], right[c]);
+      if (c + 1 < columns) line += "  ";
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string FormatBytes(std::uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (bytes < 1024) return std::to_string(bytes) + " B";
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  // 1023.95 would round to "1024.0" of the smaller unit.
+  for (; value >= 1023.95 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+std::string FormatCount(std::uint64_t count) {
+  std::string digits = std::to_string(count);
+  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+  return digits;
+}
+
+struct ProgressBar::Impl {
+  std::string title;
+  bool on_terminal = ::isatty(STDERR_FILENO) == 1;
+  bool shown = false;
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point drawn{};
+};
+
+ProgressBar::ProgressBar(std::string title) : impl_(std::make_unique<Impl>()) {
+  impl_->title = std::move(title);
+}
+
+ProgressBar::~ProgressBar() {
+  if (impl_->shown) std::fputs("\r\033[K", stderr);
+}
+
+void ProgressBar::Update(std::uint64_t done, std::uint64_t all) {
+  if (!impl_->on_terminal || all == 0) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - impl_->started < kShownAfter || now - impl_->drawn < kRedrawEvery) return;
+  impl_->drawn = now;
+  impl_->shown = true;
+  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(all));
+  const auto full = static_cast<std::size_t>(share * kBarWidth);
+  const std::string bar = std::string(full, '#') + std::string(kBarWidth - full, '.');
+  std::fprintf(stderr, "\r%s [%s] %3.0f %%\033[K", impl_->title.c_str(), bar.c_str(), share * 100);
+  std::fflush(stderr);
+}
+
+}  // namespace taskwal::cli

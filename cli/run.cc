@@ -1,0 +1,307 @@
+// taskwal run: executes a workflow file and keeps every step through the log.
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <stop_token>
+#include <thread>
+
+#include "base/check.h"
+#include "base/json_text.h"
+#include "base/mutex.h"
+#include "base/posix_file.h"
+#include "base/status_macros.h"
+#include "cli/command.h"
+#include "dag/resume.h"
+#include "dag/workflow_file.h"
+#include "taskwal/dag.h"
+#include "taskwal/open.h"
+
+namespace taskwal::cli {
+namespace {
+
+constexpr std::size_t kNeverRanNamed = 10;
+
+struct RunArguments {
+  std::string file;
+  std::string dsn;
+  Options options;
+  std::string run_id;
+  double speed = 1;
+  std::uint32_t workers = 4;
+  bool resume = false;
+  bool json = false;
+};
+
+int Graver(int a, int b) {
+  constexpr std::array kOrder{kExitUsage, kExitFailed, kExitDamage, kExitNotDrained,
+                              kExitSomeRejected};
+  for (const int code : kOrder) {
+    if (a == code || b == code) return code;
+  }
+  return kExitDone;
+}
+
+// Turns the first SIGINT or SIGTERM into a stop request, as long as it lives.
+class StopOnSignal {
+ public:
+  StopOnSignal() : over_(::eventfd(0, EFD_CLOEXEC)) {
+    TASKWAL_CHECK(over_.get() >= 0);
+    thread_ = std::jthread([this] { Watch(); });
+  }
+  ~StopOnSignal() {
+    const std::uint64_t one = 1;
+    TASKWAL_CHECK(::write(over_.get(), &one, sizeof one) == sizeof one);
+  }
+  StopOnSignal(const StopOnSignal&) = delete;
+  StopOnSignal& operator=(const StopOnSignal&) = delete;
+
+  [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  void Watch() {
+    std::array<pollfd, 2> polled{{{StopSignal::fd(), POLLIN, 0}, {over_.get(), POLLIN, 0}}};
+    while (::poll(polled.data(), polled.size(), -1) < 0) {
+    }
+    if (!StopSignal::requested()) return;
+    PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
+    source_.request_stop();
+  }
+
+  std::stop_source source_;
+  UniqueFd over_;
+  std::jthread thread_;  // last: it ends before what it uses
+};
+
+// Tasks are finished on several threads, and not in the order in which they were counted.
+class Progress {
+ public:
+  explicit Progress(const std::string& title) : bar_(title) {}
+  void Update(std::size_t done, std::size_t all) {
+    MutexLock lock(mutex_);
+    done_ = std::max(done_, done);
+    bar_.Update(done_, all);
+  }
+
+ private:
+  Mutex mutex_;
+  std::size_t done_ GUARDED_BY(mutex_) = 0;
+  ProgressBar bar_ GUARDED_BY(mutex_);
+};
+
+struct ChosenRun {
+  std::string dag_id;
+  bool is_finished = false;
+  std::size_t completed = 0;  // before this run
+};
+
+Result<ChosenRun> ChooseRun(TaskStorage& storage, const RunArguments& arguments,
+                            const dag::Workflow& workflow) {
+  ChosenRun chosen;
+  chosen.dag_id = arguments.run_id;
+  if (arguments.resume && chosen.dag_id.empty()) {
+    TASKWAL_ASSIGN(const auto last, dag::FindLastRun(storage, workflow.content_hash));
+    chosen.dag_id = last.value_or("");
+  }
+  if (chosen.dag_id.empty()) {
+    chosen.dag_id = TaskManager::MakeDagId(workflow.name);
+    return chosen;
+  }
+  TASKWAL_ASSIGN(const dag::EarlierRun earlier, dag::LoadEarlierRun(storage, chosen.dag_id));
+  if (!arguments.resume && (earlier.is_started || earlier.rows > 0)) {
+    return Status::Rejected("the run " + JsonQuote(chosen.dag_id) +
+                            " is there already: go on with it by --resume, or choose another "
+                            "--run-id");
+  }
+  chosen.is_finished = earlier.is_finished;
+  chosen.completed = earlier.completed.size();
+  return chosen;
+}
+
+std::string NamesOf(const std::vector<std::string>& tasks) {
+  std::string names;
+  for (std::size_t i = 0; i < std::min(tasks.size(), kNeverRanNamed); ++i) {
+    names += (i == 0 ? "" : ", ") + tasks[i];
+  }
+  if (tasks.size() > kNeverRanNamed) {
+    names += " and " + FormatCount(tasks.size() - kNeverRanNamed) + " more";
+  }
+  return names;
+}
+
+void PrintReport(const RunArguments& arguments, const RunReport& report, std::size_t all,
+                 double seconds) {
+  if (arguments.json) {
+    std::printf("{\"dag_id\":%s,\"completed\":%zu,\"failed\":%zu}\n",
+                JsonQuote(report.dag_id).c_str(), report.completed, report.failed);
+    return;
+  }
+  std::printf("%s: %s of %s tasks completed, %s failed, in %.1f s with %s calls\n",
+              report.dag_id.c_str(), FormatCount(report.completed).c_str(),
+              FormatCount(all).c_str(), FormatCount(report.failed).c_str(), seconds,
+              FormatCount(report.calls).c_str());
+  if (report.skipped > 0) {
+    std::printf("completed before this run, and not run again: %s\n",
+                FormatCount(report.skipped).c_str());
+  }
+  if (!report.never_ran.empty()) {
+    std::printf("never ran, because of failed tasks before them: %s: %s\n",
+                FormatCount(report.never_ran.size()).c_str(), NamesOf(report.never_ran).c_str());
+  }
+  if (report.completed < all) std::printf("--resume goes on with what is left\n");
+}
+
+Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
+                          const dag::Workflow& workflow, const ChosenRun& chosen) {
+  dag::BuildOptions build;
+  build.speed = arguments.speed;
+  TASKWAL_ASSIGN(const Graph graph, dag::BuildGraph(workflow, build));
+  const StopOnSignal stop;
+  Progress progress(workflow.name);
+  RunOptions options;
+  options.dag_id = chosen.dag_id;
+  options.workers = arguments.workers;
+  options.resume = arguments.resume;
+  options.run_payload = dag::RunPayload(workflow.content_hash, arguments.file);
+  options.stop = stop.token();
+  options.on_progress = [&progress](std::size_t done, std::size_t all) {
+    progress.Update(done, all);
+  };
+  return TaskManager(storage).Run(graph, options);
+}
+
+int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workflow& workflow) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto chosen = ChooseRun(storage, arguments, workflow);
+  if (!chosen.ok()) return Fail("run", chosen.status());
+  const std::size_t all = workflow.tasks.size();
+  RunReport report;
+  report.dag_id = chosen->dag_id;
+  report.completed = report.skipped = all;
+  if (!chosen->is_finished) {
+    if (!arguments.json) {
+      std::printf("%s: %s tasks of %s, %s completed before\n", chosen->dag_id.c_str(),
+                  FormatCount(all).c_str(), arguments.file.c_str(),
+                  FormatCount(chosen->completed).c_str());
+      std::fflush(stdout);
+    }
+    auto executed = Execute(storage, arguments, workflow, *chosen);
+    if (!executed.ok()) return Fail("run", executed.status());
+    report = *std::move(executed);
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  PrintReport(arguments, report, all, took.count());
+  std::fflush(stdout);
+  return report.completed == all ? kExitDone : kExitFailed;
+}
+
+// Drains, and says what the database and the log have to say at the end.
+int CloseStorage(TaskStorage& storage, const RunArguments& arguments, bool damaged) {
+  int code = kExitDone;
+  const Status closed = storage.Close();
+  const Stats stats = storage.GetStats();
+  const std::string& directory = arguments.options.wal_dir;
+  if (closed.code() == StatusCode::kUnavailable) {
+    PrintError("run", "not drained: " + closed.message() + "; " + FormatCount(stats.pending) +
+                          " records are safe in " + directory + ", `taskwal recover --wal " +
+                          directory + " --db DSN` brings them to the database");
+    code = kExitNotDrained;
+  } else if (!closed.ok()) {
+    PrintError("run", closed.message());
+    code = kExitFailed;
+  }
+  if (damaged || stats.lost > 0) {
+    PrintError("run", "the log is damaged, " + FormatCount(stats.lost) +
+                          " records are lost: `taskwal verify " + directory + "` says where");
+    code = Graver(code, kExitDamage);
+  }
+  if (stats.dead_lettered > 0) {
+    PrintError("run", "the database refused " + FormatCount(stats.dead_lettered) +
+                          " records: `taskwal dlq list --wal " + directory + "` shows them");
+    code = Graver(code, kExitSomeRejected);
+  }
+  return code;
+}
+
+int RunWorkflow(const RunArguments& arguments) {
+  StopSignal::Install();
+  // Where it is inherited as ignored, no exit code of a command could be read.
+  std::signal(SIGCHLD, SIG_DFL);
+  const auto dsn = ResolveDsn(arguments.dsn, "sqlite://taskwal.db");
+  if (!dsn.ok()) return Fail("run", dsn.status());
+  const auto workflow = dag::LoadWorkflow(arguments.file);
+  if (!workflow.ok()) {
+    PrintError("run", workflow.status().message());
+    return kExitFailed;
+  }
+  bool damaged = false;
+  Options options = arguments.options;
+  options.on_recovery = [&damaged](const RecoveryEvent& event) { damaged = event.corrupt > 0; };
+  const auto storage = OpenTaskStorage(*dsn, options);
+  if (!storage.ok()) return Fail("run", storage.status());
+  const int ran = RunIn(**storage, arguments, *workflow);
+  return Graver(ran, CloseStorage(**storage, arguments, damaged));
+}
+
+constexpr const char* kExamples =
+    "A workflow, in YAML or JSON:\n"
+    "  name: nightly\n"
+    "  tasks:\n"
+    "    - {id: fetch, kind: shell, command: 'curl -o data …', retries: 3, retry_delay: 5s, "
+    "timeout: 2m}\n"
+    "    - {id: wait, kind: sleep, seconds: 1.5, depends_on: [fetch]}\n"
+    "    - {id: done, kind: noop, depends_on: [wait]}\n"
+    "Examples:\n"
+    "  taskwal run nightly.yaml\n"
+    "  taskwal run nightly.yaml --resume\n"
+    "  taskwal run montage.json --speed 1000 --workers 16 --db sqlite://runs.db";
+
+}  // namespace
+
+void AddRunCommand(CLI::App& app, int* exit_code) {
+  CLI::App* command = app.add_subcommand(
+      "run", "Execute a workflow and log every step: a YAML or JSON file of ours, or a WfCommons "
+             "trace (WfFormat), which is replayed");
+  // Shared with the callback, which outlives this function as long as the app does.
+  const auto arguments = std::make_shared<RunArguments>();
+  arguments->options.durability = Durability::kProcess;
+  command->add_option("workflow", arguments->file, "File to execute")
+      ->type_name("WORKFLOW")
+      ->required();
+  AddDatabaseOption(*command, &arguments->dsn);
+  AddWalOption(*command, &arguments->options.wal_dir, /*required=*/false);
+  command
+      ->add_option("--speed", arguments->speed,
+                   "Replay a trace at this many times real speed; 0: without waiting (default 1)")
+      ->type_name("X")
+      ->check([](const std::string& text) {
+        double speed = 0;
+        const bool good = CLI::detail::lexical_cast(text, speed) && std::isfinite(speed);
+        return good && speed >= 0 ? std::string() : "must be 0 or more, not " + text;
+      });
+  command->add_flag("--resume", arguments->resume,
+                    "Go on with the last run of this file in this database, unless it is finished");
+  command->add_option("--run-id", arguments->run_id, "The dag_id of the run (made when not given)")
+      ->type_name("ID")
+      ->check([](const std::string& id) {
+        const bool good = !id.empty() && id.size() <= kIdBytesMax && IsCleanText(id);
+        return good ? std::string() : std::string("must have 1 to 255 bytes of UTF-8");
+      });
+  command->add_option("--workers", arguments->workers, "Tasks that run at once (default 4)")
+      ->type_name("N")
+      ->check(CLI::Range(1u, 1024u));
+  AddDurabilityOption(*command, &arguments->options);
+  AddSetOption(*command, &arguments->options);
+  command->add_flag("--json", arguments->json,
+                    "Print {\"dag_id\":…,\"completed\":N,\"failed\":N}");
+  command->footer(kExamples);
+  command->callback([arguments, exit_code] { *exit_code = RunWorkflow(*arguments); });
+}
+
+}  // namespace taskwal::cli

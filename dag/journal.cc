@@ -1,0 +1,66 @@
+#include "dag/journal.h"
+
+#include "base/status_macros.h"
+
+namespace taskwal::dag {
+namespace {
+
+// Tasks of several partitions are applied in no common order: there each call waits for itself.
+WriteOptions LeadingOf(WriteOptions writes) {
+  if (writes.wait == WaitFor::kAcknowledged) writes.wait = WaitFor::kAppended;
+  return writes;
+}
+
+// Activities may be shed where the operator has chosen so (and counted there): that stops no run.
+Status UnlessShed(Status logged) {
+  return logged.code() == StatusCode::kOverloaded ? Status::Ok() : logged;
+}
+
+}  // namespace
+
+Journal::Journal(TaskStorage& storage, WriteOptions writes)
+    : storage_(storage), writes_(writes), leading_(LeadingOf(writes)) {}
+
+Status Journal::SaveTasks(std::span<const Task> tasks) {
+  for (const Task& task : tasks) {
+    Count();
+    const bool is_last = &task == &tasks.back();
+    TASKWAL_TRY(storage_.SaveTask(task, is_last ? writes_ : leading_).status());
+  }
+  return {};
+}
+
+Status Journal::LogDag(const Activity& activity) { return Log(activity, writes_); }
+
+Status Journal::Step(const Activity& activity, TaskStatus status, std::string_view error) {
+  TASKWAL_TRY(Note(activity));
+  Count();
+  return storage_.UpdateTaskStatus(activity.task_id, status, error, writes_).status();
+}
+
+Status Journal::Step(const Activity& activity, const Task& task) {
+  TASKWAL_TRY(Note(activity));
+  Count();
+  return storage_.SaveTask(task, writes_).status();
+}
+
+Status Journal::Note(const Activity& activity) { return UnlessShed(Log(activity, leading_)); }
+
+Status Journal::LogForNode(const Activity& activity) { return Log(activity, writes_); }
+
+std::uint64_t Journal::calls() {
+  MutexLock lock(mutex_);
+  return calls_;
+}
+
+Status Journal::Log(const Activity& activity, const WriteOptions& options) {
+  Count();
+  return storage_.LogActivity(activity, options).status();
+}
+
+void Journal::Count() {
+  MutexLock lock(mutex_);
+  ++calls_;
+}
+
+}  // namespace taskwal::dag

@@ -1,0 +1,81 @@
+#include "dag/resume.h"
+
+#include "base/json_text.h"
+#include "base/status_macros.h"
+#include "dag/activity_log.h"
+
+namespace taskwal::dag {
+namespace {
+
+constexpr std::uint32_t kPageRows = 1000;
+constexpr std::string_view kHashKey = "content_hash";
+
+Paging FlushedPages(std::uint32_t limit) {
+  Paging paging;
+  paging.limit = limit;
+  paging.consistency = Consistency::kFlushed;
+  return paging;
+}
+
+// Empty for data that is not what RunPayload makes.
+std::string HashIn(const std::optional<std::string>& data) {
+  if (!data) return {};
+  JsonCursor cursor(*data);
+  for (bool more = cursor.EnterObject(); more; more = cursor.NextMember()) {
+    if (cursor.key() == kHashKey) return cursor.ReadString().value_or("");
+    if (!cursor.ReadRaw()) return {};
+  }
+  return {};
+}
+
+Result<bool> HasActivity(TaskStorage& storage, std::string_view dag_id, Action action) {
+  ActivityQuery query;
+  query.dag_id = dag_id;
+  query.action = ActionName(action);
+  query.paging = FlushedPages(1);
+  TASKWAL_ASSIGN(const ActivityPage page, storage.QueryActivities(query));
+  return !page.activities.empty();
+}
+
+}  // namespace
+
+std::string RunPayload(std::string_view content_hash, std::string_view file) {
+  return "{\"" + std::string(kHashKey) + "\":" + JsonQuote(content_hash) +
+         ",\"file\":" + JsonQuote(file) + "}";
+}
+
+Result<std::optional<std::string>> FindLastRun(TaskStorage& storage,
+                                               std::string_view content_hash) {
+  ActivityQuery query;
+  query.action = ActionName(Action::kDagStarted);
+  query.paging = FlushedPages(kPageRows);
+  query.paging.newest_first = true;
+  do {
+    TASKWAL_ASSIGN(ActivityPage page, storage.QueryActivities(query));
+    for (Activity& activity : page.activities) {
+      if (HashIn(activity.data) == content_hash) return std::optional(std::move(activity.dag_id));
+    }
+    query.paging.after = std::move(page.next_page);
+  } while (!query.paging.after.empty());
+  return std::optional<std::string>();
+}
+
+Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id) {
+  EarlierRun run;
+  TASKWAL_ASSIGN(run.is_started, HasActivity(storage, dag_id, Action::kDagStarted));
+  TASKWAL_ASSIGN(run.is_finished, HasActivity(storage, dag_id, Action::kDagCompleted));
+  TaskQuery query;
+  query.dag_id = dag_id;
+  query.paging = FlushedPages(kPageRows);
+  do {
+    TASKWAL_ASSIGN(TaskPage page, storage.QueryTasks(query));
+    run.rows += page.tasks.size();
+    for (Task& task : page.tasks) {
+      if (task.status == TaskStatus::kCompleted) run.completed.insert(std::move(task.node_id));
+    }
+    query.paging.after = std::move(page.next_page);
+  } while (!query.paging.after.empty());
+  return run;
+}
+
+}  // namespace taskwal::dag

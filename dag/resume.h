@@ -1,0 +1,31 @@
+// Finds out from the storage what an earlier run has done. Every query waits until all that was
+// acknowledged is in the database: an answer that lags would run a completed task again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include "taskwal/status.h"
+#include "taskwal/task_storage.h"
+
+namespace taskwal::dag {
+
+// What a run keeps about its file in its dag_started activity.
+std::string RunPayload(std::string_view content_hash, std::string_view file);
+
+// The dag_id of the run of that content which was started last; nothing when there was none.
+Result<std::optional<std::string>> FindLastRun(TaskStorage& storage, std::string_view content_hash);
+
+struct EarlierRun {
+  bool is_started = false;               // has a dag_started
+  bool is_finished = false;              // has a dag_completed
+  std::uint64_t rows = 0;
+  std::unordered_set<std::string> completed;  // node ids
+};
+
+Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id);
+
+}  // namespace taskwal::dag

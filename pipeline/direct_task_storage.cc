@@ -1,0 +1,190 @@
+#include "pipeline/direct_task_storage.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/random.h"
+#include "base/status_macros.h"
+#include "pipeline/activity_id.h"
+#include "pipeline/flush/batch.h"
+#include "storage/operation.h"
+
+namespace taskwal::pipeline {
+
+DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock)
+    : clock_(clock), backend_(std::move(backend)), database_(*backend_), origin_id_(Uuid::Make()) {}
+
+Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
+    std::unique_ptr<storage::Backend> backend, Clock& clock) {
+  std::unique_ptr<DirectTaskStorage> storage(new DirectTaskStorage(std::move(backend), clock));
+  TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_.HighestStamp());
+  storage->stamp_.store(highest);
+  return storage;
+}
+
+Status DirectTaskStorage::CheckOpen() const {
+  return open_.load() ? Status::Ok() : Status::Closed("the storage is closed");
+}
+
+Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
+  TASKWAL_TRY(CheckOpen());
+  const auto now = static_cast<std::uint64_t>(
+      std::max<std::int64_t>(clock_.WallNow().time_since_epoch().count(), 1));
+  std::uint64_t last = stamp_.load();
+  std::uint64_t lsn = 0;
+  do {
+    lsn = std::max(last + 1, now);
+  } while (!stamp_.compare_exchange_weak(last, lsn));
+
+  std::vector<storage::Operation> operations;
+  operations.push_back({lsn, lsn, std::move(body)});
+  ComposedRows rows = Compose(std::move(operations));
+  storage::Batch batch;
+  batch.wal_id = origin_id_;
+  batch.dag_deletes = std::move(rows.dag_deletes);
+  batch.tasks = std::move(rows.tasks);
+  batch.activities = std::move(rows.activities);
+  batch.idempotent = true;
+  const auto result = database_.Apply(batch);
+  if (!result.ok()) {
+    errors_.fetch_add(1);
+    if (result.status().code() != StatusCode::kInDoubt) {
+      dropped_.fetch_add(1);
+      return result.status();
+    }
+    return Status::InDoubt(result.status().message(), lsn);
+  }
+  applied_.fetch_add(1);
+  duplicates_.fetch_add(result->duplicates);
+  return lsn;
+}
+
+Result<Ack> DirectTaskStorage::SaveTask(const Task& task, const WriteOptions&) {
+  TASKWAL_TRY(storage::CheckTask(task));
+  TASKWAL_ASSIGN(const std::uint64_t lsn, Apply(storage::SaveTaskOp{task, clock_.WallNow()}));
+  return Ack{lsn};
+}
+
+Result<Ack> DirectTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOptions&) {
+  if (tasks.empty()) return Status::InvalidArgument("SaveTasks needs at least one task");
+  for (const Task& task : tasks) TASKWAL_TRY(storage::CheckTask(task));
+  TASKWAL_ASSIGN(const std::uint64_t lsn,
+                 Apply(storage::SaveTasksOp{{tasks.begin(), tasks.end()}, clock_.WallNow()}));
+  return Ack{lsn};
+}
+
+Result<Ack> DirectTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus status,
+                                                std::string_view error, const WriteOptions&) {
+  TASKWAL_TRY(storage::CheckStatusUpdate(id, error, status));
+  TASKWAL_ASSIGN(const std::uint64_t lsn,
+                 Apply(storage::UpdateStatusOp{std::string(id), status, std::string(error),
+                                               clock_.WallNow()}));
+  return Ack{lsn};
+}
+
+Result<Ack> DirectTaskStorage::DeleteTask(std::string_view id, const WriteOptions&) {
+  TASKWAL_TRY(storage::CheckId("task_id", id, true));
+  TASKWAL_ASSIGN(const std::uint64_t lsn,
+                 Apply(storage::DeleteTaskOp{std::string(id), clock_.WallNow()}));
+  return Ack{lsn};
+}
+
+Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id, const WriteOptions&) {
+  TASKWAL_TRY(storage::CheckId("dag_id", dag_id, true));
+  TASKWAL_ASSIGN(const std::uint64_t lsn,
+                 Apply(storage::DeleteDagOp{std::string(dag_id), clock_.WallNow()}));
+  return Ack{lsn};
+}
+
+Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity, const WriteOptions&) {
+  TASKWAL_TRY(storage::CheckActivity(activity));
+  storage::LogActivityOp op{activity};
+  const Time now = clock_.WallNow();
+  if (!op.activity.created_at) op.activity.created_at = now;
+  std::string made;
+  if (activity.id.empty()) {
+    thread_local Random random = Random::FromSystem();
+    ActivityIdText text;
+    made = std::string(MakeActivityId(now, random, &text));
+    op.activity.id = made;
+  }
+  TASKWAL_ASSIGN(const std::uint64_t lsn, Apply(std::move(op)));
+  return ActivityAck{lsn, std::move(made)};
+}
+
+Status DirectTaskStorage::Wait(std::uint64_t lsn, WaitFor, Durability, std::chrono::milliseconds) {
+  if (lsn != 0 && lsn <= stamp_.load()) return Status::Ok();
+  return Status::InvalidArgument("LSN " + std::to_string(lsn) + " was never given out");
+}
+
+Result<Task> DirectTaskStorage::GetTask(std::string_view id) {
+  TASKWAL_TRY(CheckOpen());
+  TASKWAL_TRY(storage::CheckId("task_id", id, true));
+  TASKWAL_ASSIGN(auto row, database_.GetTask(id));
+  return std::move(row.task);
+}
+
+Result<TaskPage> DirectTaskStorage::QueryTasks(const TaskQuery& query) {
+  TASKWAL_TRY(CheckOpen());
+  return database_.QueryTasks(query);
+}
+
+Result<ActivityPage> DirectTaskStorage::QueryActivities(const ActivityQuery& query) {
+  TASKWAL_TRY(CheckOpen());
+  return database_.QueryActivities(query);
+}
+
+Result<StoredCounts> DirectTaskStorage::Count() {
+  TASKWAL_TRY(CheckOpen());
+  return database_.Count();
+}
+
+Result<TaskPage> DirectTaskStorage::ResumableTasks(Paging paging) {
+  TASKWAL_TRY(CheckOpen());
+  return database_.ResumableTasks(paging);
+}
+
+Result<std::uint64_t> DirectTaskStorage::CleanupOldTasks(Time before,
+                                                         std::vector<TaskStatus> statuses) {
+  TASKWAL_TRY(CheckOpen());
+  return database_.CleanupTasks(before, statuses, [](const std::string&) { return false; });
+}
+
+Result<std::uint64_t> DirectTaskStorage::CleanupOldActivityLogs(Time before) {
+  TASKWAL_TRY(CheckOpen());
+  return database_.CleanupActivities(before);
+}
+
+Status DirectTaskStorage::Ping() {
+  TASKWAL_TRY(CheckOpen());
+  return database_.Ping();
+}
+
+Status DirectTaskStorage::Flush(std::chrono::milliseconds) { return CheckOpen(); }
+
+Status DirectTaskStorage::Shutdown(ShutdownMode, std::chrono::milliseconds) {
+  open_.store(false);
+  return Status::Ok();
+}
+
+Status DirectTaskStorage::Close() {
+  return Shutdown(ShutdownMode::kGraceful, std::chrono::milliseconds(0));
+}
+
+Stats DirectTaskStorage::GetStats() {
+  Stats stats;
+  stats.applied = applied_.load();
+  stats.accepted = stats.applied;
+  stats.duplicates = duplicates_.load();
+  stats.dropped = dropped_.load();
+  stats.entries_buffered = stats.accepted;
+  stats.entries_flushed = stats.applied;
+  stats.flush_operations = stats.applied;
+  stats.flush_errors = errors_.load();
+  stats.end_lsn = stats.durable_lsn = stats.flushed_lsn = stamp_.load();
+  stats.breaker_state = "closed";
+  stats.database_available = open_.load();
+  return stats;
+}
+
+}  // namespace taskwal::pipeline

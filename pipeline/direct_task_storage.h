@@ -1,0 +1,66 @@
+// Options::wal_enabled = false: every call is one database transaction, and returns when it is
+// committed. For development: nothing is buffered, and nothing works while the database is away.
+// Any thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/uuid.h"
+#include "pipeline/database_calls.h"
+#include "storage/backend.h"
+#include "taskwal/options.h"
+#include "taskwal/task_storage.h"
+
+namespace taskwal::pipeline {
+
+class DirectTaskStorage final : public TaskStorage {
+ public:
+  // kUnavailable when the database does not answer.
+  static Result<std::unique_ptr<DirectTaskStorage>> Open(std::unique_ptr<storage::Backend> backend,
+                                                         Clock& clock);
+
+  Result<Ack> SaveTask(const Task& task, const WriteOptions& options) override;
+  Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options) override;
+  Result<Ack> UpdateTaskStatus(std::string_view id, TaskStatus status, std::string_view error,
+                               const WriteOptions& options) override;
+  Result<Ack> DeleteTask(std::string_view id, const WriteOptions& options) override;
+  Result<Ack> DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options) override;
+  Result<ActivityAck> LogActivity(const Activity& activity, const WriteOptions& options) override;
+  Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
+              std::chrono::milliseconds timeout) override;
+
+  Result<Task> GetTask(std::string_view id) override;
+  Result<TaskPage> QueryTasks(const TaskQuery& query) override;
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override;
+  Result<StoredCounts> Count() override;
+  Result<TaskPage> ResumableTasks(Paging paging) override;
+  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses) override;
+  Result<std::uint64_t> CleanupOldActivityLogs(Time before) override;
+
+  Status Ping() override;
+  Status Flush(std::chrono::milliseconds timeout) override;
+  Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
+  Status Close() override;
+  Stats GetStats() override;
+
+ private:
+  DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock);
+  Status CheckOpen() const;
+  // One transaction; the LSN it was given.
+  Result<std::uint64_t> Apply(storage::OperationBody body);
+
+  Clock& clock_;
+  const std::unique_ptr<storage::Backend> backend_;
+  DatabaseCalls database_;
+  // Rows name an origin like all others: an own one per open, with the stamps as LSNs, which grow
+  // over restarts as well.
+  const Uuid origin_id_;
+  std::atomic<std::uint64_t> stamp_{0};
+  std::atomic<bool> open_{true};
+  std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, dropped_{0}, errors_{0};
+};
+
+}  // namespace taskwal::pipeline

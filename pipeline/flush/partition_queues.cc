@@ -1,0 +1,341 @@
+#include "pipeline/flush/partition_queues.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "storage/operation.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using wal::Lsn;
+
+constexpr Lsn kNoLimit = UINT64_MAX;
+constexpr auto kLongestWait = std::chrono::hours(1);
+
+bool IsBarrierType(std::uint8_t type) {
+  return storage::IsBarrier(static_cast<storage::OperationType>(type));
+}
+
+}  // namespace
+
+PartitionQueues::PartitionQueues(const Limits& limits)
+    : limits_(limits), queues_(limits.partitions), last_flush_(limits.workers) {}
+
+void PartitionQueues::Reset(const std::vector<Lsn>& start, const std::vector<Lsn>& stored) {
+  TASKWAL_CHECK(start.size() == limits_.partitions && stored.size() == limits_.partitions);
+  MutexLock lock(mutex_);
+  for (std::uint32_t p = 0; p < limits_.partitions; ++p) {
+    Queue fresh;
+    fresh.start = start[p];
+    fresh.stored = stored[p];
+    fresh.counted = queues_[p].counted;
+    queues_[p] = std::move(fresh);
+  }
+  Queue barriers;
+  barriers.counted = barriers_.counted;
+  // A barrier moves all partitions at once: where one is behind it, it has not happened.
+  barriers.start = *std::min_element(start.begin(), start.end());
+  barriers_ = std::move(barriers);
+  next_lsn_ = barriers_.start + 1;
+  is_interrupted_ = false;
+  Changed();
+}
+
+// --- the reader ------------------------------------------------------------------------------------
+
+PartitionQueues::Offered PartitionQueues::Offer(const wal::RecordView& record, Monotonic now) {
+  const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
+  MutexLock lock(mutex_);
+  if (IsBarrierType(record.header.type)) {
+    if (record.lsn <= barriers_.start) return FoundSettled(&barriers_, record.lsn);
+    Push(&barriers_, partition, record, now);
+    return Offered::kTaken;
+  }
+  Queue& queue = queues_[partition];
+  if (record.lsn <= queue.start) return FoundSettled(&queue, record.lsn);
+  if (queue.is_behind) return Offered::kTaken;
+  if (HasRoom(queue)) {
+    Push(&queue, partition, record, now);
+  } else {
+    queue.is_behind = true;
+    queue.resume = record.lsn;
+  }
+  return Offered::kTaken;
+}
+
+PartitionQueues::Offered PartitionQueues::FoundSettled(Queue* queue, Lsn lsn) {
+  if (lsn <= queue->counted) return Offered::kKnown;
+  queue->counted = lsn;
+  return Offered::kFoundSettled;
+}
+
+void PartitionQueues::AdvanceTo(Lsn next) {
+  MutexLock lock(mutex_);
+  next_lsn_ = next;
+  Changed();
+}
+
+bool PartitionQueues::is_blocked() const {
+  MutexLock lock(mutex_);
+  if (barriers_.bytes >= limits_.partition_bytes) return true;
+  return std::all_of(queues_.begin(), queues_.end(), [](const Queue& q) { return q.is_behind; });
+}
+
+Lsn PartitionQueues::next_lsn() const {
+  MutexLock lock(mutex_);
+  return next_lsn_;
+}
+
+// --- the catch-up reader -----------------------------------------------------------------------------
+
+std::optional<Lsn> PartitionQueues::CatchUpFrom() const {
+  MutexLock lock(mutex_);
+  std::optional<Lsn> from;
+  for (const Queue& queue : queues_) {
+    // Not at the first free byte: each turn reads what lies between the partitions' positions again.
+    if (!queue.is_behind || queue.bytes > limits_.partition_bytes / 2) continue;
+    if (!from || queue.resume < *from) from = queue.resume;
+  }
+  return from;
+}
+
+bool PartitionQueues::has_left_behind() const {
+  MutexLock lock(mutex_);
+  return std::any_of(queues_.begin(), queues_.end(), [](const Queue& q) { return q.is_behind; });
+}
+
+void PartitionQueues::OfferLate(const wal::RecordView& record, Monotonic now) {
+  if (IsBarrierType(record.header.type)) return;
+  const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
+  MutexLock lock(mutex_);
+  Queue& queue = queues_[partition];
+  // A record that was passed over for want of room left the position at it: those behind it differ.
+  if (!queue.is_behind || queue.resume > record.lsn || queue.is_full) return;
+  if (HasRoom(queue)) {
+    Push(&queue, partition, record, now);
+    queue.resume = record.lsn + 1;
+  } else {
+    queue.resume = record.lsn;
+    queue.is_full = true;
+  }
+}
+
+void PartitionQueues::AdvanceLate(Lsn from, Lsn to) {
+  MutexLock lock(mutex_);
+  for (Queue& queue : queues_) {
+    if (!queue.is_behind) continue;
+    const bool was_served = queue.resume >= from && !queue.is_full;
+    queue.is_full = false;
+    if (!was_served) continue;
+    queue.resume = std::max(queue.resume, to + 1);
+    if (queue.resume >= next_lsn_) queue.is_behind = false;
+  }
+  Changed();
+}
+
+// --- workers ---------------------------------------------------------------------------------------
+
+std::optional<Monotonic> PartitionQueues::DueAt(std::uint32_t worker, Monotonic now) const {
+  MutexLock lock(mutex_);
+  const bool has_barrier = !barriers_.records.empty();
+  if (worker == 0 && IsBarrierReady()) return now;
+  const Lsn limit = TakeLimit();
+  std::size_t records = 0;
+  std::size_t bytes = 0;
+  std::optional<Monotonic> oldest;
+  for (std::uint32_t p = worker; p < limits_.partitions; p += limits_.workers) {
+    const Queue& queue = queues_[p];
+    if (queue.records.empty() || queue.records.front().lsn > limit) continue;
+    records += queue.records.size();
+    bytes += queue.bytes;
+    const Monotonic queued_at = queue.records.front().queued_at;
+    if (!oldest || queued_at < *oldest) oldest = queued_at;
+  }
+  if (!oldest) return std::nullopt;
+  const bool is_enough = records >= limits_.due_records || bytes >= limits_.batch_bytes;
+  if (has_barrier || !awaited_.empty() || is_enough) return now;
+  return std::min(*oldest + limits_.due_age, last_flush_[worker] + limits_.linger);
+}
+
+std::vector<QueuedRecord*> PartitionQueues::Take(std::uint32_t worker) {
+  MutexLock lock(mutex_);
+  if (worker == 0 && IsBarrierReady()) return {&barriers_.records.front()};
+  return TakeMerged(worker);
+}
+
+std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
+  const Lsn limit = TakeLimit();
+  std::vector<std::pair<Queue*, std::size_t>> cursors;
+  for (std::uint32_t p = worker; p < limits_.partitions; p += limits_.workers) {
+    if (!queues_[p].records.empty()) cursors.emplace_back(&queues_[p], 0);
+  }
+  std::vector<QueuedRecord*> batch;
+  std::size_t bytes = 0;
+  while (batch.size() < limits_.batch_records) {
+    std::pair<Queue*, std::size_t>* next = nullptr;
+    for (auto& cursor : cursors) {
+      if (cursor.second == cursor.first->records.size()) continue;
+      const Lsn lsn = cursor.first->records[cursor.second].lsn;
+      if (lsn > limit) continue;
+      if (next == nullptr || lsn < next->first->records[next->second].lsn) next = &cursor;
+    }
+    if (next == nullptr) break;
+    QueuedRecord* record = &next->first->records[next->second];
+    bytes += record->body.size();
+    if (!batch.empty() && bytes > limits_.batch_bytes) break;
+    batch.push_back(record);
+    ++next->second;
+  }
+  return batch;
+}
+
+PartitionQueues::Settled PartitionQueues::Settle(std::uint32_t worker,
+                                                 std::span<const storage::WatermarkMove> moves,
+                                                 Monotonic now) {
+  Settled settled;
+  MutexLock lock(mutex_);
+  for (const storage::WatermarkMove& move : moves) {
+    Queue& queue = queues_[move.partition];
+    queue.stored = move.to;
+    while (!queue.records.empty() && queue.records.front().lsn <= move.to) {
+      Count(&queue, queue.records.front(), &settled);
+      queue.bytes -= BytesOf(queue.records.front());
+      queue.records.pop_front();
+    }
+  }
+  // Nothing but the barrier itself moves a watermark up to it.
+  const Lsn barrier = barriers_.records.empty() ? kNoLimit : barriers_.records.front().lsn;
+  if (!moves.empty() && moves.front().to == barrier) {
+    Count(&barriers_, barriers_.records.front(), &settled);
+    barriers_.bytes -= BytesOf(barriers_.records.front());
+    barriers_.records.pop_front();
+  }
+  last_flush_[worker] = now;
+  Changed();
+  return settled;
+}
+
+void PartitionQueues::Count(Queue* queue, const QueuedRecord& record, Settled* settled) {
+  if (record.lsn <= queue->counted) return;
+  queue->counted = record.lsn;
+  ++(record.is_lettered ? settled->lettered : settled->applied);
+}
+
+std::vector<Lsn> PartitionQueues::stored() const { return Positions().second; }
+
+// --- positions and waiting ---------------------------------------------------------------------------
+
+Lsn PartitionQueues::settled_lsn() const {
+  MutexLock lock(mutex_);
+  return SettledOfAll();
+}
+
+Lsn PartitionQueues::settled_lsn(std::uint32_t partition) const {
+  MutexLock lock(mutex_);
+  return SettledOf(queues_[partition]);
+}
+
+std::pair<Lsn, std::vector<Lsn>> PartitionQueues::Positions() const {
+  MutexLock lock(mutex_);
+  std::vector<Lsn> watermarks;
+  for (const Queue& queue : queues_) watermarks.push_back(queue.stored);
+  return {SettledOfAll(), std::move(watermarks)};
+}
+
+Lsn PartitionQueues::awaited_lsn() const {
+  MutexLock lock(mutex_);
+  return awaited_.empty() ? 0 : *std::max_element(awaited_.begin(), awaited_.end());
+}
+
+bool PartitionQueues::WaitSettled(Lsn lsn, const wal::Deadline& deadline, Clock& clock) {
+  const std::stop_callback wake(deadline.stop, [this] { Wake(); });
+  MutexLock lock(mutex_);
+  awaited_.push_back(lsn);
+  Changed();  // a batch may be due now that somebody waits
+  bool is_settled = false;
+  for (;;) {
+    is_settled = SettledOfAll() >= lsn;
+    const Monotonic now = clock.Now();
+    if (is_settled || is_interrupted_ || now >= deadline.at || deadline.stop.stop_requested()) break;
+    changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(deadline.at - now, kLongestWait));
+  }
+  awaited_.erase(std::find(awaited_.begin(), awaited_.end(), lsn));
+  return is_settled;
+}
+
+void PartitionQueues::WaitForChange(std::uint64_t seen, std::chrono::nanoseconds longest) {
+  MutexLock lock(mutex_);
+  if (changes_ == seen) {
+    changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(longest, kLongestWait));
+  }
+}
+
+std::uint64_t PartitionQueues::change() const {
+  MutexLock lock(mutex_);
+  return changes_;
+}
+
+void PartitionQueues::Wake() {
+  MutexLock lock(mutex_);
+  Changed();
+}
+
+void PartitionQueues::Interrupt() {
+  MutexLock lock(mutex_);
+  is_interrupted_ = true;
+  Changed();
+}
+
+void PartitionQueues::Changed() {
+  ++changes_;
+  changed_.NotifyAll();
+}
+
+// --- inside ------------------------------------------------------------------------------------------
+
+std::size_t PartitionQueues::BytesOf(const QueuedRecord& record) {
+  return sizeof record + record.body.size();
+}
+
+bool PartitionQueues::HasRoom(const Queue& queue) const {
+  return queue.records.empty() || queue.bytes < limits_.partition_bytes;
+}
+
+void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
+                           Monotonic now) {
+  QueuedRecord queued;
+  queued.lsn = record.lsn;
+  queued.stamp = record.header.stamp;
+  queued.type = record.header.type;
+  queued.partition = partition;
+  queued.queued_at = now;
+  queued.body.assign(record.body.begin(), record.body.end());
+  queue->bytes += BytesOf(queued);
+  queue->records.push_back(std::move(queued));
+}
+
+Lsn PartitionQueues::SettledOf(const Queue& queue) const {
+  if (!queue.records.empty()) return queue.records.front().lsn - 1;
+  const Lsn next = queue.is_behind ? queue.resume : next_lsn_;
+  // The reader may still pass what was found settled at contact.
+  const Lsn settled = std::max(next - 1, queue.start);
+  return barriers_.records.empty() ? settled : std::min(settled, barriers_.records.front().lsn - 1);
+}
+
+Lsn PartitionQueues::SettledOfAll() const {
+  Lsn lowest = kNoLimit;
+  for (const Queue& queue : queues_) lowest = std::min(lowest, SettledOf(queue));
+  return lowest;
+}
+
+// Nothing at or behind a barrier may be taken before it.
+Lsn PartitionQueues::TakeLimit() const {
+  return barriers_.records.empty() ? kNoLimit : barriers_.records.front().lsn - 1;
+}
+
+bool PartitionQueues::IsBarrierReady() const {
+  return !barriers_.records.empty() && SettledOfAll() + 1 >= barriers_.records.front().lsn;
+}
+
+}  // namespace taskwal::pipeline

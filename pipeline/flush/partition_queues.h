@@ -1,0 +1,154 @@
+// What has been read from the log and is not settled yet, by partition, and the positions that follow
+// from it. The reader offers records, workers take them in LSN order and settle them; a record stays in
+// its queue until it is settled, so that the queue's front is always the first unsettled one.
+//
+//   reader ─Offer─▶ [ front … back ] ─Take─▶ worker ─Settle─▶ gone, watermark moved
+//
+// A queue that is full is left behind at the first record it has no room for; from half empty on the
+// catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,
+// batch_update) holds back everything behind it until all partitions have come up to it.
+// Any thread may call any method.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "storage/backend.h"
+#include "wal/log.h"
+#include "wal/record.h"
+
+namespace taskwal::pipeline {
+
+struct QueuedRecord {
+  wal::Lsn lsn = 0;
+  std::uint64_t stamp = 0;
+  std::uint8_t type = 0;
+  bool is_lettered = false;   // set by the worker that took it
+  std::uint32_t partition = 0;
+  Monotonic queued_at{};
+  std::vector<std::byte> body;
+};
+
+class PartitionQueues {
+ public:
+  struct Limits {
+    std::uint32_t partitions = 16;
+    std::uint32_t workers = 1;
+    std::size_t partition_bytes = 2u << 20;  // then a queue is full; one record always fits
+    std::uint32_t batch_records = 5000;
+    std::size_t batch_bytes = 4u << 20;
+    // When a batch is due, without anybody waiting.
+    std::uint32_t due_records = 1000;
+    std::chrono::milliseconds due_age{200};
+    std::chrono::milliseconds linger{20};
+  };
+
+  explicit PartitionQueues(const Limits& limits);
+
+  // Forgets all and starts over: `start` is how far each partition is settled, `stored` its watermark
+  // in the database. No worker may hold records meanwhile.
+  void Reset(const std::vector<wal::Lsn>& start, const std::vector<wal::Lsn>& stored)
+      EXCLUDES(mutex_);
+
+  // --- the reader ------------------------------------------------------------------------------
+  enum class Offered : std::uint8_t {
+    kTaken,         // copied into its queue, or left for the catch-up reader
+    kFoundSettled,  // settled before: counts as found in the database
+    kKnown,         // the same, and counted before
+  };
+  // Leaves the partition behind when its queue is full.
+  Offered Offer(const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
+  // The reader has offered everything below `next`: wakes the workers.
+  void AdvanceTo(wal::Lsn next) EXCLUDES(mutex_);
+  // Nothing that the reader could offer would be taken.
+  [[nodiscard]] bool is_blocked() const EXCLUDES(mutex_);
+  [[nodiscard]] wal::Lsn next_lsn() const EXCLUDES(mutex_);
+
+  // --- the catch-up reader ---------------------------------------------------------------------
+  // Where it should read: the lowest position of a partition that was left behind and has room again.
+  [[nodiscard]] std::optional<wal::Lsn> CatchUpFrom() const EXCLUDES(mutex_);
+  [[nodiscard]] bool has_left_behind() const EXCLUDES(mutex_);
+  // Offers the record to its partition if that was left behind at or before it.
+  void OfferLate(const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
+  // Everything in [from, to] has been offered late.
+  void AdvanceLate(wal::Lsn from, wal::Lsn to) EXCLUDES(mutex_);
+
+  // --- workers ---------------------------------------------------------------------------------
+  // When this worker's next batch is due; nothing when there is nothing to take.
+  [[nodiscard]] std::optional<Monotonic> DueAt(std::uint32_t worker, Monotonic now) const
+      EXCLUDES(mutex_);
+  // A batch in LSN order: at most batch_records and batch_bytes, at least one; a barrier alone, by
+  // worker 0. Valid until settled or Reset.
+  std::vector<QueuedRecord*> Take(std::uint32_t worker) EXCLUDES(mutex_);
+  struct Settled {
+    std::uint64_t applied = 0;   // counted once, however often a record is brought
+    std::uint64_t lettered = 0;
+  };
+  // The watermarks have moved in the database: everything of these partitions up to there is settled.
+  Settled Settle(std::uint32_t worker, std::span<const storage::WatermarkMove> moves, Monotonic now)
+      EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<wal::Lsn> stored() const EXCLUDES(mutex_);
+
+  // --- positions and waiting ---------------------------------------------------------------------
+  [[nodiscard]] wal::Lsn settled_lsn() const EXCLUDES(mutex_);
+  [[nodiscard]] wal::Lsn settled_lsn(std::uint32_t partition) const EXCLUDES(mutex_);
+  // How far all is settled, and the watermarks of that moment.
+  [[nodiscard]] std::pair<wal::Lsn, std::vector<wal::Lsn>> Positions() const EXCLUDES(mutex_);
+
+  // The highest LSN that a caller in WaitSettled waits for; 0: nobody waits.
+  [[nodiscard]] wal::Lsn awaited_lsn() const EXCLUDES(mutex_);
+  // True when `lsn` is settled; false on the deadline, a stop, or Interrupt.
+  bool WaitSettled(wal::Lsn lsn, const wal::Deadline& deadline, Clock& clock) EXCLUDES(mutex_);
+  // Sleeps until something has changed since change(), at most `longest`.
+  void WaitForChange(std::uint64_t seen, std::chrono::nanoseconds longest) EXCLUDES(mutex_);
+  [[nodiscard]] std::uint64_t change() const EXCLUDES(mutex_);
+  void Wake() EXCLUDES(mutex_);
+  // Ends all WaitSettled, now and later (until Reset).
+  void Interrupt() EXCLUDES(mutex_);
+
+ private:
+  struct Queue {
+    std::deque<QueuedRecord> records;
+    std::size_t bytes = 0;
+    wal::Lsn start = 0;        // settled when the log was contacted
+    wal::Lsn stored = 0;       // watermark in the database
+    wal::Lsn counted = 0;      // everything up to here has been counted as settled
+    bool is_behind = false;
+    wal::Lsn resume = 0;       // first LSN not offered, while behind
+    bool is_full = false;      // in this turn of the catch-up reader
+  };
+
+  static std::size_t BytesOf(const QueuedRecord& record);
+  [[nodiscard]] bool HasRoom(const Queue& queue) const;
+  static void Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
+                   Monotonic now);
+  static Offered FoundSettled(Queue* queue, wal::Lsn lsn);
+  [[nodiscard]] wal::Lsn SettledOf(const Queue& queue) const REQUIRES(mutex_);
+  [[nodiscard]] wal::Lsn SettledOfAll() const REQUIRES(mutex_);
+  [[nodiscard]] wal::Lsn TakeLimit() const REQUIRES(mutex_);
+  [[nodiscard]] bool IsBarrierReady() const REQUIRES(mutex_);
+  std::vector<QueuedRecord*> TakeMerged(std::uint32_t worker) REQUIRES(mutex_);
+  static void Count(Queue* queue, const QueuedRecord& record, Settled* settled);
+  void Changed() REQUIRES(mutex_);
+
+  const Limits limits_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::uint64_t changes_ GUARDED_BY(mutex_) = 0;
+  std::vector<Queue> queues_ GUARDED_BY(mutex_);
+  Queue barriers_ GUARDED_BY(mutex_);          // in LSN order
+  wal::Lsn next_lsn_ GUARDED_BY(mutex_) = 1;   // the reader's
+  std::vector<Monotonic> last_flush_ GUARDED_BY(mutex_);  // by worker
+  std::vector<wal::Lsn> awaited_ GUARDED_BY(mutex_);      // one entry per waiting caller
+  bool is_interrupted_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace taskwal::pipeline

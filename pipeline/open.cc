@@ -1,0 +1,43 @@
+// Body of open.h: from a DSN and options to a storage that is ready.
+#include "taskwal/open.h"
+
+#include <utility>
+
+#include "base/logging.h"
+#include "base/posix_file_system.h"
+#include "base/status_macros.h"
+#include "pipeline/direct_task_storage.h"
+#include "pipeline/option_fields.h"
+#include "pipeline/wal_task_storage.h"
+#include "storage/backend.h"
+
+namespace taskwal {
+
+Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Options options) {
+  TASKWAL_TRY(pipeline::CheckOptions(options));
+  if (options.logger) SetLogger(options.logger);
+  SetIoUringAllowed(options.io_uring);
+  TASKWAL_ASSIGN(auto backend, storage::MakeBackend(dsn, {options.database_timeout}));
+  if (!options.wal_enabled) {
+    TASKWAL_ASSIGN(auto direct,
+                   pipeline::DirectTaskStorage::Open(std::move(backend), Clock::Real()));
+    return std::unique_ptr<TaskStorage>(std::move(direct));
+  }
+  pipeline::WalStorageSetup setup;
+  setup.options = std::move(options);
+  setup.backend = std::move(backend);
+  TASKWAL_ASSIGN(auto storage, pipeline::WalTaskStorage::Open(std::move(setup)));
+  return std::unique_ptr<TaskStorage>(std::move(storage));
+}
+
+Result<std::unique_ptr<TaskStorage>> TaskStorageFactory::CreateMemoryStorage() const {
+  return OpenTaskStorage("memory:", options_);
+}
+
+Result<std::unique_ptr<TaskStorage>> TaskStorageFactory::CreateSqlStorage(
+    std::string_view dsn) const {
+  if (dsn == "memory:") return Status::InvalidArgument("memory: is no SQL database");
+  return OpenTaskStorage(dsn, options_);
+}
+
+}  // namespace taskwal

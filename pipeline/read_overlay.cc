@@ -1,0 +1,200 @@
+#include "pipeline/read_overlay.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "base/status_macros.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using storage::DeleteDagOp;
+using storage::DeleteTaskOp;
+using storage::Operation;
+using storage::OperationType;
+using storage::SaveTaskOp;
+using storage::SaveTasksOp;
+using storage::UpdateStatusOp;
+
+// Shared by all deletes of DAGs, so that they are found without reading the log. A task whose id
+// has this hash loses nothing but a little time.
+constexpr std::uint64_t kDagDeletesKey = 0x6461675f64656c73;  // "dag_dels"
+
+Result<Operation> DecodeRecord(const wal::RecordView& record) {
+  TASKWAL_ASSIGN(storage::OperationBody body,
+                 storage::Decode(static_cast<OperationType>(record.header.type), record.body));
+  return Operation{record.lsn, record.header.stamp, std::move(body)};
+}
+
+// The parts of an operation that concern the task: none, itself, or each of its saves in a batch.
+void TakeConcerning(std::string_view id, Operation&& operation, std::vector<Operation>* into) {
+  const auto is_meant = [id](const std::string& other) { return other == id; };
+  if (auto* save = std::get_if<SaveTaskOp>(&operation.body); save && is_meant(save->task.id)) {
+    into->push_back(std::move(operation));
+  } else if (auto* update = std::get_if<UpdateStatusOp>(&operation.body);
+             update && is_meant(update->task_id)) {
+    into->push_back(std::move(operation));
+  } else if (auto* gone = std::get_if<DeleteTaskOp>(&operation.body);
+             gone && is_meant(gone->task_id)) {
+    into->push_back(std::move(operation));
+  } else if (auto* batch = std::get_if<SaveTasksOp>(&operation.body)) {
+    for (auto task = batch->tasks.rbegin(); task != batch->tasks.rend(); ++task) {
+      if (!is_meant(task->id)) continue;
+      into->push_back({operation.lsn, operation.stamp, SaveTaskOp{std::move(*task), batch->time}});
+    }
+  }
+}
+
+// Nothing before it matters.
+bool IsComplete(const Operation& operation) {
+  if (std::holds_alternative<DeleteTaskOp>(operation.body)) return true;
+  const auto* save = std::get_if<SaveTaskOp>(&operation.body);
+  return save != nullptr && save->task.created_at.has_value();
+}
+
+bool IsSave(const Operation& operation) {
+  return std::holds_alternative<SaveTaskOp>(operation.body);
+}
+
+struct Apply {
+  std::optional<Task>* task;
+
+  void operator()(const SaveTaskOp& save) const {
+    const Time created = *task ? (*task)->created_at.value_or(save.time) : save.time;
+    *task = save.task;
+    if (!(*task)->created_at) (*task)->created_at = created;
+    if (!(*task)->updated_at) (*task)->updated_at = save.time;
+  }
+  void operator()(const UpdateStatusOp& update) const {
+    if (!*task) return;
+    (*task)->status = update.status;
+    (*task)->error = update.error;
+    (*task)->updated_at = update.time;
+    if (IsTerminal(update.status)) {
+      (*task)->completed_at = update.time;
+      return;
+    }
+    (*task)->completed_at.reset();
+    (*task)->started_at.reset();
+    if (update.status == TaskStatus::kRunning) (*task)->started_at = update.time;
+  }
+  void operator()(const DeleteTaskOp&) const { task->reset(); }
+  void operator()(const DeleteDagOp& gone) const {
+    if (*task && (*task)->dag_id == gone.dag_id) task->reset();
+  }
+  void operator()(const storage::LogActivityOp&) const {}
+  void operator()(const SaveTasksOp&) const {}  // taken apart before
+};
+
+bool IsNewer(const Operation& operation, const Uuid& wal_id,
+             const storage::Session::StoredTask& row) {
+  if (row.wal_id == wal_id) return operation.lsn > row.origin.lsn;
+  return std::tie(operation.stamp, wal_id) > std::tie(row.origin.stamp, row.wal_id);
+}
+
+Result<Task> FoundOrNot(std::optional<Task> task, std::string_view id) {
+  if (!task) return Status::NotFound("no task has the id " + std::string(id));
+  return *std::move(task);
+}
+
+}  // namespace
+
+void IndexOperation(const wal::RecordView& record, std::vector<std::uint64_t>* keys) {
+  const auto type = static_cast<OperationType>(record.header.type);
+  storage::IndexKeys(type, record.header.key, record.body, keys);
+  if (type == OperationType::kDagDelete) keys->push_back(kDagDeletesKey);
+}
+
+ReadOverlay::ReadOverlay(wal::Log& log, const Flusher& flusher, DatabaseCalls& database)
+    : log_(log),
+      flusher_(flusher),
+      database_(database),
+      partitions_(log.state().partitions),
+      dag_deletes_until_(log.end_lsn()) {}
+
+void ReadOverlay::NoteDagDelete(wal::Lsn lsn) {
+  wal::Lsn known = dag_deletes_until_.load();
+  while (known < lsn && !dag_deletes_until_.compare_exchange_weak(known, lsn)) {
+  }
+}
+
+Status ReadOverlay::CollectDagDeletes(wal::Lsn from, std::vector<Operation>* into) {
+  Status decoded;
+  TASKWAL_TRY(log_.Lookup(kDagDeletesKey, from, [&](const wal::RecordView& record) {
+    if (record.header.type != static_cast<std::uint8_t>(OperationType::kDagDelete)) return true;
+    Result<Operation> operation = DecodeRecord(record);
+    decoded = operation.status();
+    if (decoded.ok()) into->push_back(std::move(operation).value());
+    return decoded.ok();
+  }));
+  return decoded;
+}
+
+// What the log holds behind the flushed position, in LSN order, back to the last operation before
+// which nothing matters.
+Result<std::vector<Operation>> ReadOverlay::Collect(std::string_view id) {
+  const std::uint64_t key = storage::KeyOf(id);
+  const wal::Lsn from = flusher_.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+  std::vector<Operation> operations;
+  Status decoded;
+  TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView& record) {
+    Result<Operation> operation = DecodeRecord(record);
+    decoded = operation.status();
+    if (!decoded.ok()) return false;
+    const std::size_t before = operations.size();
+    TakeConcerning(id, std::move(operation).value(), &operations);
+    return std::none_of(operations.begin() + static_cast<std::ptrdiff_t>(before), operations.end(),
+                        IsComplete);
+  }));
+  TASKWAL_TRY(decoded);
+  std::reverse(operations.begin(), operations.end());
+  if (from > dag_deletes_until_.load()) return operations;
+  const wal::Lsn oldest =
+      !operations.empty() && IsComplete(operations.front()) ? operations.front().lsn : from;
+  std::vector<Operation> deletes;
+  TASKWAL_TRY(CollectDagDeletes(oldest, &deletes));
+  operations.insert(operations.end(), std::make_move_iterator(deletes.begin()),
+                    std::make_move_iterator(deletes.end()));
+  std::stable_sort(operations.begin(), operations.end(),
+                   [](const Operation& a, const Operation& b) { return a.lsn < b.lsn; });
+  return operations;
+}
+
+Result<Task> ReadOverlay::GetTask(std::string_view id) {
+  TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(id));
+  if (!operations.empty() && IsComplete(operations.front())) {
+    return FoundOrNot(Fold(std::nullopt, operations), id);
+  }
+  auto row = database_.GetTask(id);
+  if (row.ok()) {
+    log_.RaiseStamp(row->origin.stamp);
+    if (!operations.empty()) {
+      const Uuid wal_id = log_.state().wal_id;
+      std::erase_if(operations,
+                    [&](const Operation& op) { return !IsNewer(op, wal_id, row.value()); });
+    }
+    return FoundOrNot(Fold(std::move(row->task), operations), id);
+  }
+  const bool has_save = std::any_of(operations.begin(), operations.end(), IsSave);
+  if (row.status().code() != StatusCode::kNotFound && !has_save) return row.status();
+  return FoundOrNot(Fold(std::nullopt, operations), id);
+}
+
+Result<bool> ReadOverlay::HasUnflushed(std::string_view id) {
+  const std::uint64_t key = storage::KeyOf(id);
+  const wal::Lsn from = flusher_.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+  bool found = false;
+  TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView&) {
+    found = true;
+    return false;
+  }));
+  return found;
+}
+
+std::optional<Task> Fold(std::optional<Task> task, const std::vector<Operation>& operations) {
+  for (const Operation& operation : operations) std::visit(Apply{&task}, operation.body);
+  return task;
+}
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,57 @@
+// Reading one's own writes: a task as the database's row with the log's unflushed records folded
+// on. Any thread; no lock is held while log or database are read.
+//
+// The order of the looks makes it right without any lock: first the flushed position, then the log
+// behind it, then the database. What is flushed between the first two shows in the row, whose LSN
+// keeps it from being folded on twice; what is flushed later was found in the log.
+#pragma once
+
+#include <atomic>
+#include <string_view>
+#include <vector>
+
+#include "pipeline/database_calls.h"
+#include "pipeline/flush/flusher.h"
+#include "storage/operation.h"
+#include "taskwal/status.h"
+#include "taskwal/task.h"
+#include "wal/log.h"
+
+namespace taskwal::pipeline {
+
+// Keys under which the log's index finds a record (LogOptions::index_keys): those of its tasks, and
+// for the delete of a DAG one more that all of them share.
+void IndexOperation(const wal::RecordView& record, std::vector<std::uint64_t>* keys);
+
+class ReadOverlay {
+ public:
+  // All references outlive it.
+  ReadOverlay(wal::Log& log, const Flusher& flusher, DatabaseCalls& database);
+
+  // kNotFound; kUnavailable when the database is needed and away; kCorruption when a record that
+  // may matter is damaged. A task saved without created_at while the database is away shows the
+  // time of that save, since what the database has is not known.
+  Result<Task> GetTask(std::string_view id);
+  // Whether the log holds a record of the task that is not in the database yet (or one of a task
+  // with the same key).
+  Result<bool> HasUnflushed(std::string_view id);
+  // To be told of every delete of a DAG, before its call returns.
+  void NoteDagDelete(wal::Lsn lsn);
+
+ private:
+  Result<std::vector<storage::Operation>> Collect(std::string_view id);
+  Status CollectDagDeletes(wal::Lsn from, std::vector<storage::Operation>* into);
+
+  wal::Log& log_;
+  const Flusher& flusher_;
+  DatabaseCalls& database_;
+  const std::uint32_t partitions_;
+  // No delete of a DAG stands behind it. Starts at the log's end: what stood there at open counts.
+  std::atomic<wal::Lsn> dag_deletes_until_;
+};
+
+// The task after `operations` (in LSN order, all of which concern it) on top of `task`.
+std::optional<Task> Fold(std::optional<Task> task,
+                         const std::vector<storage::Operation>& operations);
+
+}  // namespace taskwal::pipeline

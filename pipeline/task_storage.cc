@@ -1,0 +1,41 @@
+// The queries of TaskStorage by the names engines know.
+#include "taskwal/task_storage.h"
+
+#include <string>
+#include <utility>
+
+namespace taskwal {
+
+Result<TaskPage> TaskStorage::TasksByDag(std::string_view dag_id, Paging paging) {
+  TaskQuery query;
+  query.dag_id = std::string(dag_id);
+  query.paging = std::move(paging);
+  return QueryTasks(query);
+}
+
+Result<TaskPage> TaskStorage::TasksByStatus(TaskStatus status, Paging paging) {
+  TaskQuery query;
+  query.statuses = {status};
+  query.paging = std::move(paging);
+  return QueryTasks(query);
+}
+
+Result<TaskPage> TaskStorage::PendingTasks(Paging paging) {
+  return TasksByStatus(TaskStatus::kPending, std::move(paging));
+}
+
+Result<ActivityPage> TaskStorage::ActivitiesByTask(std::string_view task_id, Paging paging) {
+  ActivityQuery query;
+  query.task_id = std::string(task_id);
+  query.paging = std::move(paging);
+  return QueryActivities(query);
+}
+
+Result<ActivityPage> TaskStorage::ActivitiesByDag(std::string_view dag_id, Paging paging) {
+  ActivityQuery query;
+  query.dag_id = std::string(dag_id);
+  query.paging = std::move(paging);
+  return QueryActivities(query);
+}
+
+}  // namespace taskwal

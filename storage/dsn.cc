@@ -1,0 +1,85 @@
+#include "storage/dsn.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/json_text.h"
+
+namespace taskwal::storage {
+namespace {
+
+constexpr std::string_view kForms =
+    "memory:, sqlite://relative.db, sqlite:///absolute.db, postgresql://…, mysql://…";
+constexpr std::string_view kMask = "***";
+
+Status UnknownForm(std::string_view what) {
+  return Status::InvalidArgument(std::string(what) + "; a database is named by one of " +
+                                 std::string(kForms));
+}
+
+bool IsSchemeText(std::string_view text) {
+  return !text.empty() && text.size() <= 20 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '-' || c == '.';
+  });
+}
+
+Result<Dsn> ParseSqlite(std::string_view text, std::string_view path) {
+  if (path.empty()) return UnknownForm("sqlite:// names no file");
+  if (path == ":memory:") {
+    return Status::InvalidArgument("sqlite://:memory: is no file: use memory: for a database in memory");
+  }
+  return Dsn{Dsn::Kind::kSqlite, std::string(text), std::string(path)};
+}
+
+// password=…, sslpassword=…, in a query or a keyword string: up to the next separator.
+std::string MaskParameters(std::string text) {
+  constexpr std::string_view kName = "password=";
+  for (std::size_t at = text.find(kName); at != std::string::npos; at = text.find(kName, at)) {
+    const std::size_t value = at + kName.size();
+    const std::size_t end = std::min(text.find_first_of("& ", value), text.size());
+    text.replace(value, end - value, kMask);
+    at = value + kMask.size();
+  }
+  return text;
+}
+
+}  // namespace
+
+Result<Dsn> ParseDsn(std::string_view text) {
+  if (text.empty()) return UnknownForm("no database is named");
+  if (!IsCleanText(text)) return UnknownForm("the name of the database is not UTF-8 text");
+  if (text == "memory:") return Dsn{Dsn::Kind::kMemory, std::string(text), ""};
+  const std::size_t colon = text.find("://");
+  // What is no scheme is not shown: it could be a connection string with a password.
+  if (colon == std::string_view::npos || !IsSchemeText(text.substr(0, colon))) {
+    return UnknownForm("this is not the name of a database");
+  }
+  const std::string_view scheme = text.substr(0, colon);
+  if (scheme == "sqlite") return ParseSqlite(text, text.substr(colon + 3));
+  if (scheme == "postgresql" || scheme == "postgres") {
+    return Dsn{Dsn::Kind::kPostgres, std::string(text), ""};
+  }
+  if (scheme == "mysql" || scheme == "mariadb") return Dsn{Dsn::Kind::kMysql, std::string(text), ""};
+  return UnknownForm("unknown kind of database " + std::string(scheme) + "://");
+}
+
+std::string MaskDsn(std::string_view text) {
+  std::string masked(text);
+  const std::size_t scheme_end = masked.find("://");
+  // A file name may hold anything, and no password.
+  if (scheme_end == std::string::npos) return MaskParameters(std::move(masked));
+  if (masked.compare(0, scheme_end, "sqlite") == 0) return masked;
+  const std::size_t start = scheme_end + 3;
+  // A password may hold an unescaped '/' or '@': whatever is before the last '@' is hidden, unless
+  // that '@' belongs to the query.
+  const std::size_t query = std::min(masked.find('?', start), masked.size());
+  const std::size_t at = masked.rfind('@', query);
+  const std::size_t password = masked.find(':', start);
+  if (at != std::string::npos && at >= start && password < at) {
+    masked.replace(password + 1, at - password - 1, kMask);
+  }
+  return MaskParameters(std::move(masked));
+}
+
+}  // namespace taskwal::storage

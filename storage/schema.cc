@@ -1,0 +1,28 @@
+#include "storage/schema.h"
+
+#include "base/status_macros.h"
+#include "embedded_sqlite_sql.h"
+
+namespace taskwal::storage {
+
+Result<std::span<const std::string_view>> MigrationsOf(std::string_view dialect) {
+  if (dialect == "sqlite") return std::span<const std::string_view>(kSqliteMigrations);
+  return Status::InvalidArgument("no schema for this kind of database; there is one for: sqlite");
+}
+
+Result<std::string> SchemaText(std::string_view dialect) {
+  TASKWAL_ASSIGN(const auto migrations, MigrationsOf(dialect));
+  std::string text;
+  for (const std::string_view migration : migrations) text += migration;
+  return text;
+}
+
+Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint64_t known) {
+  std::string message(database);
+  message += " has schema version " + std::to_string(found) + ", this program works with " +
+             std::to_string(known);
+  message += found > known ? ": use a newer taskwal" : ": run `taskwal schema migrate` first";
+  return Status::InvalidArgument(std::move(message));
+}
+
+}  // namespace taskwal::storage

@@ -1,0 +1,22 @@
+// The tables' definitions, embedded from sql/<dialect>/NNN_name.sql: one file per schema version.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "taskwal/status.h"
+
+namespace taskwal::storage {
+
+// In order from version 1. kInvalidArgument names the dialects this program has.
+Result<std::span<const std::string_view>> MigrationsOf(std::string_view dialect);
+
+// All of them as one script, as `taskwal schema print` shows it.
+Result<std::string> SchemaText(std::string_view dialect);
+
+// The two ways a stored schema does not fit: found < known is for those who may not migrate.
+Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint64_t known);
+
+}  // namespace taskwal::storage

@@ -1,0 +1,41 @@
+#include "storage/sqlite/sqlite_backend.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "storage/sqlite/sqlite_connection.h"
+#include "storage/sqlite/sqlite_schema.h"
+#include "storage/sqlite/sqlite_session.h"
+
+namespace taskwal::storage {
+namespace {
+
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute.string();
+}
+
+}  // namespace
+
+SqliteBackend::SqliteBackend(std::string name, const std::string& path, const BackendOptions& options)
+    : name_(std::move(name)), path_(Absolute(path)), options_(options) {}
+
+Result<std::unique_ptr<Session>> SqliteBackend::Connect() {
+  TASKWAL_ASSIGN(auto connection,
+                 SqliteConnection::Open(path_, name_, options_.timeout, options_.create));
+  TASKWAL_ASSIGN(const Uuid db_id, PrepareSqliteSchema(*connection, options_.create));
+  {
+    MutexLock lock(mutex_);
+    db_id_ = db_id;
+  }
+  return std::unique_ptr<Session>(std::make_unique<SqliteSession>(std::move(connection)));
+}
+
+Uuid SqliteBackend::db_id() const {
+  MutexLock lock(mutex_);
+  return db_id_;
+}
+
+}  // namespace taskwal::storage

@@ -1,0 +1,15 @@
+// The schema of one SQLite database: what version it has, and bringing it to this program's.
+#pragma once
+
+#include "base/uuid.h"
+#include "storage/sqlite/sqlite_connection.h"
+#include "taskwal/status.h"
+
+namespace taskwal::storage {
+
+// Returns the db_id. Where `migrate`, missing steps are made in one transaction, by one of several that
+// open at once; else kNotFound without our tables. kInvalidArgument: the schema is newer than this
+// program, or older and not to be migrated.
+Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, bool migrate);
+
+}  // namespace taskwal::storage

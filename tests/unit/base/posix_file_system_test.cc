@@ -1,0 +1,421 @@
+#include "base/posix_file_system.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/io_uring_queue.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temp_dir.h"
+
+namespace taskwal {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+FileSystem& Real() { return FileSystem::Real(); }
+
+std::span<const std::byte> Bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+
+mode_t ModeOf(const std::string& path) {
+  struct stat found {};
+  EXPECT_EQ(::stat(path.c_str(), &found), 0);
+  return found.st_mode & 0777;
+}
+
+void WriteText(const std::string& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+// Runs each test with io_uring allowed and forbidden.
+class PosixFile : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    SetIoUringAllowed(GetParam());
+    if (!GetParam()) return;
+    // The first request finds out whether the kernel takes io_uring at all.
+    ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(dir_.File("probe"), true));
+    ASSERT_OK(file->WriteAndSync(0, Bytes("x")));
+    if (!IoUringUsable()) GTEST_SKIP() << "the kernel refuses io_uring here";
+  }
+  void TearDown() override { SetIoUringAllowed(true); }
+
+  TempDir dir_;
+};
+
+INSTANTIATE_TEST_SUITE_P(IoUring, PosixFile, ::testing::Bool(), [](const auto& instance) {
+  return instance.param ? "Allowed" : "Forbidden";
+});
+
+TEST_P(PosixFile, ReadsBackWhatWasWritten) {
+  const std::string path = dir_.File("file");
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(path, true));
+  ASSERT_OK(file->WriteAndSync(6, Bytes("world")));
+  ASSERT_OK(file->Write(0, Bytes("hello")));
+  ASSERT_OK(file->Sync());
+  EXPECT_EQ(ReadFile(Real(), path).value(), std::string("hello\0world", 11));
+  ASSERT_OK(file->WriteAndSync(0, Bytes("HELLO")));
+  ASSERT_OK(file->WriteAndSync(3, {}));
+  EXPECT_EQ(ReadFile(Real(), path).value(), std::string("HELLO\0world", 11));
+}
+
+TEST_P(PosixFile, WritesLargeBuffersWhole) {
+  const std::string path = dir_.File("file");
+  std::string text(5 << 20, 'a');
+  text.back() = 'z';
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(path, true));
+  ASSERT_OK(file->WriteAndSync(0, Bytes(text)));
+  EXPECT_EQ(ReadFile(Real(), path).value(), text);
+}
+
+TEST_P(PosixFile, TakesWritesOfSeveralThreads) {
+  const std::string path = dir_.File("file");
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(path, true));
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&file, t] {
+        const std::string text(512, static_cast<char>('a' + t));
+        for (std::uint64_t i = 0; i < 20; ++i) {
+          EXPECT_OK(file->WriteAndSync((i * 4 + static_cast<std::uint64_t>(t)) * 512, Bytes(text)));
+        }
+      });
+    }
+  }
+  ASSERT_OK_AND_ASSIGN(const std::string content, ReadFile(Real(), path));
+  ASSERT_EQ(content.size(), 80u * 512);
+  for (std::size_t i = 0; i < content.size(); ++i) {
+    ASSERT_EQ(content[i], static_cast<char>('a' + i / 512 % 4)) << i;
+  }
+}
+
+TEST_P(PosixFile, NoSpaceIsUnavailable) {
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable("/dev/full", false));
+  const auto is_full =
+      StatusIs(StatusCode::kUnavailable,
+               "cannot write /dev/full at 4096: No space left on device (errno 28)");
+  EXPECT_THAT(file->Write(4096, Bytes("x")), is_full);
+  EXPECT_THAT(file->WriteAndSync(4096, Bytes("x")), is_full);
+}
+
+TEST_P(PosixFile, AFailedSyncIsTold) {
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable("/dev/null", false));
+  const auto fails = StatusIs(StatusCode::kIoError, HasSubstr("cannot sync /dev/null: "));
+  EXPECT_THAT(file->Sync(), fails);
+  EXPECT_THAT(file->WriteAndSync(0, Bytes("x")), fails);
+}
+
+TEST_P(PosixFile, GoesOnAfterAShortWrite) {
+  // Beyond the limit the kernel first writes what fits, then fails.
+  const ChildOptions here{.environment = {}, .directory = dir_.path()};
+  if (RunCommand({"prlimit", "--version"}).exit.code != 0) GTEST_SKIP() << "prlimit is not installed";
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe");
+  const RunOutcome outcome =
+      RunCommand({"prlimit", "--fsize=10000", self, "--gtest_also_run_disabled_tests",
+           std::string("--gtest_filter=*DISABLED_WritesPastTheSizeLimit/") +
+               (GetParam() ? "Allowed" : "Forbidden")},
+          {}, here);
+  EXPECT_EQ(outcome.exit.code, 0) << outcome.out << outcome.err;
+}
+
+// Run by the test above in a process whose files may not pass 10,000 bytes.
+TEST_P(PosixFile, DISABLED_WritesPastTheSizeLimit) {
+  ::signal(SIGXFSZ, SIG_IGN);
+  const std::string path = dir_.File("file");
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(path, true));
+  EXPECT_THAT(file->WriteAndSync(8192, Bytes(std::string(8192, 'x'))),
+              StatusIs(StatusCode::kIoError, HasSubstr("at 10000: File too large")));
+  EXPECT_EQ(std::filesystem::file_size(path), 10000u);
+}
+
+TEST_P(PosixFile, TruncatesBothWays) {
+  const std::string path = dir_.File("file");
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(path, true));
+  ASSERT_OK(file->WriteAndSync(0, Bytes("hello")));
+  ASSERT_OK(file->Truncate(2));
+  ASSERT_OK(file->Truncate(4));
+  EXPECT_EQ(ReadFile(Real(), path).value(), std::string("he\0\0", 4));
+  ASSERT_OK_AND_ASSIGN(const auto device, Real().OpenWritable("/dev/null", false));
+  EXPECT_THAT(device->Truncate(7), StatusIs(StatusCode::kIoError, HasSubstr("cannot resize")));
+}
+
+class PosixFileSystem : public ::testing::Test {
+ protected:
+  TempDir dir_;
+};
+
+TEST_F(PosixFileSystem, FilesAreTheOwnersAloneAndClosedOnExec) {
+  const std::string path = dir_.File("file");
+  const mode_t old_mask = ::umask(0);
+  ASSERT_OK_AND_ASSIGN(const auto writable, Real().OpenWritable(path, true));
+  ASSERT_OK_AND_ASSIGN(const auto readable, Real().OpenReadable(path));
+  ASSERT_OK_AND_ASSIGN(const auto lock, Real().Lock(dir_.File("LOCK")));
+  ASSERT_OK_AND_ASSIGN(const auto ring, Real().CreateRing(dir_.File("RING"), 4096));
+  ASSERT_OK(Real().MakeDirectories(dir_.File("a/b")));
+  ::umask(old_mask);
+  for (const char* name : {"file", "LOCK", "RING"}) EXPECT_EQ(ModeOf(dir_.File(name)), 0600u);
+  for (const char* name : {"a", "a/b"}) EXPECT_EQ(ModeOf(dir_.File(name)), 0700u);
+
+  int inspected = 0;
+  for (int fd = 0; fd < 256; ++fd) {
+    std::error_code none;
+    const auto target = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), none);
+    if (!target.string().starts_with(dir_.path())) continue;
+    EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0) << target;
+    ++inspected;
+  }
+  EXPECT_EQ(inspected, 3);  // the ring's descriptor is closed once it is mapped
+}
+
+TEST_F(PosixFileSystem, WhatIsAbsentIsNotFound) {
+  const std::string path = dir_.File("none");
+  const auto absent = [&](std::string_view what) {
+    return StatusIs(StatusCode::kNotFound, "cannot " + std::string(what) + " " + path +
+                                               ": No such file or directory (errno 2)");
+  };
+  EXPECT_THAT(Real().OpenWritable(path, false), absent("open"));
+  EXPECT_THAT(Real().OpenReadable(path), absent("open"));
+  EXPECT_THAT(Real().OpenRing(path), absent("open"));
+  EXPECT_THAT(Real().Remove(path), absent("remove"));
+  EXPECT_THAT(Real().SyncDirectory(path), absent("open directory"));
+  EXPECT_THAT(Real().List(path), absent("list"));
+  EXPECT_THAT(Real().Stat(path), absent("stat"));
+  EXPECT_THAT(Real().Space(path), absent("read space of"));
+  EXPECT_THAT(ReadFile(Real(), path), absent("open"));
+  EXPECT_THAT(Real().Lock(path + "/LOCK"), StatusIs(StatusCode::kNotFound));
+  EXPECT_THAT(Real().CreateRing(path + "/RING", 4096), StatusIs(StatusCode::kNotFound));
+  EXPECT_THAT(Real().Rename(path, path + "2"),
+              StatusIs(StatusCode::kNotFound, HasSubstr("cannot rename " + path + " to ")));
+}
+
+TEST_F(PosixFileSystem, ReadsUpToTheEnd) {
+  WriteText(dir_.File("file"), "0123456789");
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenReadable(dir_.File("file")));
+  std::array<std::byte, 8> bytes{};
+  EXPECT_EQ(file->Read(0, bytes).value(), 8u);
+  EXPECT_EQ(file->Read(6, bytes).value(), 4u);
+  EXPECT_EQ(bytes[0], std::byte{'6'});
+  EXPECT_EQ(file->Read(10, bytes).value(), 0u);
+  EXPECT_EQ(file->Read(99, bytes).value(), 0u);
+  EXPECT_EQ(file->Size().value(), 10u);
+}
+
+TEST_F(PosixFileSystem, ReadingADirectoryIsAnError) {
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenReadable(dir_.path()));
+  std::array<std::byte, 8> bytes{};
+  EXPECT_THAT(file->Read(0, bytes), StatusIs(StatusCode::kIoError, HasSubstr("cannot read")));
+}
+
+TEST_F(PosixFileSystem, ListsByName) {
+  WriteText(dir_.File("b"), "");
+  WriteText(dir_.File("a"), "");
+  ASSERT_OK(Real().MakeDirectories(dir_.File("c")));
+  ASSERT_OK_AND_ASSIGN(const auto entries, Real().List(dir_.path()));
+  ASSERT_EQ(entries.size(), 3u);
+  EXPECT_EQ(entries[0].name, "a");
+  EXPECT_EQ(entries[1].name, "b");
+  EXPECT_FALSE(entries[1].is_directory);
+  EXPECT_EQ(entries[2].name, "c");
+  EXPECT_TRUE(entries[2].is_directory);
+}
+
+TEST_F(PosixFileSystem, MakesDirectoriesThatMayBeThere) {
+  ASSERT_OK(Real().MakeDirectories(dir_.File("x//y/z/")));
+  ASSERT_OK(Real().MakeDirectories(dir_.File("x/y/z")));
+  ASSERT_OK(Real().MakeDirectories("/"));
+  EXPECT_TRUE(std::filesystem::is_directory(dir_.File("x/y/z")));
+  WriteText(dir_.File("file"), "");
+  EXPECT_THAT(Real().MakeDirectories(dir_.File("file")),
+              StatusIs(StatusCode::kIoError, HasSubstr("cannot create directory")));
+  EXPECT_THAT(Real().MakeDirectories(dir_.File("file/below")), StatusIs(StatusCode::kIoError));
+}
+
+TEST_F(PosixFileSystem, MakesDirectoriesBelowTheCurrentOne) {
+  const std::filesystem::path old = std::filesystem::current_path();
+  std::filesystem::current_path(dir_.path());
+  EXPECT_OK(Real().MakeDirectories("log/inner"));
+  EXPECT_OK(WriteFileAtomically(Real(), "plain", "text"));
+  std::filesystem::current_path(old);
+  EXPECT_TRUE(std::filesystem::is_directory(dir_.File("log/inner")));
+  EXPECT_EQ(ReadFile(Real(), dir_.File("plain")).value(), "text");
+}
+
+TEST_F(PosixFileSystem, RenamesAndRemoves) {
+  WriteText(dir_.File("a"), "new");
+  WriteText(dir_.File("b"), "old");
+  ASSERT_OK(Real().Rename(dir_.File("a"), dir_.File("b")));
+  ASSERT_OK(Real().SyncDirectory(dir_.path()));
+  EXPECT_EQ(ReadFile(Real(), dir_.File("b")).value(), "new");
+  ASSERT_OK(Real().Remove(dir_.File("b")));
+  EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
+}
+
+TEST_F(PosixFileSystem, StatTellsFilesApart) {
+  const auto start = std::chrono::system_clock::now();
+  WriteText(dir_.File("a"), "12345");
+  WriteText(dir_.File("b"), "");
+  ASSERT_OK_AND_ASSIGN(const FileStat a, Real().Stat(dir_.File("a")));
+  ASSERT_OK_AND_ASSIGN(const FileStat b, Real().Stat(dir_.File("b")));
+  EXPECT_EQ(a.size, 5u);
+  EXPECT_NE(a.inode, b.inode);
+  EXPECT_LT(std::chrono::abs(a.modified - start), std::chrono::minutes(1));
+  if (a.born != 0) {
+    const Time born{std::chrono::microseconds(a.born / 1000)};
+    EXPECT_LT(std::chrono::abs(born - start), std::chrono::minutes(1));
+  }
+  EXPECT_EQ(Real().Stat(dir_.File("a")).value().born, a.born);
+}
+
+TEST_F(PosixFileSystem, KnowsItsSpace) {
+  ASSERT_OK_AND_ASSIGN(const DiskSpace space, Real().Space(dir_.path()));
+  const auto expected = std::filesystem::space(dir_.path());
+  EXPECT_EQ(space.total, expected.capacity);
+  EXPECT_LE(space.available, space.total);
+}
+
+TEST_F(PosixFileSystem, BootIdIsTheKernels) {
+  ASSERT_OK_AND_ASSIGN(const Uuid id, Real().BootId());
+  std::string text;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> text;
+  EXPECT_EQ(id.ToString(), text);
+}
+
+TEST_F(PosixFileSystem, RefusesASecondLockAndNamesTheHolder) {
+  const std::string path = dir_.File("LOCK");
+  WriteText(path, "1234567890\n");  // of an earlier, longer process id
+  const auto before = Real().Stat(path).value();
+  auto lock = Real().Lock(path);
+  ASSERT_OK(lock);
+  EXPECT_THAT(Real().Lock(path),
+              StatusIs(StatusCode::kUnavailable,
+                       path + " is in use by process " + std::to_string(::getpid())));
+  *lock = nullptr;
+  EXPECT_OK(Real().Lock(path));
+  EXPECT_EQ(Real().Stat(path).value().inode, before.inode);
+}
+
+TEST_F(PosixFileSystem, LockEndsWithTheProcessThatHoldsIt) {
+  const std::string path = dir_.File("LOCK");
+  // exec, so that no shell is left that would hold the lock without being killed.
+  auto holder = Child::Start(
+      {"perl", "-e", "open(F, '>>', $ARGV[0]); flock(F, 2); $| = 1; print qq(held\\n); <STDIN>;",
+       path});
+  ASSERT_OK(holder);
+  if ((*holder)->ReadLine() != "held") GTEST_SKIP() << "perl is not installed";
+  EXPECT_THAT(Real().Lock(path),
+              StatusIs(StatusCode::kUnavailable, path + " is in use by another process"));
+  (*holder)->Kill();
+  (*holder)->Wait();
+  EXPECT_OK(Real().Lock(path));
+}
+
+TEST_F(PosixFileSystem, WritesFilesAtomically) {
+  const std::string path = dir_.File("STATE");
+  WriteText(path + ".tmp", "a longer leftover of an earlier crash");
+  ASSERT_OK(WriteFileAtomically(Real(), path, "one"));
+  EXPECT_EQ(ReadFile(Real(), path).value(), "one");
+  ASSERT_OK(WriteFileAtomically(Real(), path, ""));
+  EXPECT_EQ(ReadFile(Real(), path).value(), "");
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+TEST_F(PosixFileSystem, AFailedAtomicWriteLeavesTheOldFileAlone) {
+  const std::string path = dir_.File("STATE");
+  ASSERT_OK(Real().MakeDirectories(path + "/below"));  // a file cannot be renamed onto it
+  EXPECT_THAT(WriteFileAtomically(Real(), path, "new"), StatusIs(StatusCode::kIoError));
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  EXPECT_TRUE(std::filesystem::exists(path + "/below"));
+}
+
+class PosixRing : public PosixFileSystem {
+ protected:
+  static constexpr std::uint64_t kBytes = 16384;
+  const std::string path_ = dir_.File("RING");
+};
+
+TEST_F(PosixRing, IsMappedTwiceInARow) {
+  ASSERT_OK_AND_ASSIGN(const auto ring, Real().CreateRing(path_, kBytes));
+  EXPECT_EQ(ring->ring_bytes(), kBytes);
+  EXPECT_EQ(ring->header().size(), 4096u);
+  for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{4095}, kBytes - 1}) {
+    EXPECT_EQ(ring->ring()[at], std::byte{0});
+    ring->ring()[at] = std::byte{7};
+    EXPECT_EQ(ring->ring()[at + kBytes], std::byte{7});
+    ring->ring()[at + kBytes] = std::byte{9};
+    EXPECT_EQ(ring->ring()[at], std::byte{9});
+  }
+  EXPECT_EQ(ring->header()[0], std::byte{0});
+}
+
+TEST_F(PosixRing, HoldsItsContentAfterItIsClosed) {
+  {
+    ASSERT_OK_AND_ASSIGN(const auto ring, Real().CreateRing(path_, kBytes));
+    ring->header()[1] = std::byte{1};
+    ring->ring()[kBytes + 2] = std::byte{2};
+  }
+  ASSERT_OK_AND_ASSIGN(const auto ring, Real().OpenRing(path_));
+  EXPECT_EQ(ring->ring_bytes(), kBytes);
+  EXPECT_EQ(ring->header()[1], std::byte{1});
+  EXPECT_EQ(ring->ring()[2], std::byte{2});
+}
+
+TEST_F(PosixRing, IsAllocatedForReal) {
+  const auto allocated = [&] {
+    struct stat found {};
+    EXPECT_EQ(::stat(path_.c_str(), &found), 0);
+    return static_cast<std::uint64_t>(found.st_blocks) * 512;
+  };
+  ASSERT_OK(Real().CreateRing(path_, kBytes));
+  EXPECT_GE(allocated(), 4096 + kBytes);
+  WriteText(path_, "");
+  ASSERT_EQ(::truncate(path_.c_str(), 4096 + kBytes), 0);  // as a sparse copy
+  ASSERT_LT(allocated(), 4096 + kBytes);
+  ASSERT_OK(Real().OpenRing(path_));
+  EXPECT_GE(allocated(), 4096 + kBytes);
+}
+
+TEST_F(PosixRing, ReplacesAnOldOneAndItsLeftovers) {
+  WriteText(path_, "garbage");
+  WriteText(path_ + ".tmp", "a leftover");
+  ASSERT_OK_AND_ASSIGN(const auto ring, Real().CreateRing(path_, kBytes));
+  EXPECT_EQ(std::filesystem::file_size(path_), 4096 + kBytes);
+  EXPECT_EQ(ring->header()[0], std::byte{0});
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".tmp"));
+}
+
+TEST_F(PosixRing, RefusesAWrongSize) {
+  for (const std::uint64_t size : {0, 1, 4095, 4096, 4097, 4096 + 2048, 3 * 4096 + 4096}) {
+    WriteText(path_, std::string(size, 'x'));
+    EXPECT_THAT(Real().OpenRing(path_), StatusIs(StatusCode::kCorruption)) << size;
+  }
+  for (const std::uint64_t bytes : {0, 1, 2048, 4097, 3 * 4096}) {
+    EXPECT_THAT(Real().CreateRing(path_, bytes), StatusIs(StatusCode::kInvalidArgument)) << bytes;
+  }
+}
+
+TEST_F(PosixRing, AFullDiskIsToldOnCreation) {
+  struct stat found {};
+  if (::stat("/dev/shm", &found) != 0) GTEST_SKIP() << "there is no /dev/shm";
+  const std::string path = "/dev/shm/taskwal-ring-test-" + std::to_string(::getpid());
+  EXPECT_THAT(Real().CreateRing(path, 1ull << 50),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("cannot allocate")));
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+TEST_F(PosixRing, AFailedRenameLeavesNothingBehind) {
+  ASSERT_OK(Real().MakeDirectories(path_));
+  EXPECT_THAT(Real().CreateRing(path_, kBytes), StatusIs(StatusCode::kIoError));
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".tmp"));
+}
+
+}  // namespace
+}  // namespace taskwal

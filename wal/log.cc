@@ -1,0 +1,338 @@
+#include "wal/log.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/check.h"
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "wal/log_directory.h"
+#include "wal/log_impl.h"
+
+namespace taskwal::wal {
+
+namespace {
+
+constexpr auto kWriterPoll = std::chrono::milliseconds(1);        // while there was work lately
+constexpr auto kWriterIdlePoll = std::chrono::milliseconds(10);
+constexpr auto kBusyFor = std::chrono::seconds(1);
+constexpr auto kMaintenancePoll = std::chrono::milliseconds(10);
+constexpr auto kRoomPoll = std::chrono::milliseconds(5);
+constexpr std::uint64_t kLargeBytes = 1u << 20;
+// A stamp from elsewhere may run ahead of this machine's clock by this much and no more.
+constexpr std::uint64_t kStampAheadMax = 3600ull * 1'000'000;
+constexpr std::uint64_t kSmallSegmentBytes = 64u << 10;
+
+}  // namespace
+
+Log::Impl::Impl(FileSystem& fs, Clock& clock, const LogOptions& options, LogStart start,
+                const LogSizes& sizes)
+    : fs_(fs),
+      clock_(clock),
+      options_(options),
+      lock_(std::move(start.lock)),
+      pool_(fs, clock,
+            {options.directory, sizes.segment_bytes, options.quota_bytes, options.retention_bytes,
+             options.segment_retention}),
+      writer_(fs, clock, pool_, WriterConfig(options, start, sizes)),
+      flushed_lsn_(start.state.flushed_lsn),
+      state_(std::move(start.state)) {}
+
+LogWriter::Config Log::Impl::WriterConfig(const LogOptions& options, const LogStart& start,
+                                          const LogSizes& sizes) {
+  LogWriter::Config config;
+  config.directory = options.directory;
+  config.wal_id = start.state.wal_id;
+  config.wal_ids = IdentitiesOf(start.state);
+  config.partitions = start.state.partitions;
+  config.epoch = start.state.epoch;
+  config.segment_bytes = sizes.segment_bytes;
+  config.segment_records_max = options.segment_records_max;
+  // Small segments get small frames: a frame that does not fit makes the segment roll.
+  config.frame_bytes = std::min(options.frame_bytes, sizes.segment_bytes / 4);
+  config.compression = options.compression;
+  config.sync_lanes = std::clamp(options.sync_lanes, 1u, 8u);
+  config.sync_interval = options.sync_interval;
+  config.index_keys = options.index_keys;
+  config.next_segment = start.next_segment;
+  config.next_lsn = start.next_lsn;
+  config.stamp = start.stamp;
+  return config;
+}
+
+Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions options, LogStart start) {
+  const std::string ring_path = JoinPath(options.directory, kRingFileName);
+  TASKWAL_ASSIGN(const Rescue rescue, RescueRing(fs, ring_path, IdentitiesOf(start.state), start.next_lsn));
+  if (!rescue.refused.empty()) {
+    Logger().warn("event=ring_refused directory={} reason=\"{}\"", options.directory, rescue.refused);
+  }
+  TASKWAL_ASSIGN(const DiskSpace space, fs.Space(options.directory));
+  const LogSizes sizes = FitToDisk(space, options.ring_bytes, options.segment_bytes);
+  // Raised before anything is written under it, so that no epoch is used twice.
+  ++start.state.epoch;
+  start.state.clean = false;
+  start.state.last_lsn = start.next_lsn - 1;
+  const std::vector<std::uint64_t> segments = start.segments;
+  const Lsn next_lsn = start.next_lsn + rescue.records.size();
+  auto impl = std::make_unique<Impl>(fs, clock, options, std::move(start), sizes);
+  TASKWAL_TRY(impl->pool_.Open(segments));
+  TASKWAL_TRY(impl->SaveState());
+  Status started = impl->writer_.Start(rescue.records);
+  if (started.code() == StatusCode::kUnavailable) {
+    // A full disk must not keep recovery from writing: that is what the reserve is for.
+    impl->pool_.GiveUpReserve();
+    impl->writer_.UseSmallSegment(kSmallSegmentBytes);
+    started = impl->writer_.Start(rescue.records);
+  }
+  TASKWAL_TRY(started);
+  impl->rescued_ = rescue.records.size();
+  // Crash here: the ring's records are in a segment; the next open finds that it holds nothing new.
+  TASKWAL_TRY(impl->MakeRing(ring_path, sizes.ring_bytes, next_lsn));
+  if (options.start_threads) impl->StartThreads();
+  return std::unique_ptr<Log>(new Log(std::move(impl)));
+}
+
+Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn) {
+  const Status removed = fs_.Remove(path);
+  if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  for (;; bytes /= 2) {
+    auto ring = RingBuffer::Create(fs_, path, bytes, state_.wal_id, state_.epoch, next_lsn);
+    if (ring.ok()) {
+      large_bytes_ = std::min(kLargeBytes, bytes / 8);
+      writer_.SetRing(std::move(ring).value());
+      writer_.SetSpaceCallback([this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
+      return Status::Ok();
+    }
+    const bool may_shrink = ring.status().code() == StatusCode::kUnavailable && bytes > kSmallSegmentBytes;
+    if (!may_shrink) return ring.status();
+  }
+}
+
+Status Log::Impl::SaveState() {
+  LogState copy;
+  {
+    MutexLock lock(state_mutex_);
+    copy = state_;
+  }
+  Status saved = WriteState(fs_, options_.directory, copy);
+  if (saved.code() == StatusCode::kUnavailable) {
+    pool_.GiveUpReserve();
+    saved = WriteState(fs_, options_.directory, copy);
+  }
+  return saved;
+}
+
+void Log::Impl::StartThreads() {
+  writer_thread_ = std::jthread([this](const std::stop_token& stop) { RunWriter(stop); });
+  maintenance_thread_ = std::jthread([this](const std::stop_token& stop) { RunMaintenance(stop); });
+}
+
+void Log::Impl::RunWriter(const std::stop_token& stop) {
+  Monotonic last_work = clock_.Now();
+  while (!stop.stop_requested()) {
+    if (writer_.Step()) {
+      last_work = clock_.Now();
+      continue;
+    }
+    // Producers wake nobody, as that would be a system call: the writer looks up by itself.
+    const bool is_busy = clock_.Now() - last_work < kBusyFor;
+    MutexLock lock(wake_mutex_);
+    if (!wake_writer_) wake_.WaitFor(wake_mutex_, is_busy ? kWriterPoll : kWriterIdlePoll);
+    wake_writer_ = false;
+  }
+}
+
+void Log::Impl::RunMaintenance(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    if (MaintenanceStep()) continue;
+    MutexLock lock(wake_mutex_);
+    maintenance_wake_.WaitFor(wake_mutex_, kMaintenancePoll);
+  }
+}
+
+void Log::Impl::StopThreads() {
+  writer_thread_.request_stop();
+  maintenance_thread_.request_stop();
+  {
+    MutexLock lock(wake_mutex_);
+    wake_writer_ = true;
+  }
+  wake_.NotifyAll();
+  maintenance_wake_.NotifyAll();
+  if (writer_thread_.joinable()) writer_thread_.join();
+  if (maintenance_thread_.joinable()) maintenance_thread_.join();
+}
+
+// --- appending -------------------------------------------------------------------------------------
+
+Result<Log::Reservation> Log::Reserve(const RecordHeader& header, std::size_t body_bytes,
+                                      Durability level, const Deadline& deadline) {
+  Impl& impl = *impl_;
+  Reservation reservation;
+  reservation.header = header;
+  std::uint8_t flags = level == Durability::kDisk ? kSlotNeedsSync : 0;
+  std::size_t in_ring = body_bytes;
+  if (body_bytes > impl.large_bytes_) [[unlikely]] {
+    if (body_bytes > kRecordBodyBytesMax) {
+      return Status::InvalidArgument("a record of " + std::to_string(body_bytes) + " bytes, above " +
+                                     std::to_string(kRecordBodyBytesMax));
+    }
+    flags |= kSlotLarge;
+    in_ring = 0;
+    reservation.large = std::make_unique<std::byte[]>(body_bytes);
+  }
+  RingBuffer::Claim claim;
+  if (!impl.is_short_.load(std::memory_order_relaxed)) [[likely]] {
+    claim = impl.writer_.ring().TryClaim(header, in_ring, flags);
+  }
+  if (claim.slot == nullptr) [[unlikely]] {
+    TASKWAL_ASSIGN(claim, impl.ClaimSlowly(header, in_ring, flags, deadline));
+  }
+  reservation.slot = reinterpret_cast<std::byte*>(claim.slot);
+  reservation.lsn = claim.lsn;
+  reservation.body = reservation.large ? std::span(reservation.large.get(), body_bytes)
+                                       : RingBuffer::BodyOf(claim.slot, body_bytes);
+  return reservation;
+}
+
+Result<RingBuffer::Claim> Log::Impl::ClaimSlowly(const RecordHeader& header, std::size_t body_bytes,
+                                                 std::uint8_t flags, const Deadline& deadline) {
+  for (;;) {
+    if (is_closed_.load(std::memory_order_acquire)) return Status::Closed("the log is closed");
+    if (writer_.is_broken()) return writer_.health();
+    const bool is_short = is_short_.load(std::memory_order_relaxed);
+    if (!is_short) {
+      const RingBuffer::Claim claim = writer_.ring().TryClaim(header, body_bytes, flags);
+      if (claim.slot != nullptr) return claim;
+    }
+    const Monotonic now = clock_.Now();
+    if (now >= deadline.at || deadline.stop.stop_requested()) {
+      return Status::Overloaded(is_short ? "the log is full: its quota or the disk is used up"
+                                         : "the log buffer is full");
+    }
+    if (!options_.start_threads) {
+      TASKWAL_TRY(MakeRoomAlone(now));
+      continue;
+    }
+    {
+      MutexLock lock(wake_mutex_);
+      wake_writer_ = true;
+    }
+    wake_.NotifyAll();
+    writer_.WaitForRoom(std::min(deadline.at, now + kRoomPoll));
+  }
+}
+
+// Without threads nobody else makes room.
+Status Log::Impl::MakeRoomAlone(Monotonic now) {
+  const bool has_worked = writer_.Step();
+  if (has_worked || MaintenanceStep()) return Status::Ok();
+  const Status synced = writer_.WaitDurable(writer_.ring().end_lsn(), {now, {}});
+  return synced.code() == StatusCode::kUnavailable || synced.ok()
+             ? (is_short_.load(std::memory_order_relaxed) ? Status::Overloaded("the log is full") : Status::Ok())
+             : synced;
+}
+
+Status Log::Publish(Reservation reservation) {
+  Impl& impl = *impl_;
+  auto* slot = reinterpret_cast<RingSlot*>(reservation.slot);
+  if (!reservation.large) [[likely]] {
+    impl.writer_.ring().Publish(slot, reservation.lsn, reservation.body.size());
+    return Status::Ok();
+  }
+  const std::size_t bytes = reservation.body.size();
+  impl.writer_.KeepLarge(reservation.lsn, std::move(reservation.large), bytes);
+  impl.writer_.ring().Publish(slot, reservation.lsn, 0);
+  // Not kept by the ring, so a kill would lose it: acknowledged once the OS has it.
+  const Status written = impl.writer_.WaitWritten(reservation.lsn, {});
+  if (!written.ok()) return Status::InDoubt(written.message(), reservation.lsn);
+  return Status::Ok();
+}
+
+std::uint64_t Log::NextStamp(Time now) {
+  const auto wall = static_cast<std::uint64_t>(now.time_since_epoch().count());
+  return std::max(wall, impl_->writer_.stamp());
+}
+
+void Log::RaiseStamp(std::uint64_t seen) {
+  const auto now = static_cast<std::uint64_t>(impl_->clock_.WallNow().time_since_epoch().count());
+  if (seen > now + kStampAheadMax) {
+    Logger().warn("event=stamp_too_far_ahead stamp={} now={}", seen, now);
+    seen = now + kStampAheadMax;
+  }
+  impl_->writer_.RaiseStamp(seen);
+}
+
+// --- waiting, positions ----------------------------------------------------------------------------
+
+Status Log::WaitDurable(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitDurable(lsn, deadline); }
+Status Log::WaitWritten(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitWritten(lsn, deadline); }
+bool Log::WaitForMore(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitForMore(lsn, deadline); }
+Lsn Log::end_lsn() const { return impl_->writer_.ring().end_lsn(); }
+Lsn Log::written_lsn() const { return impl_->writer_.written_lsn(); }
+Lsn Log::durable_lsn() const { return impl_->writer_.durable_lsn(); }
+Status Log::health() const { return impl_->writer_.health(); }
+bool Log::WriterStep() { return impl_->writer_.Step(); }
+bool Log::MaintenanceStep() { return impl_->MaintenanceStep(); }
+
+TailReader Log::Tail(Lsn from) {
+  const LogState now = state();
+  return TailReader(impl_->fs_,
+                    {impl_->options_.directory, IdentitiesOf(now), now.first_lsn, now.lost}, from);
+}
+
+// --- life ------------------------------------------------------------------------------------------
+
+Log::Log(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Log::~Log() {
+  if (impl_) Abandon();
+}
+
+Status Log::Close() {
+  Impl& impl = *impl_;
+  MutexLock closing(impl.close_mutex_);
+  if (impl.close_status_) return *impl.close_status_;
+  impl.is_closed_.store(true, std::memory_order_release);
+  impl.writer_.ring().CloseForClaims();
+  Status status = impl.writer_.Close();
+  impl.StopThreads();
+  if (status.ok()) status = impl.EndCleanly();
+  impl.lock_.reset();
+  impl.close_status_ = status;
+  return status;
+}
+
+Status Log::Impl::EndCleanly() {
+  // A segment that never took a record leaves nothing to keep.
+  for (const ClosedSegment& segment : pool_.Closed()) {
+    if (segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn && segment.last_lsn + 1 == segment.first_lsn &&
+        segment.first_lsn > writer_.durable_lsn()) {
+      TASKWAL_TRY(pool_.Drop(segment));
+    }
+  }
+  pool_.RemoveSpares();
+  {
+    MutexLock lock(state_mutex_);
+    state_.clean = true;
+    state_.last_lsn = writer_.durable_lsn();
+  }
+  TASKWAL_TRY(SaveState());
+  // Everything in it is in sealed segments.
+  IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kRingFileName)), "an empty ring harms nobody");
+  return fs_.SyncDirectory(options_.directory);
+}
+
+void Log::Abandon() {
+  Impl& impl = *impl_;
+  MutexLock closing(impl.close_mutex_);
+  if (impl.close_status_) return;
+  impl.is_closed_.store(true, std::memory_order_release);
+  if (impl.has_ring()) impl.writer_.ring().CloseForClaims();
+  impl.writer_.Abandon();
+  impl.StopThreads();
+  impl.lock_.reset();
+  impl.close_status_ = Status::Closed("the log was abandoned");
+}
+
+}  // namespace taskwal::wal

@@ -1,0 +1,82 @@
+// The parts of a Log and how they are held together. For log.cc and log_space.cc only.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.h"
+#include "wal/log.h"
+#include "wal/log_writer.h"
+#include "wal/segment_pool.h"
+
+namespace taskwal::wal {
+
+struct Log::Impl {
+  Impl(FileSystem& fs, Clock& clock, const LogOptions& options, LogStart start, const LogSizes& sizes);
+
+  static LogWriter::Config WriterConfig(const LogOptions& options, const LogStart& start,
+                                        const LogSizes& sizes);
+  Status MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn);
+  [[nodiscard]] bool has_ring() const { return large_bytes_ > 0; }
+  Status SaveState() EXCLUDES(state_mutex_);
+  Status EndCleanly();
+
+  void StartThreads();
+  void StopThreads();
+  void RunWriter(const std::stop_token& stop);
+  void RunMaintenance(const std::stop_token& stop);
+
+  Result<RingBuffer::Claim> ClaimSlowly(const RecordHeader& header, std::size_t body_bytes,
+                                        std::uint8_t flags, const Deadline& deadline);
+  Status MakeRoomAlone(Monotonic now);
+
+  // --- log_space.cc
+  std::vector<Uuid> Identities() const EXCLUDES(state_mutex_);
+  bool MaintenanceStep();
+  bool LearnOlderSegments();
+  void CheckSpace();
+  Status RetireNow(Lsn flushed, bool all);
+  std::vector<ClosedSegment> ClosedNewestFirst();
+  Status LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,
+                  Lsn from, Lsn void_from, const std::function<bool(const RecordView&)>& visit,
+                  bool* go_on);
+  Result<std::vector<std::uint64_t>> FramesOf(std::uint64_t segment, std::uint64_t key);
+
+  FileSystem& fs_;
+  Clock& clock_;
+  const LogOptions options_;
+  std::unique_ptr<FileLock> lock_;
+  SegmentPool pool_;
+  LogWriter writer_;
+  std::uint64_t large_bytes_ = 0;     // a body above it does not go through the ring
+  std::uint64_t rescued_ = 0;
+
+  std::atomic<bool> is_short_{false};
+  std::atomic<bool> is_closed_{false};
+  std::atomic<Lsn> flushed_lsn_;
+
+  mutable Mutex state_mutex_;
+  LogState state_ GUARDED_BY(state_mutex_);
+
+  // Held over the I/O of retiring and of changing STATE, so that these follow one another.
+  Mutex retire_mutex_;
+  Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
+
+  Mutex wake_mutex_;
+  CondVar wake_;
+  CondVar maintenance_wake_;
+  bool wake_writer_ GUARDED_BY(wake_mutex_) = false;
+
+  Mutex close_mutex_;
+  std::optional<Status> close_status_ GUARDED_BY(close_mutex_);
+
+  // Last, so that they end before what they use.
+  std::jthread writer_thread_;
+  std::jthread maintenance_thread_;
+};
+
+}  // namespace taskwal::wal

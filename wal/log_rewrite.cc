@@ -1,0 +1,138 @@
+// LogWriter after a failed write or sync. The kernel has told of the loss once and marked the pages
+// clean: a second fdatasync would say OK for data that is gone (PostgreSQL 2018; ATC '20). So the file
+// is condemned, and whatever is not known to be durable is written again, to a fresh segment that
+// starts right behind the durable position: from the ring, or, where the ring has given the space back
+// (level `process`), from the condemned file, its checksums deciding.
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "wal/direct_writer.h"
+#include "wal/log_directory.h"
+#include "wal/log_writer.h"
+#include "wal/segment_reader.h"
+
+namespace taskwal::wal {
+
+Status LogWriter::RewriteAfterFailure() {
+  if (is_rewriting_) {
+    while (is_rewriting_) lanes_idle_.Wait(mutex_);
+    return broken_;
+  }
+  if (!broken_.ok()) return broken_;
+  is_rewriting_ = true;
+  while (busy_lanes_ > 0 || is_rolling_) lanes_idle_.Wait(mutex_);
+  const Lsn from = durable_lsn() + 1;
+  const Lsn to = cursor_.next_lsn - 1;
+  const RingPosition released = ring_->released();
+  std::vector<std::uint64_t> numbers;
+  for (const OpenSegment& segment : open_) numbers.push_back(segment.file->number());
+  std::uint64_t number = next_number_;
+  mutex_.Unlock();
+  std::uint64_t lost = 0;
+  DirectWriter writer(
+      [&](Lsn first_lsn, std::uint64_t frame_bytes) {
+        return MakeSegment(number++, first_lsn,
+                           std::max(config_.segment_bytes, kSegmentHeaderBytes + frame_bytes));
+      },
+      {config_.frame_bytes, config_.index_keys}, from);
+  const Status copied = CopyUnsynced(from, to, numbers, released, &writer, &lost);
+  mutex_.Lock();
+  next_number_ = number;
+  is_rewriting_ = false;
+  if (copied.ok()) {
+    Logger().warn("event=log_rewritten from_lsn={} to_lsn={} lost={}", from, to, lost);
+    figures_.lost += lost;
+    AdoptRewritten(writer.TakeSegments(), to);
+  } else {
+    Break(Status::IoError("the log is read-only: rewriting LSN " + std::to_string(from) + " to " +
+                          std::to_string(to) + " after a failed sync: " + copied.message()));
+  }
+  lanes_idle_.NotifyAll();
+  return broken_;
+}
+
+Status LogWriter::CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t>& segments,
+                               const RingPosition& released, DirectWriter* writer, std::uint64_t* lost) {
+  Lsn next = from;
+  if (next < released.next_lsn) {
+    TASKWAL_TRY(CopyFromFiles(&next, released.next_lsn - 1, segments, writer, lost));
+  }
+  RingPosition at = released;
+  RecordView record;
+  std::uint8_t flags;
+  RingPosition behind;
+  while (next <= to) {
+    TASKWAL_CHECK(ring_->Read(at, &record, &flags, &behind));
+    at = behind;
+    if (record.lsn < next) continue;
+    if ((flags & kSlotLarge) != 0) {
+      MutexLock lock(mutex_);
+      const auto& [body, bytes] = large_.at(record.lsn);
+      record.body = {body.get(), bytes};
+    }
+    TASKWAL_TRY(writer->Add(record));
+    ++next;
+  }
+  return writer->Finish();
+}
+
+// What neither ring nor file holds any more is declared lost, so that the durable position can go on.
+Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64_t>& segments,
+                                DirectWriter* writer, std::uint64_t* lost) {
+  const auto declare_lost = [&](Lsn below) -> Status {
+    for (; *next < below; ++*next, ++*lost) {
+      TASKWAL_TRY(writer->Add({*next, {kLostRecord, 0, 0, 0}, {}}));
+    }
+    return Status::Ok();
+  };
+  Frame frame;
+  for (const std::uint64_t number : segments) {
+    Result<std::unique_ptr<SegmentReader>> reader =
+        SegmentReader::Open(fs_, config_.directory, number, config_.wal_ids);
+    while (reader.ok() && *next <= to) {
+      const Result<SegmentEvent> event = (*reader)->Next(&frame);
+      if (!event.ok() || event->kind == SegmentEvent::Kind::kEnd) break;
+      if (event->kind != SegmentEvent::Kind::kFrame) continue;
+      FrameRecords records(frame.header, frame.raw);
+      for (RecordView record; records.Next(&record) && *next <= to;) {
+        if (record.lsn < *next) continue;
+        TASKWAL_TRY(declare_lost(std::min(record.lsn, to + 1)));
+        if (*next > to) break;
+        TASKWAL_TRY(writer->Add(record));
+        ++*next;
+      }
+    }
+  }
+  return declare_lost(to + 1);
+}
+
+void LogWriter::AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segments, Lsn end) {
+  // From here on the old files' frames beyond the durable position are void: the fresh segment's first
+  // LSN says so. Whatever still had unsynced frames is left unsealed.
+  for (const Entry& entry : entries_) entry.segment->failed.store(true, std::memory_order_release);
+  const RingPosition ring_end = cursor_;
+  first_serial_ += entries_.size();
+  entries_.clear();
+  written_count_ = released_count_ = 0;
+  for (auto& segment : segments) open_.push_back({std::move(segment), 0, false});
+  written_lsn_.store(end, std::memory_order_release);
+  durable_lsn_.store(end, std::memory_order_release);
+  ring_->Release(ring_end);
+  large_.erase(large_.begin(), large_.lower_bound(ring_end.next_lsn));
+  room_.NotifyAll();
+}
+
+void LogWriter::Break(const Status& why) {
+  if (!broken_.ok()) return;
+  broken_ = why.code() == StatusCode::kIoError ? why : Status::IoError(why.message());
+  Logger().error("event=log_read_only error=\"{}\"", broken_.message());
+  is_broken_.store(true, std::memory_order_release);
+  waiting_.WakeAll();
+  more_written_.NotifyAll();
+  room_.NotifyAll();
+  lanes_idle_.NotifyAll();
+}
+
+}  // namespace taskwal::wal

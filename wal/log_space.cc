@@ -1,0 +1,258 @@
+// Log: finding records again, retiring segments, keeping room.
+#include <algorithm>
+
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "wal/direct_writer.h"
+#include "wal/log_directory.h"
+#include "wal/log_impl.h"
+#include "wal/segment_reader.h"
+
+namespace taskwal::wal {
+
+namespace {
+
+constexpr auto kSpaceCheckEvery = std::chrono::milliseconds(100);
+constexpr int kLearnAtOnce = 64;
+
+}  // namespace
+
+// --- background ------------------------------------------------------------------------------------
+
+bool Log::Impl::MaintenanceStep() {
+  bool has_worked = writer_.SealStep();
+  const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
+  has_worked = has_worked || (made.ok() && *made);
+  has_worked = LearnOlderSegments() || has_worked;
+  CheckSpace();
+  return has_worked;
+}
+
+// Sizes and LSNs of segments made before this open, a few at a time: opening does not wait for it.
+bool Log::Impl::LearnOlderSegments() {
+  const std::vector<ClosedSegment> closed = pool_.Closed();
+  const std::vector<Uuid> ids = Identities();
+  int learned = 0;
+  Lsn next_first = writer_.open_first_lsn();
+  for (auto segment = closed.rbegin(); segment != closed.rend() && learned < kLearnAtOnce; ++segment) {
+    if (segment->first_lsn != 0) {
+      next_first = segment->first_lsn;
+      continue;
+    }
+    ClosedSegment known = *segment;
+    const auto stat = fs_.Stat(JoinPath(options_.directory, SegmentName(known.number)));
+    const auto reader = SegmentReader::Open(fs_, options_.directory, known.number, ids);
+    // A file without a usable header counts as holding what its neighbours leave open.
+    const bool has_header = reader.ok() && (*reader)->header_state() == HeaderState::kValid;
+    known.first_lsn = has_header ? (*reader)->header().first_lsn : next_first;
+    known.last_lsn = next_first - 1;
+    if (stat.ok()) {
+      known.bytes = stat->size;
+      known.closed_at = stat->modified;
+    }
+    next_first = known.first_lsn;
+    pool_.Learn(known);
+    ++learned;
+  }
+  return learned > 0;
+}
+
+void Log::Impl::CheckSpace() {
+  const Monotonic now = clock_.Now();
+  {
+    MutexLock lock(retire_mutex_);
+    if (now < next_space_check_) return;
+    next_space_check_ = now + kSpaceCheckEvery;
+  }
+  const Lsn flushed = flushed_lsn_.load(std::memory_order_relaxed);
+  const std::uint64_t active = writer_.figures().open_bytes;
+  const std::uint64_t next = writer_.next_segment_bytes();
+  bool is_short = pool_.IsShort(flushed, active, next);
+  if (is_short && !pool_.Retirable(flushed, true).empty()) {
+    // What is kept for inspection goes first when space is short.
+    IgnoreStatus(RetireNow(flushed, true), "told by the next look at the space");
+    is_short = pool_.IsShort(flushed, active, next);
+  }
+  if (is_short != is_short_.exchange(is_short, std::memory_order_relaxed)) {
+    Logger().warn("event={} directory={}", is_short ? "log_full" : "log_has_room", options_.directory);
+  }
+}
+
+std::vector<Uuid> Log::Impl::Identities() const {
+  MutexLock lock(state_mutex_);
+  return IdentitiesOf(state_);
+}
+
+// --- retiring --------------------------------------------------------------------------------------
+
+Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks) {
+  Impl& impl = *impl_;
+  {
+    MutexLock lock(impl.state_mutex_);
+    impl.state_.flushed_lsn = flushed;
+    if (!watermarks.empty()) impl.state_.watermarks = watermarks;
+  }
+  impl.flushed_lsn_.store(flushed, std::memory_order_relaxed);
+  return impl.RetireNow(flushed, false);
+}
+
+Status Log::Impl::RetireNow(Lsn flushed, bool all) {
+  MutexLock lock(retire_mutex_);
+  const std::vector<ClosedSegment> going = pool_.Retirable(flushed, all);
+  if (going.empty()) return Status::Ok();
+  {
+    MutexLock state_lock(state_mutex_);
+    state_.first_lsn = std::max(state_.first_lsn, going.back().last_lsn + 1);
+  }
+  // Crash behind it: files that STATE no longer counts on; they are passed over.
+  TASKWAL_TRY(SaveState());
+  for (const ClosedSegment& segment : going) TASKWAL_TRY(pool_.Drop(segment));
+  return fs_.SyncDirectory(options_.directory);
+}
+
+LogState Log::state() const {
+  MutexLock lock(impl_->state_mutex_);
+  return impl_->state_;
+}
+
+Status Log::SetState(const std::function<void(LogState*)>& change) {
+  Impl& impl = *impl_;
+  MutexLock lock(impl.retire_mutex_);
+  {
+    MutexLock state_lock(impl.state_mutex_);
+    change(&impl.state_);
+  }
+  return impl.SaveState();
+}
+
+std::uint64_t Log::epoch() const {
+  MutexLock lock(impl_->state_mutex_);
+  return impl_->state_.epoch;
+}
+
+Lsn Log::first_lsn() const {
+  MutexLock lock(impl_->state_mutex_);
+  return impl_->state_.first_lsn;
+}
+
+LogStats Log::GetStats() const {
+  const Impl& impl = *impl_;
+  const LogWriter::Figures figures = impl.writer_.figures();
+  LogStats stats;
+  stats.end_lsn = end_lsn();
+  stats.written_lsn = written_lsn();
+  stats.durable_lsn = durable_lsn();
+  stats.rescued = impl.rescued_;
+  stats.lost = figures.lost;
+  stats.segments = impl.pool_.closed_count() + figures.open_segments;
+  stats.log_bytes = impl.pool_.closed_bytes() + figures.open_bytes;
+  stats.unflushed_bytes =
+      impl.pool_.UnflushedBytes(impl.flushed_lsn_.load(std::memory_order_relaxed)) + figures.open_bytes;
+  stats.bytes_written = figures.bytes_written;
+  stats.writes = figures.writes;
+  stats.syncs = figures.syncs;
+  stats.ring_utilization = static_cast<double>(impl.writer_.ring().used_bytes()) /
+                           static_cast<double>(impl.writer_.ring().ring_bytes());
+  stats.full = impl.is_short_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+// --- finding records -------------------------------------------------------------------------------
+
+Status Log::Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit) {
+  Impl& impl = *impl_;
+  const Lsn end = end_lsn();
+  if (written_lsn() < end) TASKWAL_TRY(WaitWritten(end, {}));
+  // Closed ones are listed before the open ones are searched: one that is sealed meanwhile is then in
+  // neither twice nor never, as the list is taken again behind.
+  const std::vector<LogWriter::Place> places = impl.writer_.FindInOpenSegments(key);
+  bool go_on = true;
+  for (const LogWriter::Place& place : places) {
+    TASKWAL_TRY(impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on));
+    if (!go_on) return Status::Ok();
+  }
+  const Lsn open_first = impl.writer_.open_first_lsn();
+  Lsn void_from = open_first;
+  for (const ClosedSegment& segment : impl.ClosedNewestFirst()) {
+    if (void_from <= from) break;  // everything older ends below
+    const bool was_searched = std::any_of(places.begin(), places.end(), [&](const LogWriter::Place& p) {
+      return p.segment == segment.number;
+    });
+    if (!was_searched) {
+      TASKWAL_ASSIGN(std::vector<std::uint64_t> offsets, impl.FramesOf(segment.number, key));
+      TASKWAL_TRY(impl.LookupIn(segment.number, std::move(offsets), key, from, void_from, visit, &go_on));
+      if (!go_on) return Status::Ok();
+    }
+    if (segment.first_lsn != 0) void_from = std::min(void_from, segment.first_lsn);
+  }
+  return Status::Ok();
+}
+
+std::vector<ClosedSegment> Log::Impl::ClosedNewestFirst() {
+  while (LearnOlderSegments()) {
+  }
+  std::vector<ClosedSegment> closed = pool_.Closed();
+  std::reverse(closed.begin(), closed.end());
+  return closed;
+}
+
+// Offsets of the frames of a closed segment that hold the key, newest first: from its footer; where it
+// has none, all its frames.
+Result<std::vector<std::uint64_t>> Log::Impl::FramesOf(std::uint64_t segment, std::uint64_t key) {
+  const std::vector<Uuid> ids = Identities();
+  std::vector<std::uint64_t> offsets;
+  TASKWAL_ASSIGN(const std::unique_ptr<SegmentReader> reader,
+                 SegmentReader::Open(fs_, options_.directory, segment, ids));
+  const Result<SegmentReader::Footer> footer = reader->ReadFooter();
+  if (footer.ok()) {
+    const auto& index = footer->index;
+    auto entry = std::lower_bound(index.begin(), index.end(), key,
+                                  [](const FooterEntry& e, std::uint64_t k) { return e.key < k; });
+    for (; entry != index.end() && entry->key == key; ++entry) {
+      offsets.push_back(entry->sector * kSectorBytes);
+    }
+  } else {
+    Frame frame;
+    for (;;) {
+      TASKWAL_ASSIGN(const SegmentEvent event, reader->Next(&frame));
+      if (event.kind == SegmentEvent::Kind::kEnd) break;
+      if (event.kind == SegmentEvent::Kind::kFrame) offsets.push_back(event.offset);
+    }
+  }
+  std::reverse(offsets.begin(), offsets.end());
+  return offsets;
+}
+
+Status Log::Impl::LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,
+                           Lsn from, Lsn void_from, const std::function<bool(const RecordView&)>& visit,
+                           bool* go_on) {
+  if (offsets.empty()) return Status::Ok();
+  const std::vector<Uuid> ids = Identities();
+  TASKWAL_ASSIGN(const std::unique_ptr<SegmentReader> reader,
+                 SegmentReader::Open(fs_, options_.directory, segment, ids));
+  Frame frame;
+  std::vector<std::uint64_t> keys;
+  for (const std::uint64_t offset : offsets) {
+    reader->SeekTo(offset);
+    TASKWAL_ASSIGN(const SegmentEvent event, reader->NextHere(&frame));
+    if (event.kind != SegmentEvent::Kind::kFrame) {
+      return Status::Corruption(SegmentName(segment) + " at " + std::to_string(offset) +
+                                ": no valid frame where the index names one");
+    }
+    std::vector<RecordView> found;
+    FrameRecords records(frame.header, frame.raw);
+    for (RecordView record; records.Next(&record);) {
+      if (record.lsn < from || record.lsn >= void_from) continue;
+      keys.clear();
+      AppendKeys(options_.index_keys, record, &keys);
+      if (std::find(keys.begin(), keys.end(), key) != keys.end()) found.push_back(record);
+    }
+    for (auto record = found.rbegin(); record != found.rend(); ++record) {
+      *go_on = visit(*record);
+      if (!*go_on) return Status::Ok();
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace taskwal::wal

@@ -1,0 +1,222 @@
+// LogWriter: those who wait, the background writer's turn, and the end.
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "wal/log_writer.h"
+
+namespace taskwal::wal {
+
+namespace {
+
+// A stop request has no handle on the sleepers: those that have one look up this often.
+constexpr auto kStopPoll = std::chrono::milliseconds(5);
+// A neighbour that has claimed and not yet published does not wake anybody.
+constexpr auto kPublishPoll = std::chrono::microseconds(200);
+
+Monotonic NextLook(const Deadline& deadline, Monotonic now) {
+  if (!deadline.stop.stop_possible()) return deadline.at;
+  return std::min(deadline.at, now + kStopPoll);
+}
+
+bool IsOver(const Deadline& deadline, Monotonic now) {
+  return now >= deadline.at || deadline.stop.stop_requested();
+}
+
+}  // namespace
+
+std::uint32_t LogWriter::TakeLane() {
+  if (is_rolling_ || is_rewriting_) return kNoLane;
+  for (std::uint32_t lane = kFirstCallerLane; lane < lanes_.size(); ++lane) {
+    if (lanes_[lane].busy) continue;
+    lanes_[lane].busy = true;
+    return lane;
+  }
+  return kNoLane;
+}
+
+// The mutex is given up meanwhile.
+Status LogWriter::LeadCommit(std::uint32_t lane, bool sync) {
+  mutex_.Unlock();
+  const Status status = Commit(lane, sync);
+  mutex_.Lock();
+  lanes_[lane].busy = false;
+  waiting_.WakeLeader(cursor_.next_lsn - 1);
+  return status;
+}
+
+// Whether some lane is busy with the frame of `lsn`, or has done what is to be done and waits for the
+// frames before it.
+bool LogWriter::IsUnderWay(Lsn lsn, bool sync) {
+  if (lsn >= cursor_.next_lsn) return false;
+  const auto entry = std::lower_bound(entries_.begin(), entries_.end(), lsn,
+                                      [](const Entry& e, Lsn l) { return e.last_lsn < l; });
+  if (entry == entries_.end()) return false;
+  if (!sync) return true;
+  // Every frame up to this one must be on its way to the disk.
+  return std::all_of(entries_.begin(), entry + 1,
+                     [](const Entry& e) { return e.is_synced || e.syncing != 0; });
+}
+
+Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
+  if (durable_lsn() >= lsn) return Status::Ok();
+  MutexLock lock(mutex_);
+  while (durable_lsn() < lsn) {
+    TASKWAL_TRY(CheckUsable());
+    const std::uint32_t lane = IsUnderWay(lsn, true) ? kNoLane : TakeLane();
+    if (lane != kNoLane) {
+      const Status led = LeadCommit(lane, true);
+      if (durable_lsn() >= lsn) break;
+      // No space for the next segment: the log waits until there is.
+      if (!led.ok() && led.code() != StatusCode::kUnavailable) return led;
+      if (led.ok() && IsUnderWay(lsn, true)) continue;
+      if (led.ok() && lsn < cursor_.next_lsn) continue;
+    }
+    const Monotonic now = clock_.Now();
+    if (IsOver(deadline, now)) return Status::Unavailable("not on disk by the deadline");
+    // Not gathered: a neighbour has not published yet, all lanes are taken, or there is no space.
+    Monotonic look = NextLook(deadline, now);
+    if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
+    waiting_.Wait(lsn, look);
+  }
+  return Status::Ok();
+}
+
+Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {
+  if (written_lsn() >= lsn) return Status::Ok();
+  MutexLock lock(mutex_);
+  while (written_lsn() < lsn) {
+    TASKWAL_TRY(CheckUsable());
+    const std::uint32_t lane = IsUnderWay(lsn, false) ? kNoLane : TakeLane();
+    if (lane != kNoLane) {
+      const Status led = LeadCommit(lane, false);
+      if (led.ok() && lsn < cursor_.next_lsn) continue;
+      if (!led.ok() && led.code() != StatusCode::kUnavailable) return led;
+    }
+    const Monotonic now = clock_.Now();
+    if (IsOver(deadline, now)) return Status::Unavailable("not written by the deadline");
+    ++more_waiters_;
+    more_written_.WaitUntil(mutex_, std::min(NextLook(deadline, now), now + kStopPoll));
+    --more_waiters_;
+  }
+  return Status::Ok();
+}
+
+bool LogWriter::WaitForMore(Lsn lsn, const Deadline& deadline) {
+  MutexLock lock(mutex_);
+  while (written_lsn() <= lsn) {
+    const Monotonic now = clock_.Now();
+    if (IsOver(deadline, now) || !CheckUsable().ok()) return false;
+    ++more_waiters_;
+    more_written_.WaitUntil(mutex_, NextLook(deadline, now));
+    --more_waiters_;
+  }
+  return true;
+}
+
+void LogWriter::WaitForRoom(Monotonic until) {
+  MutexLock lock(mutex_);
+  ++room_waiters_;
+  room_.WaitUntil(mutex_, until);
+  --room_waiters_;
+}
+
+bool LogWriter::WantsSync() {
+  if (config_.sync_interval.count() == 0 && entries_.empty()) return false;
+  const Monotonic old = clock_.Now() - config_.sync_interval;
+  for (const Entry& entry : entries_) {
+    if (entry.is_synced || entry.syncing != 0 || !entry.is_written) continue;
+    // Level `disk` with nobody waiting (appended now, waited for later) is not left lying.
+    if (entry.needs_sync) return true;
+    if (config_.sync_interval.count() > 0 && entry.placed_at <= old) return true;
+  }
+  return false;
+}
+
+bool LogWriter::Step() {
+  bool wants_sync = false;
+  const Lsn written_before = written_lsn();
+  {
+    MutexLock lock(mutex_);
+    if (!CheckUsable().ok() || is_rolling_ || is_rewriting_) return false;
+    RecordView record;
+    std::uint8_t flags;
+    RingPosition next;
+    const bool has_more = ring_->Read(cursor_, &record, &flags, &next);
+    // Callers that wait write for themselves; the writer helps when they cannot keep up.
+    const bool is_led = waiting_.sleepers() > 0 && ring_->used_bytes() < ring_->ring_bytes() / 4;
+    wants_sync = WantsSync();
+    if (!wants_sync && (!has_more || is_led)) return WriteIdleFrame();
+  }
+  const Status status = Commit(kWriterLane, wants_sync);
+  if (!status.ok()) return false;
+  return wants_sync || written_lsn() > written_before;
+}
+
+Status LogWriter::Close() {
+  const Lsn end = ring_->end_lsn();
+  TASKWAL_TRY(WaitDurable(end, {}));
+  MutexLock lock(mutex_);
+  for (;;) {
+    while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_ || (!open_.empty() && open_.front().sealing)) {
+      lanes_idle_.WaitFor(mutex_, kStopPoll);
+    }
+    TASKWAL_TRY(CheckUsable());
+    if (open_.empty()) break;
+    SealFront();
+  }
+  is_abandoned_ = true;
+  waiting_.WakeAll();
+  more_written_.NotifyAll();
+  return Status::Ok();
+}
+
+void LogWriter::Abandon() {
+  MutexLock lock(mutex_);
+  is_abandoned_ = true;
+  while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_) lanes_idle_.WaitFor(mutex_, kStopPoll);
+  waiting_.WakeAll();
+  more_written_.NotifyAll();
+  room_.NotifyAll();
+}
+
+Status LogWriter::health() const {
+  MutexLock lock(mutex_);
+  return broken_;
+}
+
+std::vector<LogWriter::Place> LogWriter::FindInOpenSegments(std::uint64_t key) {
+  MutexLock lock(mutex_);
+  std::vector<Place> places;
+  Lsn void_from = UINT64_MAX;
+  for (auto segment = open_.rbegin(); segment != open_.rend(); ++segment) {
+    SegmentFile& file = *segment->file;
+    for (const std::uint64_t offset : file.index().Find(key)) {
+      places.push_back({file.number(), offset, void_from});
+    }
+    void_from = std::min(void_from, file.first_lsn());
+  }
+  return places;
+}
+
+Lsn LogWriter::open_first_lsn() const {
+  MutexLock lock(mutex_);
+  return open_.empty() ? written_lsn() + 1 : open_.front().file->first_lsn();
+}
+
+LogWriter::Figures LogWriter::figures() const {
+  MutexLock lock(mutex_);
+  Figures figures = figures_;
+  figures.open_segments = open_.size();
+  for (const OpenSegment& segment : open_) figures.open_bytes += segment.file->used_bytes();
+  figures.next_segment_bytes = next_bytes_;
+  return figures;
+}
+
+std::uint64_t LogWriter::next_segment_bytes() const {
+  MutexLock lock(mutex_);
+  return next_bytes_;
+}
+
+}  // namespace taskwal::wal

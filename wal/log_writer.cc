@@ -1,0 +1,409 @@
+#include "wal/log_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "wal/direct_writer.h"
+
+namespace taskwal::wal {
+
+namespace {
+
+constexpr auto kIdleFrameAfter = std::chrono::milliseconds(10);
+constexpr auto kRollRetry = std::chrono::milliseconds(20);
+
+}  // namespace
+
+LogWriter::LogWriter(FileSystem& fs, Clock& clock, SegmentPool& pool, Config config)
+    : fs_(fs),
+      clock_(clock),
+      pool_(pool),
+      config_(std::move(config)),
+      stamp_(config_.stamp),
+      lanes_(config_.sync_lanes + kFirstCallerLane),
+      next_number_(config_.next_segment),
+      next_bytes_(std::min(kFirstSegmentBytes, config_.segment_bytes)),
+      waiting_(mutex_) {}
+
+LogWriter::~LogWriter() = default;
+
+Status LogWriter::Start(const std::vector<RecordView>& rescued) {
+  durable_lsn_.store(config_.next_lsn - 1, std::memory_order_release);
+  std::uint64_t body_bytes = 0;
+  for (const RecordView& record : rescued) body_bytes += sizeof(RecordPrefix) + record.body.size();
+  std::uint64_t number = config_.next_segment;
+  const std::uint64_t first_bytes = next_segment_bytes();
+  // Room for all that was rescued at once, so that the first segment is not full from the start.
+  std::uint64_t wanted = AlignUp(kSegmentHeaderBytes + body_bytes + body_bytes / 8, kSegmentHeaderBytes);
+  DirectWriter writer(
+      [&](Lsn first_lsn, std::uint64_t frame_bytes) {
+        const std::uint64_t bytes = std::max(
+            {first_bytes, kSegmentHeaderBytes + frame_bytes, std::exchange(wanted, 0)});
+        return MakeSegment(number++, first_lsn, bytes);
+      },
+      {config_.frame_bytes, config_.index_keys}, config_.next_lsn);
+  for (const RecordView& record : rescued) TASKWAL_TRY(writer.Add(record));
+  TASKWAL_TRY(writer.Finish());
+  const Lsn end = config_.next_lsn + rescued.size() - 1;
+  MutexLock lock(mutex_);
+  next_number_ = number;
+  RaiseStamp(writer.stamp_max());
+  for (auto& segment : writer.TakeSegments()) open_.push_back({std::move(segment), 0, false});
+  cursor_ = {0, end + 1};
+  written_lsn_.store(end, std::memory_order_release);
+  durable_lsn_.store(end, std::memory_order_release);
+  last_work_ = clock_.Now();
+  return Status::Ok();
+}
+
+void LogWriter::KeepLarge(Lsn lsn, std::unique_ptr<std::byte[]> body, std::size_t bytes) {
+  MutexLock lock(mutex_);
+  large_.emplace(lsn, std::pair(std::move(body), bytes));
+}
+
+void LogWriter::RaiseStamp(std::uint64_t seen) {
+  std::uint64_t known = stamp_.load(std::memory_order_relaxed);
+  while (known < seen && !stamp_.compare_exchange_weak(known, seen, std::memory_order_relaxed)) {
+  }
+}
+
+// --- one commit ------------------------------------------------------------------------------------
+
+// Writes what is published as one frame; syncs it, and what is written before it, where asked.
+Status LogWriter::Commit(std::uint32_t lane, bool sync) {
+  Work work;
+  work.lane = lane;
+  {
+    MutexLock lock(mutex_);
+    TASKWAL_TRY(Gather(lane, &work));
+    if (sync) PlanSyncs(nullptr, &work);
+    if (work.segment == nullptr && work.to_sync.empty()) return Status::Ok();
+    ++busy_lanes_;
+  }
+  Perform(&work);
+  MutexLock lock(mutex_);
+  return Complete(work);
+}
+
+Status LogWriter::SyncSegment(std::uint32_t lane, SegmentFile* segment) {
+  Work work;
+  work.lane = lane;
+  {
+    MutexLock lock(mutex_);
+    while (is_rewriting_) lanes_idle_.Wait(mutex_);
+    TASKWAL_TRY(CheckUsable());
+    PlanSyncs(segment, &work);
+    if (work.to_sync.empty()) return Status::Ok();
+    ++busy_lanes_;
+  }
+  Perform(&work);
+  MutexLock lock(mutex_);
+  return Complete(work);
+}
+
+// Takes what is published and places it, in LSN order.
+Status LogWriter::Gather(std::uint32_t lane, Work* work) {
+  while (is_rolling_ || is_rewriting_) lanes_idle_.Wait(mutex_);
+  TASKWAL_TRY(CheckUsable());
+  RecordView record;
+  std::uint8_t flags;
+  RingPosition next;
+  if (!ring_->Read(cursor_, &record, &flags, &next)) return Status::Ok();
+  TASKWAL_TRY(MakeRoom(RoomWanted()));
+  RingPosition end;
+  bool needs_sync = false;
+  if (FillFrame(lanes_[lane], &end, &needs_sync)) PlaceFrame(lane, end, needs_sync, work);
+  return Status::Ok();
+}
+
+Status LogWriter::CheckUsable() const {
+  if (!broken_.ok()) return broken_;
+  if (is_abandoned_) return Status::Closed("the log is closed");
+  return Status::Ok();
+}
+
+// A frame of the usual size, or of the one record that is larger.
+std::uint64_t LogWriter::RoomWanted() {
+  RecordView record;
+  std::uint8_t flags = 0;
+  RingPosition next;
+  std::uint64_t body = config_.frame_bytes;
+  if (ring_->Read(cursor_, &record, &flags, &next)) {
+    std::uint64_t bytes = record.body.size();
+    if ((flags & kSlotLarge) != 0) bytes = large_.at(record.lsn).second;
+    body = std::max(body, sizeof(RecordPrefix) + bytes);
+  }
+  return AlignUp(sizeof(FrameHeader) + body, kSectorBytes);
+}
+
+bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
+  lane.builder.Reset(cursor_.next_lsn);
+  lane.keys.clear();
+  RingPosition at = cursor_;
+  RecordView record;
+  std::uint8_t flags;
+  RingPosition next;
+  while (ring_->Read(at, &record, &flags, &next)) {
+    if ((flags & kSlotLarge) != 0) {
+      const auto& [body, bytes] = large_.at(record.lsn);
+      record.body = {body.get(), bytes};
+    }
+    const std::uint64_t grown = lane.builder.body_bytes() + sizeof(RecordPrefix) + record.body.size();
+    if (lane.builder.count() > 0 && grown > config_.frame_bytes) break;
+    lane.builder.Add(record.header, record.body);
+    AppendKeys(config_.index_keys, record, &lane.keys);
+    *needs_sync = *needs_sync || (flags & kSlotNeedsSync) != 0;
+    at = next;
+  }
+  *end = at;
+  return lane.builder.count() > 0;
+}
+
+void LogWriter::PlaceFrame(std::uint32_t lane_number, const RingPosition& end, bool needs_sync,
+                           Work* work) {
+  Lane& lane = lanes_[lane_number];
+  const std::uint64_t bytes = lane.builder.Pack(config_.compression);
+  OpenSegment& segment = open_.back();
+  const Lsn last = lane.builder.last_lsn();
+  work->segment = segment.file.get();
+  work->offset = segment.file->Place(bytes, last, lane.builder.count(), lane.builder.stamp_max());
+  for (const std::uint64_t key : lane.keys) segment.file->index().Add(key, work->offset);
+  RaiseStamp(lane.builder.stamp_max());
+  named_lsn_ = durable_lsn();
+  // The checksum is made here, still under the mutex: `synced_lsn` must not run ahead of the order of
+  // the frames. It costs what reading the bytes once costs.
+  work->bytes = lane.builder.Finish(
+      {segment.file->seed(), work->offset, segment.file->header().epoch, named_lsn_});
+  work->serial = first_serial_ + entries_.size();
+  entries_.push_back({last, end, work->segment, false, false, needs_sync, 0, clock_.Now()});
+  ++segment.users;
+  cursor_ = end;
+  figures_.bytes_written += work->bytes.size();
+  ++figures_.writes;
+}
+
+// Segments with written frames that are not synced yet, in log order; the lane's own frame counts.
+void LogWriter::PlanSyncs(const SegmentFile* only, Work* work) {
+  const std::uint32_t bit = 1u << work->lane;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    const bool is_own = work->segment != nullptr && first_serial_ + i == work->serial;
+    if (entry.is_synced || (!entry.is_written && !is_own)) continue;
+    if (only != nullptr && entry.segment != only) continue;
+    entry.syncing |= bit;
+    if (!work->to_sync.empty() && work->to_sync.back() == entry.segment) continue;
+    work->to_sync.push_back(entry.segment);
+  }
+  for (SegmentFile* segment : work->to_sync) ++FindOpen(segment)->users;
+  figures_.syncs += work->to_sync.size();
+}
+
+// The I/O of a commit, without the mutex. Crash anywhere in here: unacknowledged frames, found or cut.
+void LogWriter::Perform(Work* work) {
+  const auto run = [&](SegmentFile* segment, const Status& status) {
+    if (status.ok()) return true;
+    Logger().error("event=log_write_failed segment={} error=\"{}\"", segment->number(), status.message());
+    segment->failed.store(true, std::memory_order_release);
+    work->failed = segment;
+    return false;
+  };
+  const bool own_sync = work->segment != nullptr && !work->to_sync.empty();
+  for (SegmentFile* segment : work->to_sync) {
+    if (segment == work->segment) continue;
+    if (!run(segment, segment->lane(work->lane).Sync())) return;
+  }
+  if (work->segment == nullptr) return;
+  WritableFile& file = work->segment->lane(work->lane);
+  run(work->segment, own_sync ? file.WriteAndSync(work->offset, work->bytes)
+                              : file.Write(work->offset, work->bytes));
+}
+
+Status LogWriter::Complete(const Work& work) {
+  --busy_lanes_;
+  lanes_idle_.NotifyAll();
+  if (work.segment != nullptr) {
+    --FindOpen(work.segment)->users;
+    if (work.failed == nullptr) entries_[work.serial - first_serial_].is_written = true;
+  }
+  for (SegmentFile* segment : work.to_sync) --FindOpen(segment)->users;
+  MarkSynced(work);
+  last_work_ = clock_.Now();
+  const Lsn durable_before = durable_lsn();
+  Advance();
+  Status result;
+  const auto is_failed = [](const Entry& e) { return e.segment->failed.load(std::memory_order_acquire); };
+  if (std::any_of(entries_.begin(), entries_.end(), is_failed)) result = RewriteAfterFailure();
+  waiting_.Wake(durable_before, durable_lsn());
+  if (more_waiters_ > 0) more_written_.NotifyAll();
+  return result;
+}
+
+void LogWriter::MarkSynced(const Work& work) {
+  if (work.to_sync.empty()) return;
+  const std::uint32_t bit = 1u << work.lane;
+  for (Entry& entry : entries_) {
+    if ((entry.syncing & bit) == 0) continue;
+    entry.syncing &= ~bit;
+    // Looked at behind the sync: another lane's descriptor may have been told of a lost page that
+    // this one was not.
+    const bool is_clear = !entry.segment->failed.load(std::memory_order_acquire);
+    entry.is_synced = entry.is_synced || (work.failed == nullptr && is_clear);
+  }
+}
+
+void LogWriter::Advance() {
+  while (written_count_ < entries_.size() && entries_[written_count_].is_written) {
+    written_lsn_.store(entries_[written_count_].last_lsn, std::memory_order_release);
+    ++written_count_;
+  }
+  ReleaseRing();
+  while (!entries_.empty() && entries_.front().is_written && entries_.front().is_synced) {
+    durable_lsn_.store(entries_.front().last_lsn, std::memory_order_release);
+    entries_.pop_front();
+    ++first_serial_;
+    --written_count_;
+    --released_count_;
+  }
+}
+
+// Space goes back once its records have reached their level: written, or synced for `disk`.
+void LogWriter::ReleaseRing() {
+  const std::size_t before = released_count_;
+  while (released_count_ < written_count_) {
+    const Entry& entry = entries_[released_count_];
+    if (entry.needs_sync && !entry.is_synced) break;
+    ++released_count_;
+  }
+  if (released_count_ == before) return;
+  const RingPosition end = entries_[released_count_ - 1].ring_end;
+  ring_->Release(end);
+  large_.erase(large_.begin(), large_.lower_bound(end.next_lsn));
+  if (room_waiters_ > 0) room_.NotifyAll();
+}
+
+// --- segments --------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number, Lsn first_lsn,
+                                                            std::uint64_t bytes) {
+  TASKWAL_ASSIGN(const SegmentPool::Spare spare, pool_.Take(bytes));
+  SegmentFile::Plan plan;
+  plan.directory = config_.directory;
+  plan.spare = spare.name;
+  plan.bytes = spare.bytes;
+  plan.lanes = config_.sync_lanes + kFirstCallerLane;
+  plan.header = SegmentFile::MakeHeader(config_.wal_id, number, config_.epoch, config_.partitions);
+  plan.header.first_lsn = first_lsn;
+  plan.header.synced_lsn = std::min(durable_lsn(), first_lsn - 1);
+  plan.header.stamp = stamp();
+  return SegmentFile::Create(fs_, plan);
+}
+
+Status LogWriter::MakeRoom(std::uint64_t frame_bytes) {
+  const SegmentFile& segment = *open_.back().file;
+  const bool is_full = config_.segment_records_max > 0 && segment.records() >= config_.segment_records_max;
+  const bool is_condemned = segment.failed.load(std::memory_order_acquire);
+  if (!is_full && !is_condemned && segment.HasRoom(frame_bytes)) return Status::Ok();
+  if (clock_.Now() < roll_retry_at_) return roll_status_;
+  return Roll(frame_bytes);
+}
+
+// Makes the next segment. The mutex is given up meanwhile; `is_rolling_` keeps everybody from placing.
+Status LogWriter::Roll(std::uint64_t frame_bytes) {
+  is_rolling_ = true;
+  const std::uint64_t number = next_number_++;
+  const Lsn first_lsn = cursor_.next_lsn;
+  const std::uint64_t bytes = std::max(next_bytes_, kSegmentHeaderBytes + frame_bytes);
+  mutex_.Unlock();
+  Result<std::unique_ptr<SegmentFile>> made = MakeSegment(number, first_lsn, bytes);
+  if (on_space_ && made.status().code() == StatusCode::kUnavailable) on_space_(true);
+  mutex_.Lock();
+  is_rolling_ = false;
+  lanes_idle_.NotifyAll();
+  if (!made.ok()) {
+    roll_status_ = made.status();
+    roll_retry_at_ = clock_.Now() + kRollRetry;
+    // No space: the log waits, full, until there is some. Anything else would not get better.
+    if (made.status().code() != StatusCode::kUnavailable) Break(made.status());
+    return made.status();
+  }
+  next_bytes_ = std::min(next_bytes_ * 2, config_.segment_bytes);
+  open_.push_back({std::move(made).value(), 0, false});
+  return Status::Ok();
+}
+
+LogWriter::OpenSegment* LogWriter::FindOpen(const SegmentFile* file) {
+  for (OpenSegment& segment : open_) {
+    if (segment.file.get() == file) return &segment;
+  }
+  TASKWAL_CHECK(false && "a segment in use is open");
+}
+
+bool LogWriter::SealStep() {
+  SegmentFile* oldest;
+  {
+    MutexLock lock(mutex_);
+    if (is_rewriting_ || !CheckUsable().ok() || open_.size() < 2) return false;
+    oldest = open_.front().file.get();
+    if (IsSettled(open_.front())) return SealFront();
+    if (open_.front().users > 0) return false;  // the lane under way, or the next turn
+  }
+  return SyncSegment(kSealerLane, oldest).ok();
+}
+
+bool LogWriter::IsSettled(const OpenSegment& segment) const {
+  return segment.users == 0 &&
+         (entries_.empty() || entries_.front().segment != segment.file.get());
+}
+
+// Seals the oldest open segment and hands it to the pool. The mutex is given up for the I/O.
+bool LogWriter::SealFront() {
+  OpenSegment& front = open_.front();
+  if (front.sealing) return false;
+  front.sealing = true;
+  SegmentFile* file = front.file.get();
+  const Lsn void_from = open_.size() > 1 ? open_[1].file->first_lsn() : file->last_lsn() + 1;
+  // A condemned file gets no footer: what counts of it ends where the next segment begins.
+  const bool is_condemned = file->failed.load(std::memory_order_acquire);
+  mutex_.Unlock();
+  const Status sealed = is_condemned ? Status::Ok() : file->Seal(config_.directory);
+  if (!sealed.ok()) {
+    // Its records are on disk; without a footer it is merely slower to read.
+    Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(), sealed.message());
+  }
+  file->CloseFiles();
+  pool_.AddClosed({file->number(), file->first_lsn(), std::min(file->last_lsn(), void_from - 1),
+                   file->used_bytes(), clock_.WallNow()});
+  mutex_.Lock();
+  TASKWAL_CHECK(open_.front().file.get() == file);
+  open_.pop_front();
+  return true;
+}
+
+// So that the last commits are known to be synced even when no other frame follows them.
+bool LogWriter::WriteIdleFrame() {
+  const Lsn durable = durable_lsn();
+  if (durable <= named_lsn_ || !entries_.empty() || busy_lanes_ > 0 || is_rolling_) return false;
+  if (clock_.Now() - last_work_ < kIdleFrameAfter) return false;
+  SegmentFile* file = open_.back().file.get();
+  if (!file->HasRoom(kSectorBytes) || file->failed.load(std::memory_order_acquire)) return false;
+  const std::uint64_t offset = file->Place(kSectorBytes, file->last_lsn(), 0, 0);
+  FrameBuilder& builder = lanes_[kWriterLane].builder;
+  builder.Reset(cursor_.next_lsn);
+  const auto bytes = builder.Finish({file->seed(), offset, file->header().epoch, durable});
+  named_lsn_ = durable;
+  ++busy_lanes_;
+  ++figures_.writes;
+  figures_.bytes_written += bytes.size();
+  mutex_.Unlock();
+  const Status written = file->lane(kWriterLane).Write(offset, bytes);
+  mutex_.Lock();
+  --busy_lanes_;
+  lanes_idle_.NotifyAll();
+  if (!written.ok()) file->failed.store(true, std::memory_order_release);
+  return true;
+}
+
+}  // namespace taskwal::wal

@@ -1,0 +1,103 @@
+// The files of a log directory besides the one being written: spares made ahead of need (filled with
+// zeros to the end, not only allocated: an fdatasync then costs one data write and one flush), the
+// segments already closed, what may be retired, and whether the disk has room.
+//
+// Any thread. One mutex over the lists; no file is touched under it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "base/mutex.h"
+#include "taskwal/status.h"
+#include "wal/record.h"
+
+namespace taskwal::wal {
+
+struct ClosedSegment {
+  std::uint64_t number = 0;
+  Lsn first_lsn = 0;    // 0: made before this open and not looked at yet
+  Lsn last_lsn = 0;     // meaningful where first_lsn is; below first_lsn: holds no record
+  std::uint64_t bytes = 0;
+  Time closed_at{};
+};
+
+struct PoolOptions {
+  std::string directory;
+  std::uint64_t segment_bytes = 0;     // as large as a segment gets
+  std::uint64_t quota_bytes = 0;
+  std::uint64_t retention_bytes = 0;
+  std::chrono::milliseconds retention{0};
+};
+
+class SegmentPool {
+ public:
+  SegmentPool(FileSystem& fs, Clock& clock, PoolOptions options);
+
+  // Finds the spares a former process left, and the reserve file.
+  Status Open(const std::vector<std::uint64_t>& segments);
+
+  // --- spares ---------------------------------------------------------------------------------
+  struct Spare {
+    std::string name;
+    std::uint64_t bytes = 0;
+  };
+  // A filled file of at least `bytes`: one made ahead, else made now. kUnavailable: no space.
+  Result<Spare> Take(std::uint64_t bytes);
+  // Makes one ahead where there is none of this size. True when it did.
+  Result<bool> MakeAhead(std::uint64_t bytes);
+  void RemoveSpares();
+
+  // --- closed segments, oldest first ------------------------------------------------------------
+  void AddClosed(const ClosedSegment& segment);
+  [[nodiscard]] std::vector<ClosedSegment> Closed() const;
+  // What is known of an older one, once somebody read its header or footer.
+  void Learn(const ClosedSegment& segment);
+  [[nodiscard]] std::uint64_t closed_count() const;
+  [[nodiscard]] std::uint64_t closed_bytes() const;
+
+  // Segments from the oldest on that hold nothing above `flushed` and that retention no longer keeps
+  // (`all`: space is short, retention does not count). Those stay in the list until Drop.
+  [[nodiscard]] std::vector<ClosedSegment> Retirable(Lsn flushed, bool all) const;
+  // Removes the file, or makes it a spare where that helps. After STATE stopped counting on it.
+  Status Drop(const ClosedSegment& segment);
+
+  // --- room ------------------------------------------------------------------------------------
+  // True when the unflushed segments exceed the quota, or the file system has less free than
+  // max(2 segments, 5 %, 256 MiB capped to a quarter of the disk): an embedded database on the same
+  // disk needs room to take the backlog.
+  [[nodiscard]] bool IsShort(Lsn flushed, std::uint64_t active_bytes, std::uint64_t next_bytes) const;
+  [[nodiscard]] std::uint64_t UnflushedBytes(Lsn flushed) const;
+  // Gives up the reserve file so that a STATE can be written on a full disk; made again by MakeAhead.
+  void GiveUpReserve();
+
+ private:
+  Status Fill(const std::string& name, std::uint64_t from, std::uint64_t to);
+  Status MakeReserve();
+  std::uint64_t NextSpareNumber() EXCLUDES(mutex_);
+
+  FileSystem& fs_;
+  Clock& clock_;
+  const PoolOptions options_;
+
+  mutable Mutex mutex_;
+  std::vector<Spare> spares_ GUARDED_BY(mutex_);
+  std::uint64_t next_spare_ GUARDED_BY(mutex_) = 1;
+  std::vector<ClosedSegment> closed_ GUARDED_BY(mutex_);
+  bool has_reserve_ GUARDED_BY(mutex_) = false;
+};
+
+// Sizes in force on this disk: a ring takes at most 1/8 of it, a segment 1/16, so that a small disk
+// gets a small log instead of none.
+struct LogSizes {
+  std::uint64_t ring_bytes = 0;
+  std::uint64_t segment_bytes = 0;
+};
+LogSizes FitToDisk(const DiskSpace& space, std::uint64_t ring_bytes, std::uint64_t segment_bytes);
+
+}  // namespace taskwal::wal

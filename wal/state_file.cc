@@ -1,0 +1,176 @@
+#include "wal/state_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <map>
+#include <span>
+#include <string_view>
+
+#include "base/checksum.h"
+#include "base/status_macros.h"
+#include "wal/log_directory.h"
+
+namespace taskwal::wal {
+
+namespace {
+
+constexpr std::string_view kFirstLine = "taskwal-state=1\n";
+constexpr std::string_view kChecksumKey = "checksum=";
+constexpr std::size_t kChecksumDigits = 16;
+
+std::string HexOf(std::uint64_t value) {
+  char digits[kChecksumDigits + 1];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value));
+  return digits;
+}
+
+void Append(std::string* text, std::string_view key, std::string_view value) {
+  text->append(key).append("=").append(value).append("\n");
+}
+
+void Append(std::string* text, std::string_view key, std::uint64_t value) {
+  Append(text, key, std::to_string(value));
+}
+
+std::string TextOf(const LogState& state) {
+  std::string text(kFirstLine);
+  Append(&text, "wal_id", state.wal_id.ToString());
+  for (const FormerIdentity& former : state.former) {
+    Append(&text, "former", former.wal_id.ToString() + ":" + std::to_string(former.last_lsn));
+  }
+  Append(&text, "partitions", state.partitions);
+  Append(&text, "epoch", state.epoch);
+  Append(&text, "first_lsn", state.first_lsn);
+  Append(&text, "last_lsn", state.last_lsn);
+  Append(&text, "clean", state.clean ? 1 : 0);
+  Append(&text, "db_id", state.db_id.ToString());
+  for (const Lsn watermark : state.watermarks) Append(&text, "watermark", watermark);
+  Append(&text, "flushed_lsn", state.flushed_lsn);
+  for (const LsnRange& range : state.lost) {
+    Append(&text, "lost", std::to_string(range.from) + ":" + std::to_string(range.to));
+  }
+  Append(&text, "lock_inode", state.lock_inode);
+  Append(&text, "lock_born", state.lock_born);
+  Append(&text, "copied", state.copied ? 1 : 0);
+  Append(&text, "copied_at", state.copied_at);
+  text.append(kChecksumKey).append(HexOf(Checksum(std::as_bytes(std::span(text))))).append("\n");
+  return text;
+}
+
+bool ParseNumber(std::string_view text, std::uint64_t* value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+bool ParseUuid(std::string_view text, Uuid* value) {
+  const auto parsed = Uuid::Parse(text);
+  if (parsed) *value = *parsed;
+  return parsed.has_value();
+}
+
+bool ParsePair(std::string_view text, std::string_view* first, std::string_view* second) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return false;
+  *first = text.substr(0, colon);
+  *second = text.substr(colon + 1);
+  return true;
+}
+
+bool ParseFormer(std::string_view text, LogState* state) {
+  std::string_view id;
+  std::string_view lsn;
+  FormerIdentity former;
+  if (!ParsePair(text, &id, &lsn) || !ParseUuid(id, &former.wal_id)) return false;
+  if (!ParseNumber(lsn, &former.last_lsn)) return false;
+  state->former.push_back(former);
+  return true;
+}
+
+bool ParseLost(std::string_view text, LogState* state) {
+  std::string_view from;
+  std::string_view to;
+  LsnRange range;
+  if (!ParsePair(text, &from, &to)) return false;
+  if (!ParseNumber(from, &range.from) || !ParseNumber(to, &range.to)) return false;
+  state->lost.push_back(range);
+  return true;
+}
+
+bool ParseWatermark(std::string_view text, LogState* state) {
+  Lsn lsn = 0;
+  if (!ParseNumber(text, &lsn)) return false;
+  state->watermarks.push_back(lsn);
+  return true;
+}
+
+// One line of STATE. False for an unknown key or a value that does not fit it: the checksum passed, so
+// a newer program wrote it under the same version, or there is a bug; neither may be guessed at.
+bool ParseField(std::string_view key, std::string_view value, LogState* state) {
+  if (key == "wal_id") return ParseUuid(value, &state->wal_id);
+  if (key == "db_id") return ParseUuid(value, &state->db_id);
+  if (key == "former") return ParseFormer(value, state);
+  if (key == "lost") return ParseLost(value, state);
+  if (key == "watermark") return ParseWatermark(value, state);
+  std::uint64_t number = 0;
+  if (!ParseNumber(value, &number)) return false;
+  const std::map<std::string_view, std::uint64_t*> numbers = {
+      {"epoch", &state->epoch},           {"first_lsn", &state->first_lsn},
+      {"last_lsn", &state->last_lsn},     {"flushed_lsn", &state->flushed_lsn},
+      {"lock_inode", &state->lock_inode}, {"lock_born", &state->lock_born},
+      {"copied_at", &state->copied_at}};
+  if (const auto found = numbers.find(key); found != numbers.end()) {
+    *found->second = number;
+  } else if (key == "partitions" && number > 0 && number <= UINT32_MAX) {
+    state->partitions = static_cast<std::uint32_t>(number);
+  } else if (key == "clean" && number <= 1) {
+    state->clean = number == 1;
+  } else if (key == "copied" && number <= 1) {
+    state->copied = number == 1;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// What stands before the checksum line, or nothing where that line does not fit it exactly.
+std::string_view CheckedPart(std::string_view text) {
+  const std::size_t line = kChecksumKey.size() + kChecksumDigits + 1;
+  if (text.size() < kFirstLine.size() + line) return {};
+  const std::string_view body = text.substr(0, text.size() - line);
+  std::string expected(kChecksumKey);
+  const std::string_view checked = text.substr(0, body.size() + kChecksumKey.size());
+  expected.append(HexOf(Checksum(std::as_bytes(std::span(checked))))).append("\n");
+  return text.substr(body.size()) == expected ? body : std::string_view();
+}
+
+}  // namespace
+
+Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
+  const std::string path = JoinPath(directory, "STATE");
+  TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
+  std::string_view rest = CheckedPart(text);
+  if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
+  if (!rest.starts_with(kFirstLine)) {
+    return Status::Corruption(path + ": a version this program does not read");
+  }
+  rest.remove_prefix(kFirstLine.size());
+  LogState state;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos ||
+        !ParseField(line.substr(0, equals), line.substr(equals + 1), &state)) {
+      return Status::Corruption(path + ": cannot read the line '" + std::string(line) + "'");
+    }
+  }
+  if (state.wal_id.IsZero()) return Status::Corruption(path + ": names no wal_id");
+  return state;
+}
+
+Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state) {
+  return WriteFileAtomically(fs, JoinPath(directory, "STATE"), TextOf(state));
+}
+
+}  // namespace taskwal::wal
