@@ -12,6 +12,7 @@
 #include "taskwal/options.h"
 #include "taskwal/status.h"
 #include "taskwal/task.h"
+#include "taskwal/task_storage.h"
 
 namespace CLI {
 class App;
@@ -26,6 +27,7 @@ inline constexpr int kExitDamage = 2;
 inline constexpr int kExitSomeRejected = 3;
 inline constexpr int kExitNotDrained = 4;
 inline constexpr int kExitUsage = 64;
+int GraverExit(int a, int b);
 
 void AddRunCommand(CLI::App& app, int* exit_code);
 void AddIngestCommand(CLI::App& app, int* exit_code);
@@ -50,12 +52,15 @@ void AddDatabaseOption(CLI::App& command, std::string* dsn);
 Result<std::string> ResolveDsn(const std::string& given, std::string_view fallback = {});
 // --wal DIR.
 void AddWalOption(CLI::App& command, std::string* directory, bool required);
-// --set KEY=VALUE, for any Options field (pipeline/option_fields.h); the footer callback lists them, so
-// examples go into the footer text. Applied to `options` while parsing; an unknown key or a bad value
-// is a usage error naming the nearest key.
+// --set KEY=VALUE, for any Options field (pipeline/option_fields.h); the footer callback lists
+// them, so examples go into the footer text. Applied to `options` while parsing; an unknown key or
+// a bad value is a usage error naming the nearest key.
 void AddSetOption(CLI::App& command, Options* options);
 // --durability memory|process|disk.
 void AddDurabilityOption(CLI::App& command, Options* options);
+// `name` DURATION, its default shown in the help.
+void AddDurationOption(CLI::App& command, const std::string& name,
+                       std::chrono::milliseconds* duration, const std::string& help);
 // "500ms", "30s", "2m", "1h", "0".
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
 // RFC 3339, or an age such as "24h" (that long ago).
@@ -70,6 +75,17 @@ class StopSignal {
   // Readable once requested: for poll(), so that no signal slips in between a look and a wait.
   static int fd();
 };
+
+// --- drain.cc ------------------------------------------------------------------------------------
+// Waits until everything acknowledged so far is in the database or in dead letters, with a progress
+// bar: for `timeout` in all, or (`while_progressing`) for that long without any progress. As
+// TaskStorage::Flush; 0 asks once. A stop requested by `stoppable` ends it, too.
+struct DrainOptions {
+  std::chrono::milliseconds timeout{30000};
+  bool while_progressing = false;
+  bool stoppable = false;
+};
+Status Drain(TaskStorage& storage, const DrainOptions& options);
 
 // --- report.cc -----------------------------------------------------------------------------------
 // A table for eyes: columns padded, numbers right-aligned.

@@ -82,6 +82,14 @@ int Fail(std::string_view command, const Status& status) {
   return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailed;
 }
 
+int GraverExit(int a, int b) {
+  for (const int code :
+       {kExitUsage, kExitFailed, kExitDamage, kExitNotDrained, kExitSomeRejected}) {
+    if (a == code || b == code) return code;
+  }
+  return kExitDone;
+}
+
 void AddDatabaseOption(CLI::App& command, std::string* dsn) {
   command
       .add_option("--db", *dsn,
@@ -146,6 +154,20 @@ void AddDurabilityOption(CLI::App& command, Options* options) {
           "When a record is acknowledged: memory, process or disk (default " +
               std::string(pipeline::DurabilityName(options->durability)) + ")")
       ->type_name("LEVEL");
+}
+
+void AddDurationOption(CLI::App& command, const std::string& name,
+                       std::chrono::milliseconds* duration, const std::string& help) {
+  command
+      .add_option_function<std::string>(
+          name,
+          [name, duration](const std::string& text) {
+            const auto parsed = pipeline::ParseDuration(text);
+            if (!parsed.ok()) ThrowUsage(name, parsed.status());
+            *duration = *parsed;
+          },
+          help + " (default " + pipeline::FormatDuration(*duration) + ")")
+      ->type_name("DURATION");
 }
 
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {

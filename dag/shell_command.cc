@@ -28,7 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kOutputBytesKept = 4096;
 constexpr std::size_t kTailBytes = kOutputBytesKept + 1;  // one more shows that it was cut
-constexpr std::chrono::milliseconds kGrace{200};  // between SIGTERM and SIGKILL
 constexpr std::chrono::milliseconds kNoTimeout{-1};
 constexpr int kReadsMax = 32;  // of 64 KiB, at a time
 constexpr int kSignalExitBase = 128;
@@ -85,7 +84,7 @@ class SpawnPlan {
 class Shell {
  public:
   Status Start(const std::string& command);
-  Result<ShellOutcome> Run(const std::stop_token& stop);
+  Result<ShellOutcome> Run(const std::stop_token& stop, std::chrono::milliseconds grace);
 
  private:
   void AwaitExit() const;
@@ -93,7 +92,7 @@ class Shell {
   void Wake() const;
   void Watch(std::chrono::milliseconds timeout);
   void ReadOutput();
-  void EndGroup();
+  void EndGroup(std::chrono::milliseconds grace);
   ShellOutcome Reap();
 
   pid_t pid_ = -1;     // leads the group; both ids stay ours until it is reaped
@@ -117,7 +116,7 @@ Status Shell::Start(const std::string& command) {
   return error == 0 ? Status::Ok() : CannotStart("posix_spawn", error);
 }
 
-Result<ShellOutcome> Shell::Run(const std::stop_token& stop) {
+Result<ShellOutcome> Shell::Run(const std::stop_token& stop, std::chrono::milliseconds grace) {
   std::jthread watcher;
   try {
     watcher = std::jthread([this] {
@@ -133,7 +132,7 @@ Result<ShellOutcome> Shell::Run(const std::stop_token& stop) {
   const std::stop_callback on_stop(stop, [this] { Wake(); });
   while (!HasExited() && !stop.stop_requested()) Watch(kNoTimeout);
   const bool stopped = !HasExited();
-  if (stopped) EndGroup();
+  if (stopped) EndGroup(grace);
   ReadOutput();
   watcher.join();
   ShellOutcome outcome = Reap();
@@ -183,9 +182,9 @@ void Shell::ReadOutput() {
   }
 }
 
-void Shell::EndGroup() {
+void Shell::EndGroup(std::chrono::milliseconds grace) {
   ::kill(-pid_, SIGTERM);
-  const auto until = Clock::now() + kGrace;
+  const auto until = Clock::now() + grace;
   // An open output means that somebody else of the group may still be cleaning up.
   while (!HasExited() || output_.get() >= 0) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
@@ -212,10 +211,11 @@ ShellOutcome Shell::Reap() {
 
 }  // namespace
 
-Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop) {
+Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop,
+                              std::chrono::milliseconds grace) {
   Shell shell;
   TASKWAL_TRY(shell.Start(command));
-  return shell.Run(stop);
+  return shell.Run(stop, grace);
 }
 
 std::string ShellResultJson(const ShellOutcome& outcome) {

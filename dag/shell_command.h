@@ -1,7 +1,7 @@
 // A command run by /bin/sh in a process group of its own.
 #pragma once
 
-#include <optional>
+#include <chrono>
 #include <stop_token>
 #include <string>
 
@@ -16,10 +16,14 @@ struct ShellOutcome {
   std::string output;  // the last 4 KiB of stdout and stderr, clean text
 };
 
+// Between SIGTERM and SIGKILL.
+inline constexpr std::chrono::milliseconds kShellGrace{200};
+
 // Blocks until the shell has ended. stdin is /dev/null; what it leaves running in the background
-// lives on. On `stop` the whole group gets SIGTERM and, what is left of it 200 ms later, SIGKILL.
+// lives on. On `stop` the whole group gets SIGTERM and, what is left of it after the grace, SIGKILL.
 // kUnavailable: it could not be started. Any thread, several at a time.
-Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop);
+Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop,
+                              std::chrono::milliseconds grace = kShellGrace);
 
 // {"exit_code":…,"output":"…"}
 std::string ShellResultJson(const ShellOutcome& outcome);

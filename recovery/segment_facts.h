@@ -40,7 +40,9 @@ struct SegmentFacts {
   std::uint64_t epoch = 0;           // of its header, else of its frames
   std::uint64_t file_bytes = 0;
   bool has_footer = false;           // a valid one, at the very end
-  bool was_sealed = false;           // has one, or what is left of one
+  bool was_sealed = false;           // has one, or what is left of one for certain
+  bool broken_footer = false;        // one that is all there, but does not validate or does not end
+                                     // the file: a power cut while sealing may leave that too
   wal::FooterSummary footer{};       // where has_footer
   std::uint64_t frames_end = wal::kSegmentHeaderBytes;  // behind the last valid frame
   std::vector<FrameRun> runs;        // in file order

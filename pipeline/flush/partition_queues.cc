@@ -105,13 +105,14 @@ bool PartitionQueues::has_left_behind() const {
   return std::any_of(queues_.begin(), queues_.end(), [](const Queue& q) { return q.is_behind; });
 }
 
-void PartitionQueues::OfferLate(const wal::RecordView& record, Monotonic now) {
+void PartitionQueues::OfferLate(Lsn from, const wal::RecordView& record, Monotonic now) {
   if (IsBarrierType(record.header.type)) return;
   const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
   MutexLock lock(mutex_);
   Queue& queue = queues_[partition];
-  // A record that was passed over for want of room left the position at it: those behind it differ.
-  if (!queue.is_behind || queue.resume > record.lsn || queue.is_full) return;
+  // One whose position lies before this turn's gets its records in order from a later turn.
+  if (!queue.is_behind || queue.is_full) return;
+  if (queue.resume < from || queue.resume > record.lsn) return;
   if (HasRoom(queue)) {
     Push(&queue, partition, record, now);
     queue.resume = record.lsn + 1;
@@ -316,10 +317,14 @@ void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::Rec
 }
 
 Lsn PartitionQueues::SettledOf(const Queue& queue) const {
-  if (!queue.records.empty()) return queue.records.front().lsn - 1;
-  const Lsn next = queue.is_behind ? queue.resume : next_lsn_;
-  // The reader may still pass what was found settled at contact.
-  const Lsn settled = std::max(next - 1, queue.start);
+  Lsn settled = 0;
+  if (queue.records.empty()) {
+    // The reader may still have to pass what was settled before, or be in the middle of a frame.
+    const Lsn next = queue.is_behind ? queue.resume : next_lsn_;
+    settled = std::max({next - 1, queue.start, queue.stored});
+  } else {
+    settled = queue.records.front().lsn - 1;
+  }
   return barriers_.records.empty() ? settled : std::min(settled, barriers_.records.front().lsn - 1);
 }
 

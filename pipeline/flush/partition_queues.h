@@ -75,8 +75,8 @@ class PartitionQueues {
   // Where it should read: the lowest position of a partition that was left behind and has room again.
   [[nodiscard]] std::optional<wal::Lsn> CatchUpFrom() const EXCLUDES(mutex_);
   [[nodiscard]] bool has_left_behind() const EXCLUDES(mutex_);
-  // Offers the record to its partition if that was left behind at or before it.
-  void OfferLate(const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
+  // Offers a record out of a turn that began at `from`.
+  void OfferLate(wal::Lsn from, const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
   // Everything in [from, to] has been offered late.
   void AdvanceLate(wal::Lsn from, wal::Lsn to) EXCLUDES(mutex_);
 

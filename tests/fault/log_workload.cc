@@ -125,29 +125,31 @@ std::unique_ptr<wal::Log> LogWorkload::Open() {
   return nullptr;
 }
 
-void LogWorkload::Append(wal::Log& log, Durability level) {
+Status LogWorkload::Append(wal::Log& log, Durability level, const wal::Deadline& deadline) {
   const std::string body = BodyNumber(made_++);
   const wal::RecordHeader header{.key = static_cast<std::uint64_t>(made_ % 5)};
-  const auto lsn = log.Append(header, body.size(), level, Soon(), [&](std::span<std::byte> into) {
+  const auto lsn = log.Append(header, body.size(), level, deadline, [&](std::span<std::byte> into) {
     if (!body.empty()) std::memcpy(into.data(), body.data(), body.size());
   });
   if (!lsn.ok()) {
     if (lsn.status().lsn() != 0) ledger_.Tried(lsn.status().lsn(), body);
-    return;
+    return lsn.status();
   }
   EXPECT_GT(*lsn, ledger_.last_acknowledged()) << "an LSN was given out twice";
   ledger_.Tried(*lsn, body);
   // A dead process acknowledges nothing.
-  if (fs_.crashed()) return;
+  if (fs_.crashed()) return Status::Ok();
   ledger_.Acknowledged(*lsn, Durability::kProcess);
-  if (level != Durability::kDisk) return;
-  const Status durable = log.WaitDurable(*lsn, Soon());
+  if (level != Durability::kDisk) return Status::Ok();
+  const Status durable = log.WaitDurable(*lsn, deadline);
   if (durable.ok() && !fs_.crashed()) ledger_.Acknowledged(*lsn, Durability::kDisk);
+  return durable;
 }
 
 void LogWorkload::AppendSome(wal::Log& log, int count) {
   for (int i = 0; i < count && !fs_.crashed(); ++i) {
-    Append(log, i % 3 == 0 ? Durability::kDisk : Durability::kProcess);
+    const Durability level = i % 3 == 0 ? Durability::kDisk : Durability::kProcess;
+    IgnoreStatus(Append(log, level, Soon()), "the ledger knows what was acknowledged");
     if (i % 2 == 0) log.WriterStep();
     log.MaintenanceStep();
   }
@@ -183,6 +185,33 @@ void LogWorkload::Run() {
     AppendSome(*log, 3);
     Kill(std::move(log));
   }
+}
+
+Status LogWorkload::AppendUntilRefused() {
+  log_ = Open();
+  if (log_ == nullptr) return Status::IoError("the log did not open");
+  for (int i = 0; i < 10'000; ++i) {
+    const Durability level = i % 3 == 0 ? Durability::kDisk : Durability::kProcess;
+    const Status appended = Append(*log_, level, Soon());
+    // A record that has its place in the log and waits for the disk is not refused.
+    if (!appended.ok() && appended.code() != StatusCode::kUnavailable) return appended;
+    log_->WriterStep();
+    log_->MaintenanceStep();
+  }
+  return Status::Ok();
+}
+
+Status LogWorkload::AppendOnceMore() {
+  return Append(*log_, Durability::kDisk, {Clock::Real().Now() + std::chrono::seconds(30), {}});
+}
+
+void LogWorkload::CheckOnly(Durability level) {
+  ledger_.Survived(level);
+  recovery::PrepareReport report;
+  ASSERT_OK_AND_ASSIGN(auto start, recovery::PrepareLog(fs_, {.directory = kDirectory}, &report));
+  ASSERT_OK_AND_ASSIGN(auto log,
+                       wal::Log::Open(fs_, Clock::Real(), SmallLog(), std::move(start)));
+  ledger_.Check(*log, level);
 }
 
 void LogWorkload::ReopenAndCheck(Durability level) {

@@ -48,9 +48,18 @@ class LogWorkload {
   // Opens without faults, checks, appends some more, ends cleanly, checks once more.
   void ReopenAndCheck(Durability level);
 
+  // For a full disk: opens and appends until that is refused, with how it was.
+  Status AppendUntilRefused();
+  // On the same log, waiting for room.
+  Status AppendOnceMore();
+  // That log's process dies.
+  void KillOpenLog() { Kill(std::move(log_)); }
+  // Opens and checks, nothing more.
+  void CheckOnly(Durability level);
+
  private:
   std::unique_ptr<wal::Log> Open();
-  void Append(wal::Log& log, Durability level);
+  Status Append(wal::Log& log, Durability level, const wal::Deadline& deadline);
   void AppendSome(wal::Log& log, int count);
   void Retire(wal::Log& log);
   // The objects of a killed process go without a trace on disk.
@@ -58,6 +67,7 @@ class LogWorkload {
 
   SimulatedFileSystem& fs_;
   LogLedger& ledger_;
+  std::unique_ptr<wal::Log> log_;
   int made_ = 0;
 };
 

@@ -422,7 +422,7 @@ void SimulatedFileSystem::Kill() {
 void SimulatedFileSystem::PowerLoss(Random& random, const PowerLossOdds& odds) {
   MutexLock lock(mutex_);
   disk_.LosePower(random, odds);
-  boot_id_ = RandomUuid(random);
+  boot_id_ = RandomUuid(random_);
   StartNextProcess();
 }
 
@@ -456,7 +456,8 @@ std::string SimulatedFileSystem::Content(const std::string& path) const {
 
 std::map<std::string, std::string> SimulatedFileSystem::Dump(const std::string& directory) const {
   MutexLock lock(mutex_);
-  const std::string prefix = SimulatedDisk::Normal(directory) + "/";
+  std::string prefix = SimulatedDisk::Normal(directory);
+  if (prefix != "/") prefix += '/';
   std::map<std::string, std::string> contents;
   for (const auto& [path, file] : disk_.names()) {
     if (path.starts_with(prefix) && !file->is_directory) {

@@ -233,7 +233,7 @@ std::string Child::errors() const {
   return text;
 }
 
-RunOutcome RunCommand(const std::vector<std::string>& command, std::string_view input,
+RunOutcome Run(const std::vector<std::string>& command, std::string_view input,
                const ChildOptions& options, std::chrono::milliseconds timeout) {
   RunOutcome outcome;
   const auto child = Child::Start(command, options);

@@ -17,8 +17,8 @@
 namespace taskwal {
 
 struct ChildOptions {
-  std::vector<std::string> environment;  // "NAME=value", on top of this process's own
-  std::string directory;                 // to start in; empty: this process's
+  std::vector<std::string> environment{};  // "NAME=value", on top of this process's own
+  std::string directory{};                 // to start in; empty: this process's
 };
 
 struct ChildExit {
@@ -81,8 +81,8 @@ struct RunOutcome {
 };
 
 // Runs a command to its end with `input` as its stdin. A command that cannot be started has exit
-// code -1 and its reason in err.
-RunOutcome RunCommand(const std::vector<std::string>& command, std::string_view input = {},
+// code -1 and its reason in err. (A TEST writes taskwal::Run: every fixture has a Run of its own.)
+RunOutcome Run(const std::vector<std::string>& command, std::string_view input = {},
                const ChildOptions& options = {},
                std::chrono::milliseconds timeout = std::chrono::seconds(120));
 

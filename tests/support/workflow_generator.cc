@@ -1,7 +1,5 @@
 #include "tests/support/workflow_generator.h"
 
-#include <array>
-
 #include "base/json_text.h"
 
 namespace taskwal {

@@ -11,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 
 TEST(Subprocess, CapturesEverything) {
-  const RunOutcome outcome = RunCommand({"sh", "-c", "cat; echo oops >&2; exit 3"}, "hello\n");
+  const RunOutcome outcome = taskwal::Run({"sh", "-c", "cat; echo oops >&2; exit 3"}, "hello\n");
   EXPECT_EQ(outcome.exit.code, 3);
   EXPECT_EQ(outcome.exit.signal, 0);
   EXPECT_EQ(outcome.out, "hello\n");
@@ -20,21 +20,21 @@ TEST(Subprocess, CapturesEverything) {
 
 TEST(Subprocess, MovesMoreThanAPipeHolds) {
   const std::string input(3 << 20, 'x');
-  EXPECT_EQ(RunCommand({"cat"}, input).out.size(), input.size());
+  EXPECT_EQ(taskwal::Run({"cat"}, input).out.size(), input.size());
 }
 
 TEST(Subprocess, OutlivesAChildThatDoesNotRead) {
-  EXPECT_EQ(RunCommand({"true"}, std::string(3 << 20, 'x')).exit.code, 0);
+  EXPECT_EQ(taskwal::Run({"true"}, std::string(3 << 20, 'x')).exit.code, 0);
 }
 
 TEST(Subprocess, TellsWhatCannotBeStarted) {
-  const RunOutcome outcome = RunCommand({"/no/such/program"});
+  const RunOutcome outcome = taskwal::Run({"/no/such/program"});
   EXPECT_EQ(outcome.exit.code, -1);
   EXPECT_NE(outcome.err.find("/no/such/program"), std::string::npos);
 }
 
 TEST(Subprocess, KillsAtTheDeadline) {
-  const RunOutcome outcome = RunCommand({"sleep", "60"}, {}, {}, 20ms);
+  const RunOutcome outcome = taskwal::Run({"sleep", "60"}, {}, {}, 20ms);
   EXPECT_TRUE(outcome.exit.timed_out);
   EXPECT_EQ(outcome.exit.signal, SIGKILL);
 }
@@ -42,7 +42,7 @@ TEST(Subprocess, KillsAtTheDeadline) {
 TEST(Subprocess, StartsWhereAndAsTold) {
   const TempDir dir;
   const ChildOptions options{.environment = {"TASKWAL_X=1", "HOME=/h"}, .directory = dir.path()};
-  const RunOutcome outcome = RunCommand({"sh", "-c", "pwd; echo $TASKWAL_X $HOME"}, {}, options);
+  const RunOutcome outcome = taskwal::Run({"sh", "-c", "pwd; echo $TASKWAL_X $HOME"}, {}, options);
   EXPECT_EQ(outcome.out, dir.path() + "\n1 /h\n");
 }
 

@@ -233,7 +233,7 @@ TEST(OperationEncoding, UnknownTypeIsCorrupt) {
 TEST(OperationEncoding, BytesAreThoseOfTheFormatDocument) {
   const Bytes bytes = EncodedUpdate("ab", TaskStatus::kCompleted, "");
   const unsigned char expected[] = {1,                                               // version
-                                    0xc1, 0xd3, 0xd9, 0x68, 0xc7, 0x60, 0x06, 0x00,  // time
+                                    0x41, 0xe3, 0x77, 0x12, 0xc3, 0x60, 0x06, 0x00,  // time
                                     2,                                               // status
                                     2,    0,    0,    0,    'a',  'b',               // task_id
                                     0,    0,    0,    0};                            // error

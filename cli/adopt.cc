@@ -1,0 +1,67 @@
+// taskwal adopt: the operator's word on a moved, copied or restored log directory or database.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "cli/command.h"
+#include "pipeline/identity.h"
+#include "storage/backend.h"
+
+namespace taskwal::cli {
+namespace {
+
+struct AdoptArguments {
+  std::string directory;
+  std::string dsn;
+  bool moved = false;
+  bool relabel = false;
+  bool new_database = false;
+};
+
+pipeline::Adoption AdoptionOf(const AdoptArguments& arguments) {
+  if (arguments.moved) return pipeline::Adoption::kMoved;
+  return arguments.relabel ? pipeline::Adoption::kRelabel : pipeline::Adoption::kNewDatabase;
+}
+
+int RunAdopt(const AdoptArguments& arguments) {
+  const auto dsn = ResolveDsn(arguments.dsn);
+  if (!dsn.ok()) return Fail("adopt", dsn.status());
+  const auto backend = storage::MakeBackend(*dsn, {Options().database_timeout});
+  if (!backend.ok()) return Fail("adopt", backend.status());
+  const auto adopted = pipeline::Adopt(FileSystem::Real(), Clock::Real(), arguments.directory,
+                                       **backend, AdoptionOf(arguments));
+  if (!adopted.ok()) {
+    PrintError("adopt", adopted.status().message());
+    return kExitFailed;
+  }
+  if (adopted->changed) {
+    std::printf("%s is log %s; records from LSN %llu on are brought into the database\n",
+                arguments.directory.c_str(), adopted->wal_id.ToString().c_str(),
+                static_cast<unsigned long long>(adopted->from));
+  } else {
+    std::printf("%s knew itself already: nothing was changed\n", arguments.directory.c_str());
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+void AddAdoptCommand(CLI::App& app, int* exit_code) {
+  auto arguments = std::make_shared<AdoptArguments>();  // shared with the callback
+  CLI::App* command = app.add_subcommand(
+      "adopt", "Settle who a moved, copied or restored log directory is to its database");
+  AddWalOption(*command, &arguments->directory, true);
+  AddDatabaseOption(*command, &arguments->dsn);
+  CLI::Option_group* word = command->add_option_group("Exactly one of");
+  word->add_flag("--moved", arguments->moved, "This is the original directory, at another place");
+  word->add_flag("--relabel", arguments->relabel,
+                 "This is a copy: bring only what it appended since it was copied");
+  word->add_flag("--new-db", arguments->new_database,
+                 "Feed this database from the oldest record that is kept");
+  word->require_option(1);
+  command->footer("Example: taskwal adopt --wal w --db sqlite://tasks.db --moved");
+  command->callback([arguments, exit_code] { *exit_code = RunAdopt(*arguments); });
+}
+
+}  // namespace taskwal::cli

@@ -1,0 +1,38 @@
+#include <algorithm>
+
+#include "base/clock.h"
+#include "cli/command.h"
+
+namespace taskwal::cli {
+namespace {
+
+// How often the bar and the stop signal are looked at.
+constexpr auto kSlice = std::chrono::milliseconds(200);
+
+}  // namespace
+
+Status Drain(TaskStorage& storage, const DrainOptions& options) {
+  Clock& clock = Clock::Real();
+  ProgressBar bar("draining");
+  const Stats before = storage.GetStats();
+  std::uint64_t flushed = before.flushed_lsn;
+  Monotonic until = clock.Now() + options.timeout;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - clock.Now());
+    const bool is_last = left <= std::chrono::milliseconds(0);
+    const Status drained = storage.Flush(
+        std::clamp(left, std::chrono::milliseconds(0), std::chrono::milliseconds(kSlice)));
+    if (drained.code() != StatusCode::kUnavailable) return drained;
+    const Stats now = storage.GetStats();
+    if (options.while_progressing && now.flushed_lsn > flushed) {
+      until = clock.Now() + options.timeout;
+    } else if (is_last || (options.stoppable && StopSignal::requested())) {
+      return drained;
+    }
+    flushed = now.flushed_lsn;
+    bar.Update(flushed - std::min(before.flushed_lsn, flushed),
+               now.end_lsn - std::min(before.flushed_lsn, now.end_lsn));
+  }
+}
+
+}  // namespace taskwal::cli

@@ -1,0 +1,331 @@
+// taskwal ingest: NDJSON in, one answer per line out, as soon as its durability level is reached.
+//
+// What has arrived is appended as a group, waited for once and answered with one write. A group
+// ends where the input pauses, so that no answer waits for a line that may never come.
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <variant>
+
+#include "base/json_text.h"
+#include "cli/command.h"
+#include "cli/line_reader.h"
+#include "pipeline/option_fields.h"
+#include "storage/ingest_line.h"
+#include "taskwal/open.h"
+
+namespace taskwal::cli {
+namespace {
+
+// A payload of 16 MiB beside a message of 1 MiB whose every byte is escaped.
+constexpr std::size_t kLineBytesMax = 40u << 20;
+constexpr std::size_t kGroupLines = 8192;
+constexpr std::size_t kGroupBytes = 4u << 20;
+// A sync that takes longer leaves the lines of its group in doubt.
+constexpr auto kSyncTimeout = std::chrono::seconds(60);
+
+struct IngestArguments {
+  std::string dsn;
+  Options options;
+  std::chrono::milliseconds drain_timeout{30000};
+  bool json = false;
+};
+
+struct IngestReport {
+  std::uint64_t lines = 0;
+  std::uint64_t acknowledged = 0;
+  std::uint64_t rejected = 0;  // nothing of it is kept
+  std::uint64_t in_doubt = 0;
+  bool output_closed = false;
+  bool failed = false;  // input or log broke
+};
+
+bool IsReady(int fd) {
+  pollfd polled{fd, POLLIN, 0};
+  return ::poll(&polled, 1, 0) > 0;
+}
+
+void PutNumber(std::uint64_t number, std::string* out) {
+  char digits[20];
+  out->append(digits, std::to_chars(digits, digits + sizeof digits, number).ptr);
+}
+
+// Appends one operation; its LSN is waited for later.
+struct AppendOperation {
+  TaskStorage& storage;
+  WriteOptions options;
+
+  Result<Ack> operator()(const storage::SaveTaskOp& op) const {
+    return storage.SaveTask(op.task, options);
+  }
+  Result<Ack> operator()(const storage::UpdateStatusOp& op) const {
+    return storage.UpdateTaskStatus(op.task_id, op.status, op.error, options);
+  }
+  Result<Ack> operator()(const storage::DeleteTaskOp& op) const {
+    return storage.DeleteTask(op.task_id, options);
+  }
+  Result<Ack> operator()(const storage::DeleteDagOp& op) const {
+    return storage.DeleteTasksByDag(op.dag_id, options);
+  }
+  Result<Ack> operator()(const storage::SaveTasksOp& op) const {
+    return storage.SaveTasks(op.tasks, options);
+  }
+  Result<Ack> operator()(const storage::LogActivityOp& op) const {
+    const auto logged = storage.LogActivity(op.activity, options);
+    if (!logged.ok()) return logged.status();
+    return Ack{logged->lsn};
+  }
+};
+
+class Ingest {
+ public:
+  Ingest(TaskStorage& storage, Durability level)
+      : storage_(storage), level_(level), reader_(STDIN_FILENO, kLineBytesMax) {}
+
+  // Until the input ends or a stop is requested.
+  void Run() {
+    for (;;) {
+      std::string_view line;
+      switch (reader_.Next(&line)) {
+        case LineReader::Line::kWhole:
+          Take(line);
+          continue;
+        case LineReader::Line::kTooLong:
+          Refuse("the line is longer than 40 MiB");
+          continue;
+        case LineReader::Line::kEnd:
+          Settle();
+          return;
+        case LineReader::Line::kMore:
+          break;
+      }
+      if (!IsReady(STDIN_FILENO)) Settle();
+      if (report_.output_closed || !WaitForInput()) break;
+      if (reader_.Fill() == LineReader::Filled::kFailed) {
+        PrintError("ingest", "cannot read standard input: " + std::string(std::strerror(errno)));
+        report_.failed = true;
+      }
+    }
+    Settle();
+  }
+
+  [[nodiscard]] const IngestReport& report() const { return report_; }
+
+ private:
+  struct Answer {
+    std::uint64_t line = 0;
+    std::uint64_t lsn = 0;
+    std::string error;
+  };
+
+  // False when a stop is requested.
+  static bool WaitForInput() {
+    std::array<pollfd, 2> polled{{{STDIN_FILENO, POLLIN, 0}, {StopSignal::fd(), POLLIN, 0}}};
+    while (::poll(polled.data(), polled.size(), -1) < 0 && errno == EINTR) {
+    }
+    return !StopSignal::requested();
+  }
+
+  void Take(std::string_view line) {
+    Result<storage::OperationBody> operation = storage::ParseIngestLine(line);
+    if (!operation.ok()) {
+      Refuse(operation.status().message());
+      return;
+    }
+    // Where there is no room, what was acknowledged before is answered before the waiting begins.
+    Result<Ack> ack = Append(*operation, std::chrono::milliseconds(0));
+    if (!ack.ok() && ack.status().code() == StatusCode::kOverloaded) {
+      Settle();
+      ack = Append(*operation, std::nullopt);
+    }
+    group_bytes_ += line.size();
+    if (ack.ok()) {
+      AddAnswer({++report_.lines, ack->lsn, {}});
+      return;
+    }
+    const StatusCode code = ack.status().code();
+    if (code == StatusCode::kIoError || code == StatusCode::kClosed) report_.failed = true;
+    if (code == StatusCode::kInDoubt) {
+      ++report_.in_doubt;
+      AddAnswer({++report_.lines, ack.status().lsn(), ack.status().message()});
+    } else {
+      Refuse(ack.status().message());
+    }
+  }
+
+  Result<Ack> Append(const storage::OperationBody& operation,
+                     std::optional<std::chrono::milliseconds> timeout) {
+    WriteOptions options;
+    options.durability = level_;
+    options.wait = WaitFor::kAppended;
+    options.timeout = timeout;
+    return std::visit(AppendOperation{storage_, options}, operation);
+  }
+
+  void Refuse(std::string error) {
+    ++report_.rejected;
+    AddAnswer({++report_.lines, 0, std::move(error)});
+  }
+
+  void AddAnswer(Answer answer) {
+    group_.push_back(std::move(answer));
+    if (group_.size() >= kGroupLines || group_bytes_ >= kGroupBytes) Settle();
+  }
+
+  // Waits for the group's durability and answers it.
+  void Settle() {
+    if (group_.empty()) return;
+    std::uint64_t last = 0;
+    for (const Answer& answer : group_) last = answer.error.empty() ? answer.lsn : last;
+    Status settled;
+    if (last > 0) settled = storage_.Wait(last, WaitFor::kAcknowledged, level_, kSyncTimeout);
+    for (Answer& answer : group_) {
+      if (!answer.error.empty()) continue;
+      if (!settled.ok() && !IsAcknowledged(answer.lsn)) {
+        answer.error = settled.message();
+        ++report_.in_doubt;
+        report_.failed = true;
+      } else {
+        ++report_.acknowledged;
+      }
+    }
+    for (const Answer& answer : group_) Print(answer);
+    group_.clear();
+    group_bytes_ = 0;
+    WriteOut();
+  }
+
+  bool IsAcknowledged(std::uint64_t lsn) {
+    return storage_.Wait(lsn, WaitFor::kAcknowledged, level_, std::chrono::milliseconds(0)).ok();
+  }
+
+  void Print(const Answer& answer) {
+    out_ += "{\"line\":";
+    PutNumber(answer.line, &out_);
+    if (answer.lsn > 0) {
+      out_ += ",\"lsn\":";
+      PutNumber(answer.lsn, &out_);
+    }
+    if (!answer.error.empty()) out_ += ",\"error\":" + JsonQuote(answer.error);
+    out_ += "}\n";
+  }
+
+  void WriteOut() {
+    std::string_view left = out_;
+    while (!left.empty() && !report_.output_closed) {
+      const ssize_t written = ::write(STDOUT_FILENO, left.data(), left.size());
+      if (written >= 0) {
+        left.remove_prefix(static_cast<std::size_t>(written));
+      } else if (errno != EINTR) {
+        PrintError("ingest", "cannot write answers: " + std::string(std::strerror(errno)) +
+                                 "; what was acknowledged is drained");
+        report_.output_closed = true;
+      }
+    }
+    out_.clear();
+  }
+
+  TaskStorage& storage_;
+  const Durability level_;
+  LineReader reader_;
+  std::vector<Answer> group_;
+  std::size_t group_bytes_ = 0;
+  std::string out_;
+  IngestReport report_;
+};
+
+void PrintReport(const IngestArguments& arguments, const IngestReport& report, const Stats& stats,
+                 bool drained) {
+  if (arguments.json) {
+    std::fprintf(stderr,
+                 "{\"lines\":%llu,\"acknowledged\":%llu,\"rejected\":%llu,\"in_doubt\":%llu,"
+                 "\"applied\":%llu,\"dead_lettered\":%llu,\"lost\":%llu,\"pending\":%llu,"
+                 "\"drained\":%s}\n",
+                 static_cast<unsigned long long>(report.lines),
+                 static_cast<unsigned long long>(report.acknowledged),
+                 static_cast<unsigned long long>(report.rejected),
+                 static_cast<unsigned long long>(report.in_doubt),
+                 static_cast<unsigned long long>(stats.applied),
+                 static_cast<unsigned long long>(stats.dead_lettered),
+                 static_cast<unsigned long long>(stats.lost),
+                 static_cast<unsigned long long>(stats.pending), drained ? "true" : "false");
+    return;
+  }
+  if (report.rejected > 0) {
+    PrintError("ingest", FormatCount(report.rejected) + " of " + FormatCount(report.lines) +
+                             " lines were rejected");
+  }
+  if (report.in_doubt > 0) {
+    PrintError("ingest", FormatCount(report.in_doubt) + " lines are in doubt");
+  }
+}
+
+void PrintDamage(const std::string& directory) {
+  PrintError("ingest", directory + " is damaged: `taskwal verify " + directory +
+                           "` names what is lost; the rest went on");
+}
+
+int RunIngest(IngestArguments arguments) {
+  const auto dsn = ResolveDsn(arguments.dsn);
+  if (!dsn.ok()) return Fail("ingest", dsn.status());
+  std::signal(SIGPIPE, SIG_IGN);  // a closed output is an error of write(), not the end
+  StopSignal::Install();
+  std::uint64_t damaged = 0;
+  arguments.options.on_recovery = [&damaged](const RecoveryEvent& event) {
+    damaged = event.corrupt;
+  };
+  const auto storage = OpenTaskStorage(*dsn, arguments.options);
+  if (!storage.ok()) return Fail("ingest", storage.status());
+
+  Ingest ingest(**storage, arguments.options.durability);
+  ingest.Run();
+  const Status flushed = Drain(**storage, {arguments.drain_timeout, false, false});
+  const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, arguments.drain_timeout);
+  const Stats stats = (*storage)->GetStats();
+  const IngestReport& report = ingest.report();
+  PrintReport(arguments, report, stats, closed.ok());
+
+  int exit_code = report.failed || report.output_closed ? kExitFailed : kExitDone;
+  if (damaged > 0 || stats.lost > 0) {
+    PrintDamage(arguments.options.wal_dir);
+    exit_code = GraverExit(exit_code, kExitDamage);
+  }
+  if (!closed.ok()) {
+    PrintError("ingest", closed.message() + (flushed.ok() ? "" : ": " + flushed.message()));
+    exit_code = GraverExit(exit_code,
+                           closed.code() == StatusCode::kIoError ? kExitFailed : kExitNotDrained);
+  }
+  return report.rejected > 0 ? GraverExit(exit_code, kExitSomeRejected) : exit_code;
+}
+
+}  // namespace
+
+void AddIngestCommand(CLI::App& app, int* exit_code) {
+  auto arguments = std::make_shared<IngestArguments>();  // shared with the callback
+  CLI::App* command = app.add_subcommand(
+      "ingest", "Take operations as NDJSON on stdin, answer each line on stdout");
+  AddWalOption(*command, &arguments->options.wal_dir, true);
+  AddDatabaseOption(*command, &arguments->dsn);
+  AddDurabilityOption(*command, &arguments->options);
+  AddDurationOption(*command, "--drain-timeout", &arguments->drain_timeout,
+                    "At end of input, wait this long for the database; 0: do not wait");
+  command->add_flag("--json", arguments->json, "Print a report as JSON on stderr at the end");
+  AddSetOption(*command, &arguments->options);
+  command->footer(
+      "Lines: {\"op\":\"save_task\",\"task\":{\"id\":\"t1\",…}}\n"
+      "       {\"op\":\"update_status\",\"task_id\":\"t1\",\"status\":\"running\"}\n"
+      "       {\"op\":\"delete_task\",\"task_id\":\"t1\"}\n"
+      "       {\"op\":\"log_activity\",\"activity\":{\"task_id\":\"t1\",\"action\":\"start\",…}}\n"
+      "Answers: {\"line\":1,\"lsn\":1} or {\"line\":2,\"error\":\"…\"}\n"
+      "Example: taskwal ingest --wal w --db sqlite://tasks.db < operations.ndjson");
+  command->callback([arguments, exit_code] { *exit_code = RunIngest(*arguments); });
+}
+
+}  // namespace taskwal::cli

@@ -1,0 +1,250 @@
+// taskwal recover: repairs the log's end, brings the database everything that can be brought, and
+// says what is where. --dry-run tells the same of a directory that it leaves alone.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+
+#include "base/file_system.h"
+#include "cli/command.h"
+#include "pipeline/option_fields.h"
+#include "pipeline/wal_task_storage.h"
+#include "recovery/scanner.h"
+#include "storage/backend.h"
+#include "wal/state_file.h"
+
+namespace taskwal::cli {
+namespace {
+
+using wal::LsnRange;
+
+struct RecoverArguments {
+  std::string dsn;
+  Options options;
+  std::chrono::milliseconds drain_timeout{30000};
+  bool dry_run = false;
+  bool salvage = false;
+  bool json = false;
+};
+
+struct RecoverReport {
+  std::uint64_t scanned = 0;  // = replayed + already_there + dead_lettered + pending
+  std::uint64_t replayed = 0;
+  std::uint64_t already_there = 0;
+  std::uint64_t torn = 0;     // torn ends
+  std::uint64_t corrupt = 0;  // damaged regions
+  std::uint64_t dead_lettered = 0;
+  std::uint64_t pending = 0;
+  std::vector<LsnRange> lost;
+  std::vector<LsnRange> unknown;
+  std::vector<std::string> quarantined;
+};
+
+// Sorted, and merged where they touch.
+std::vector<LsnRange> Merge(std::vector<LsnRange> ranges) {
+  std::erase_if(ranges, [](const LsnRange& range) { return range.empty(); });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const LsnRange& a, const LsnRange& b) { return a.from < b.from; });
+  std::vector<LsnRange> merged;
+  for (const LsnRange& range : ranges) {
+    if (!merged.empty() && range.from <= merged.back().to + 1) {
+      merged.back().to = std::max(merged.back().to, range.to);
+    } else {
+      merged.push_back(range);
+    }
+  }
+  return merged;
+}
+
+std::string RangesText(const std::vector<LsnRange>& ranges) {
+  std::string text;
+  for (const LsnRange& range : ranges) {
+    text += (text.empty() ? "LSN " : ", ") + std::to_string(range.from);
+    if (range.to != range.from) text += "-" + std::to_string(range.to);
+  }
+  return text;
+}
+
+std::string RangesJson(const std::vector<LsnRange>& ranges) {
+  std::string text = "[";
+  for (const LsnRange& range : ranges) {
+    text += text.size() > 1 ? "," : "";
+    text += "{\"from\":" + std::to_string(range.from) + ",\"to\":" + std::to_string(range.to) + "}";
+  }
+  return text + "]";
+}
+
+std::string ReportJson(const RecoverReport& report) {
+  const auto member = [](const char* name, std::uint64_t value) {
+    return "\"" + std::string(name) + "\":" + std::to_string(value) + ",";
+  };
+  return "{" + member("scanned", report.scanned) + member("replayed", report.replayed) +
+         member("already_there", report.already_there) + member("torn", report.torn) +
+         member("corrupt", report.corrupt) + member("dead_lettered", report.dead_lettered) +
+         "\"lost\":" + RangesJson(report.lost) + ",\"unknown\":" + RangesJson(report.unknown) + "}";
+}
+
+void PrintReport(const RecoverArguments& arguments, const RecoverReport& report) {
+  if (arguments.json) {
+    std::printf("%s\n", ReportJson(report).c_str());
+    return;
+  }
+  Table table({arguments.dry_run ? "would be" : "records", "count"});
+  table.AddRow({"scanned", FormatCount(report.scanned)});
+  table.AddRow({"replayed", FormatCount(report.replayed)});
+  table.AddRow({"already there", FormatCount(report.already_there)});
+  table.AddRow({"dead-lettered", FormatCount(report.dead_lettered)});
+  if (report.pending > 0) table.AddRow({"still in the log", FormatCount(report.pending)});
+  table.AddRow({"torn ends", FormatCount(report.torn)});
+  table.AddRow({"corrupt regions", FormatCount(report.corrupt)});
+  std::printf("%s", table.ToString().c_str());
+  if (!report.lost.empty()) std::printf("lost: %s\n", RangesText(report.lost).c_str());
+  if (!report.unknown.empty()) {
+    std::printf("unknown standing: %s\n", RangesText(report.unknown).c_str());
+  }
+  for (const std::string& file : report.quarantined) {
+    std::printf("kept aside: quarantine/%s\n", file.c_str());
+  }
+}
+
+std::uint64_t CountOf(const recovery::ScanReport& scan, bool (*is_meant)(recovery::Verdict)) {
+  return static_cast<std::uint64_t>(
+      std::count_if(scan.findings.begin(), scan.findings.end(),
+                    [&](const recovery::Finding& finding) { return is_meant(finding.verdict); }));
+}
+
+RecoverReport WhatIsThere(const recovery::ScanReport& scan) {
+  RecoverReport report;
+  report.scanned = scan.scanned + scan.ring_records;
+  report.torn =
+      CountOf(scan, [](recovery::Verdict v) { return v == recovery::Verdict::kTornTail; });
+  report.corrupt = CountOf(scan, recovery::IsDamage);
+  report.lost = Merge(scan.lost);
+  report.unknown = Merge(scan.unknown);
+  return report;
+}
+
+Result<recovery::ScanReport> ScanWithProgress(const std::string& directory) {
+  ProgressBar bar("scanning");
+  recovery::ScanOptions options;
+  options.on_progress = [&bar](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
+  return recovery::Scan(FileSystem::Real(), directory, options);
+}
+
+int ExitCodeOf(const RecoverReport& report, bool drained) {
+  return GraverExit(report.lost.empty() ? kExitDone : kExitDamage,
+                    drained ? kExitDone : kExitNotDrained);
+}
+
+// STATE's word on what the database has: asking the database would change its files.
+int DryRun(const RecoverArguments& arguments, RecoverReport report, LsnRange lsns) {
+  const auto state = wal::ReadState(FileSystem::Real(), arguments.options.wal_dir);
+  wal::Lsn flushed = state.ok() ? state->flushed_lsn : lsns.from - 1;
+  flushed = std::clamp(flushed, lsns.from - 1, std::max(lsns.from - 1, lsns.to));
+  std::uint64_t lost_before = 0;
+  for (const LsnRange& range : report.lost) {
+    if (range.from <= flushed) lost_before += std::min(range.to, flushed) - range.from + 1;
+  }
+  report.already_there = std::min(report.scanned, flushed - (lsns.from - 1) - lost_before);
+  report.replayed = report.scanned - report.already_there;
+  PrintReport(arguments, report);
+  return ExitCodeOf(report, true);
+}
+
+// What became of the records, once the storage is closed.
+void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& opened,
+           bool salvaged, RecoverReport* report) {
+  const pipeline::FlusherStats flush = storage.flusher_stats();
+  const wal::LogState state = storage.log().state();
+  std::vector<LsnRange> lost = salvaged ? opened.salvaged.lost : report->lost;
+  for (const auto* ranges : {&flush.losses, &opened.lost}) {
+    for (const LsnRange& range : *ranges) {
+      const bool declared =
+          std::any_of(state.lost.begin(), state.lost.end(),
+                      [&](const LsnRange& d) { return d.from <= range.from && range.to <= d.to; });
+      if (!declared) lost.push_back(range);
+    }
+  }
+  report->lost = Merge(std::move(lost));
+  report->quarantined = opened.salvaged.quarantined;
+  report->replayed = flush.applied - std::min(flush.already_there, flush.applied);
+  report->dead_lettered = storage.dead_letters().count();
+  const wal::Lsn end = storage.log().end_lsn();
+  report->pending = end - std::min(storage.flushed_lsn(), end);
+  const std::uint64_t elsewhere = report->replayed + report->dead_lettered + report->pending;
+  report->scanned = std::max(report->scanned, report->replayed + report->pending);
+  report->already_there = report->scanned - std::min(report->scanned, elsewhere);
+}
+
+int Recover(const RecoverArguments& arguments, std::unique_ptr<storage::Backend> backend,
+            RecoverReport report) {
+  pipeline::WalStorageSetup setup;
+  setup.options = arguments.options;
+  setup.backend = std::move(backend);
+  setup.create = false;
+  setup.salvage = arguments.salvage;
+  pipeline::OpenReport opened;
+  const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
+  if (!storage.ok()) {
+    PrintError("recover", storage.status().message());
+    return kExitFailed;
+  }
+  StopSignal::Install();
+  const Status drained = Drain(**storage, {arguments.drain_timeout, true, true});
+  const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
+  Count(**storage, opened, arguments.salvage, &report);
+  PrintReport(arguments, report);
+  if (!closed.ok()) {
+    PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()));
+  }
+  if (closed.code() == StatusCode::kIoError || closed.code() == StatusCode::kFenced) {
+    return kExitFailed;
+  }
+  if (!report.lost.empty()) {
+    PrintError("recover", "records are missing because of damage: " + RangesText(report.lost) +
+                              (arguments.salvage ? "" : " (--salvage declares the loss)"));
+  }
+  return ExitCodeOf(report, closed.ok());
+}
+
+int RunRecover(const RecoverArguments& arguments) {
+  const auto dsn = ResolveDsn(arguments.dsn);
+  if (!dsn.ok()) return Fail("recover", dsn.status());
+  auto backend = storage::MakeBackend(*dsn, {arguments.options.database_timeout});
+  if (!backend.ok()) return Fail("recover", backend.status());
+  const auto scan = ScanWithProgress(arguments.options.wal_dir);
+  if (!scan.ok()) {
+    PrintError("recover", scan.status().message());
+    return kExitFailed;
+  }
+  RecoverReport report = WhatIsThere(*scan);
+  if (arguments.dry_run) return DryRun(arguments, std::move(report), scan->lsns);
+  return Recover(arguments, std::move(backend).value(), std::move(report));
+}
+
+}  // namespace
+
+void AddRecoverCommand(CLI::App& app, int* exit_code) {
+  auto arguments = std::make_shared<RecoverArguments>();  // shared with the callback
+  CLI::App* command =
+      app.add_subcommand("recover", "Repair the end of a log and bring the database what it lacks");
+  AddWalOption(*command, &arguments->options.wal_dir, true);
+  AddDatabaseOption(*command, &arguments->dsn);
+  CLI::Option* dry_run = command->add_flag("--dry-run", arguments->dry_run,
+                                           "Only report; nothing is changed anywhere");
+  command
+      ->add_flag("--salvage", arguments->salvage,
+                 "Rewrite damaged files with what is intact in them, keep the originals in "
+                 "quarantine/, and declare the rest lost")
+      ->excludes(dry_run);
+  AddDurationOption(*command, "--drain-timeout", &arguments->drain_timeout,
+                    "Give up when the database has taken nothing for this long");
+  command->add_flag("--json", arguments->json, "Print the report as JSON");
+  AddSetOption(*command, &arguments->options);
+  command->footer(
+      "Exit codes: 0 all is in the database or in dead letters, 2 records are missing because of\n"
+      "damage (the rest is drained), 4 the database could not take it all, 1 anything else.\n"
+      "Example: taskwal recover --wal w --db sqlite://tasks.db --json");
+  command->callback([arguments, exit_code] { *exit_code = RunRecover(*arguments); });
+}
+
+}  // namespace taskwal::cli

@@ -1,0 +1,74 @@
+// The log meets a database: whether they belong together, and from where its records are to be brought.
+// Deciding is pure (Decide, Recheck); ContactDatabase carries it out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file_system.h"
+#include "pipeline/flush/log_identity.h"
+#include "storage/backend.h"
+#include "taskwal/status.h"
+#include "wal/log.h"
+
+namespace taskwal::pipeline {
+
+struct ContactPlan {
+  enum class Verdict : std::uint8_t {
+    kGoOn,
+    kTakeIdentity,     // a copied directory, and a database that does not know it: decide again then
+    kFencedCopy,       // a copied directory, and the database has its wal_id
+    kFencedEpoch,      // somebody opened this log later
+    kFencedDatabase,   // another database than the one this log fed before
+  };
+  Verdict verdict = Verdict::kGoOn;
+  // Of kGoOn:
+  bool is_new_database = false;      // db_id is to be recorded: nothing is confirmed there yet
+  bool went_back = false;            // the database is behind what was confirmed (failover, restore)
+  std::vector<wal::Lsn> start;       // by partition: settled up to here
+  wal::LsnRange missing;             // went back so far that these are not in the log any more
+};
+
+// `row` is what the database knows of state.wal_id. state.epoch is ours; state.watermarks and
+// state.flushed_lsn are what is confirmed.
+ContactPlan Decide(const wal::LogState& state, const storage::LogRow& row, const Uuid& db_id,
+                   bool is_volatile);
+
+// After a reconnection, or when a watermark was not the expected one.
+enum class Standing : std::uint8_t {
+  kUnchanged,   // the attempt did nothing: repeat it
+  kCommitted,   // the attempt in doubt was committed
+  kMeetAgain,   // the database went back or does not know us: back to first contact
+  kFenced,      // a later opener, or somebody else who writes under our name
+};
+// `known`: watermarks before the question, by partition. `attempt`: of the batch in hand; may be empty.
+Standing Recheck(std::uint64_t epoch, const std::vector<wal::Lsn>& known,
+                 std::span<const storage::WatermarkMove> attempt, const storage::LogRow& row);
+
+// Gives the directory a wal_id of its own, durable on return; everything it still holds counts as not
+// brought anywhere yet.
+Status TakeOwnIdentity(wal::Log& log, FileSystem& fs, const std::string& directory);
+
+struct Contact {
+  std::unique_ptr<storage::Session> session;
+  LogIdentity identity;
+  std::vector<wal::Lsn> start;    // by partition
+  std::vector<wal::Lsn> stored;   // watermarks in the database now
+  wal::LsnRange missing;          // see ContactPlan
+};
+
+struct ContactParties {
+  wal::Log& log;
+  storage::Backend& backend;
+  FileSystem& fs;
+  std::string directory;
+};
+// `confirmed`: what this process has seen committed, by partition, and how far all is settled; where
+// this is the first contact, what STATE says. kUnavailable: later. kFenced: for good; the message names
+// the command that settles it.
+Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogState& confirmed);
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,58 @@
+// What the flusher tells of itself: counters, the last error, losses. Any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "base/mutex.h"
+#include "metrics/histogram.h"
+#include "pipeline/flush/flusher.h"
+
+namespace taskwal::pipeline {
+
+class FlushCounters {
+ public:
+  // `change` edits the plain counters under the lock; it must do nothing else.
+  template <typename Change>
+  void Update(Change&& change) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    change(stats_);
+  }
+  void RecordFlush(std::chrono::nanoseconds duration) { flush_time_.Record(duration); }
+
+  // Whose alarm it is: each is raised and cleared by itself.
+  static constexpr std::uint32_t kReader = 0;
+  static constexpr std::uint32_t kContact = 1;
+  static constexpr std::uint32_t kFirstWorker = 2;
+  // True when the text is not the one in force.
+  bool RaiseAlarm(std::uint32_t source, const std::string& text) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    std::string& alarm = alarms_[source];
+    const bool is_new = alarm != text;
+    alarm = text;
+    return is_new;
+  }
+  // True when there was one.
+  bool ClearAlarm(std::uint32_t source) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return alarms_.erase(source) > 0;
+  }
+
+  [[nodiscard]] FlusherStats Snapshot() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    FlusherStats stats = stats_;
+    stats.flush_time = flush_time_.Summary();
+    if (!alarms_.empty()) stats.alarm = alarms_.begin()->second;
+    return stats;
+  }
+
+ private:
+  Histogram flush_time_;
+  mutable Mutex mutex_;
+  FlusherStats stats_ GUARDED_BY(mutex_);  // but for alarm and flush_time
+  std::map<std::uint32_t, std::string> alarms_ GUARDED_BY(mutex_);
+};
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,122 @@
+// One connection of the flusher: takes batches of its partitions, composes them and commits rows and
+// watermarks in one transaction. What is refused is bisected by LSN until the one row is found, which
+// goes to the dead letters; whatever else fails is tried again until it succeeds.
+//
+//   take ─▶ [ connect, recheck ] ─▶ apply the first part ─┬─ committed ─▶ settle, next part
+//              ▲                                          ├─ refused, several records ─▶ two halves
+//              └── pause (backoff, breaker) ◀─────────────┼─ refused, one ─▶ dead letter, settle
+//                                                         └─ anything else: the same part again
+//
+// Steps are called by one thread at a time, and only between two contacts with the database.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+#include "pipeline/flush/circuit_breaker.h"
+#include "pipeline/flush/database_contact.h"
+#include "pipeline/flush/dead_letters.h"
+#include "pipeline/flush/flush_counters.h"
+#include "pipeline/flush/log_identity.h"
+#include "pipeline/flush/partition_queues.h"
+#include "pipeline/flush/poison_guard.h"
+#include "pipeline/flush/retry_policy.h"
+#include "storage/backend.h"
+#include "taskwal/options.h"
+
+namespace taskwal::pipeline {
+
+// What the workers of one flusher share; outlives them.
+struct FlushSetting {
+  storage::Backend& backend;
+  PartitionQueues& queues;
+  DeadLetters& letters;
+  CircuitBreaker& breaker;
+  FlushCounters& counters;
+  Clock& clock;
+  const Options& options;
+  std::function<void(std::uint64_t)> raise_stamp;  // told the highest stamp in the database
+};
+
+class FlushWorker {
+ public:
+  FlushWorker(FlushSetting& setting, std::uint32_t index, std::uint64_t seed);
+  ~FlushWorker();
+
+  // After each contact; what was in hand is read anew from the log. `session` may be null.
+  void Begin(const LogIdentity& identity, std::unique_ptr<storage::Session> session);
+
+  enum class Turn : std::uint8_t {
+    kIdle,       // nothing is due
+    kProgress,
+    kPaused,     // backing off, or the breaker is open
+    kMeetAgain,  // the database went back: only a new contact helps
+    kFenced,     // for good: see fenced()
+  };
+  Turn Step();
+  // How long Step has nothing to do, if nothing changes.
+  [[nodiscard]] std::chrono::nanoseconds NextTurnIn() const;
+  [[nodiscard]] const Status& fenced() const { return fenced_; }
+
+ private:
+  // A run of the batch in hand: [begin, end).
+  struct Part {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+
+  bool TakeBatch(Monotonic now);
+  Turn Work();
+  Turn Connect();
+  Turn Fence(const std::string& why);
+  Turn ApplyPart();
+  Turn Refused(const Status& why);
+  Turn Failed(const Status& why);
+  void Pause(const Status& why);
+  [[nodiscard]] Monotonic PausedUntil() const;
+
+  std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
+  Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);
+  Result<bool> Follows(QueuedRecord& record, const storage::OperationBody& body);
+  Status ReleaseSaved(const storage::OperationBody& body, wal::Lsn lsn);
+  Status LetterUndecodable(QueuedRecord& record, const Status& why);
+  Result<bool> LetterRefused(QueuedRecord& record, const Status& why);
+  Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts);
+  void Settle(std::uint64_t rows, std::uint64_t duplicates);
+
+  [[nodiscard]] std::span<QueuedRecord* const> RecordsOf(const Part& part) const;
+
+  FlushSetting& setting_;
+  const std::uint32_t index_;
+  const RetryPolicy retry_;
+  Random random_;
+
+  LogIdentity identity_;
+  std::unique_ptr<storage::Session> session_;
+  Status fenced_;
+
+  std::vector<QueuedRecord*> batch_;    // in hand, in LSN order; settled parts are gone
+  std::vector<Part> parts_;             // still to be applied, the next one last
+  std::vector<storage::WatermarkMove> attempt_;  // sent, outcome unknown
+  std::uint64_t attempt_rows_ = 0;
+  bool idempotent_ = false;             // of the batch in hand
+  PoisonGuard guard_;
+  std::uint32_t refusals_ = 0;          // of the single record in hand
+  std::optional<Time> first_refused_;   // of the batch in hand
+
+  std::uint32_t failures_ = 0;          // in a row
+  Monotonic failed_at_{};
+  std::chrono::milliseconds pause_{0};
+  Monotonic started_at_{};              // of the transaction in hand
+};
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,123 @@
+#include "recovery/identity.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "base/byte_codec.h"
+#include "base/status_macros.h"
+#include "wal/log_directory.h"
+#include "wal/ring_buffer.h"
+#include "wal/segment_reader.h"
+
+namespace taskwal::recovery {
+
+namespace {
+
+constexpr char kRingMagic[8] = {'T', 'W', 'A', 'L', 'R', 'N', 'G', '\1'};
+
+struct RingIdentity {
+  Uuid wal_id;
+  Uuid boot_id;
+  std::uint64_t epoch = 0;
+};
+
+// Nothing where there is no ring, or something else under its name.
+Result<std::optional<RingIdentity>> ReadRing(FileSystem& fs, const std::string& directory) {
+  const auto file = fs.OpenReadable(wal::JoinPath(directory, wal::kRingFileName));
+  if (!file.ok()) {
+    if (file.status().code() == StatusCode::kNotFound) return std::optional<RingIdentity>();
+    return file.status();
+  }
+  std::byte bytes[offsetof(wal::RingHeader, pad0)];
+  TASKWAL_ASSIGN(const std::size_t count, (*file)->Read(0, bytes));
+  if (count < sizeof bytes || std::memcmp(bytes, kRingMagic, sizeof kRingMagic) != 0) {
+    return std::optional<RingIdentity>();
+  }
+  RingIdentity ring;
+  ring.wal_id = LoadLittle<Uuid>(bytes + offsetof(wal::RingHeader, wal_id));
+  ring.boot_id = LoadLittle<Uuid>(bytes + offsetof(wal::RingHeader, boot_id));
+  ring.epoch = LoadLittle<std::uint64_t>(bytes + offsetof(wal::RingHeader, epoch));
+  return std::optional(ring);
+}
+
+// The header alone, whoever it belongs to; nothing where it does not validate under this number.
+Result<std::optional<wal::SegmentHeader>> ReadHeader(FileSystem& fs, const std::string& directory,
+                                                     std::uint64_t number) {
+  const auto reader = wal::SegmentReader::Open(fs, directory, number, {});
+  if (!reader.ok()) return reader.status();
+  // With no identity given, every intact header of this format is a foreign one.
+  const bool intact = (*reader)->header_state() == wal::HeaderState::kForeign &&
+                      (*reader)->header().number == number;
+  if (!intact) return std::optional<wal::SegmentHeader>();
+  return std::optional((*reader)->header());
+}
+
+// The newest intact header says who the log is, the oldest of the same log where it begins.
+Result<bool> RebuildFromSegments(FileSystem& fs, const std::string& directory,
+                                 const std::vector<std::uint64_t>& segments,
+                                 wal::LogState* state) {
+  std::optional<wal::SegmentHeader> newest;
+  for (auto number = segments.rbegin(); number != segments.rend() && !newest; ++number) {
+    TASKWAL_ASSIGN(newest, ReadHeader(fs, directory, *number));
+  }
+  if (!newest) return false;
+  state->wal_id = newest->wal_id;
+  state->partitions = newest->partitions;
+  state->epoch = newest->epoch;
+  for (const std::uint64_t number : segments) {
+    TASKWAL_ASSIGN(const auto oldest, ReadHeader(fs, directory, number));
+    if (!oldest || oldest->wal_id != newest->wal_id) continue;
+    state->first_lsn = oldest->first_lsn;
+    break;
+  }
+  return true;
+}
+
+bool IsSameBoot(FileSystem& fs, const std::optional<RingIdentity>& ring, const Uuid& wal_id) {
+  if (!ring || ring->wal_id != wal_id) return false;
+  const auto boot = fs.BootId();
+  return boot.ok() && *boot == ring->boot_id;
+}
+
+}  // namespace
+
+std::vector<Uuid> LogIdentity::wal_ids() const {
+  std::vector<Uuid> ids = {state.wal_id};
+  for (const wal::FormerIdentity& former : state.former) ids.push_back(former.wal_id);
+  return ids;
+}
+
+Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
+                                 const std::vector<std::uint64_t>& segments) {
+  LogIdentity identity;
+  TASKWAL_ASSIGN(const std::optional<RingIdentity> ring, ReadRing(fs, directory));
+  Result<wal::LogState> state = wal::ReadState(fs, directory);
+  if (state.ok()) {
+    identity.state = std::move(state).value();
+    identity.other_boot = !IsSameBoot(fs, ring, identity.state.wal_id);
+    return identity;
+  }
+  const bool absent = state.status().code() == StatusCode::kNotFound;
+  if (!absent && state.status().code() != StatusCode::kCorruption) return state.status();
+  if (absent && segments.empty() && !ring) {
+    return Status::NotFound(directory + " holds no log");
+  }
+  identity.state_damaged = true;
+  identity.state_detail = absent ? "missing, though there is a log" : state.status().message();
+  TASKWAL_ASSIGN(const bool rebuilt,
+                 RebuildFromSegments(fs, directory, segments, &identity.state));
+  if (!rebuilt && ring) {
+    identity.state.wal_id = ring->wal_id;
+  } else if (!rebuilt) {
+    return Status::Corruption(wal::JoinPath(directory, "STATE") +
+                              " is damaged or missing, and no segment is left to rebuild it from");
+  }
+  if (ring && ring->wal_id == identity.state.wal_id) {
+    identity.state.epoch = std::max(identity.state.epoch, ring->epoch);
+  }
+  identity.other_boot = !IsSameBoot(fs, ring, identity.state.wal_id);
+  return identity;
+}
+
+}  // namespace taskwal::recovery

@@ -1,0 +1,451 @@
+#include "recovery/judgement.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "wal/log_directory.h"
+
+namespace taskwal::recovery {
+
+namespace {
+
+using wal::HeaderState;
+using wal::Lsn;
+using wal::LsnRange;
+
+constexpr Lsn kNever = UINT64_MAX;
+
+struct CountingRun {
+  LsnRange lsns;
+  std::size_t segment = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t end_offset = 0;
+};
+
+class Judge {
+ public:
+  explicit Judge(const JudgementInput& input)
+      : state_(input.identity->state),
+        identity_(*input.identity),
+        facts_(input.segments),
+        from_(input.from),
+        ceiling_(input.synced_ceiling),
+        used_(input.segments.size()) {
+    out_.segments.resize(facts_.size());
+    for (std::size_t i = 0; i < facts_.size(); ++i) used_[i].resize(facts_[i].bad.size());
+  }
+
+  Judgement Run() {
+    FindSynced();
+    PlaceSegments();
+    DecideSealed();
+    CountRuns();
+    FindEnd();
+    JudgeState();
+    JudgeMissing();
+    for (std::size_t i = 0; i < facts_.size(); ++i) {
+      JudgeFile(i);
+      JudgeFrames(i);
+      JudgeRegions(i);
+      JudgeFooter(i);
+    }
+    const auto place = [](const Finding& f) { return std::tie(f.file, f.offset); };
+    std::stable_sort(out_.findings.begin(), out_.findings.end(),
+                     [&](const Finding& a, const Finding& b) { return place(a) < place(b); });
+    return std::move(out_);
+  }
+
+ private:
+  // --- what counts ---------------------------------------------------------------------------
+  void FindSynced();
+  void PlaceSegments();
+  void DecideSealed();
+  void CountRuns();
+  void FindEnd();
+  // --- verdicts --------------------------------------------------------------------------------
+  void JudgeState();
+  void JudgeMissing();
+  void JudgeFile(std::size_t i);
+  void JudgeFrames(std::size_t i);
+  void JudgeRegions(std::size_t i);
+  void JudgeFooter(std::size_t i);
+  void BlameOwner(std::size_t i, LsnRange missing);
+  void BlameHole(std::optional<std::size_t> before, std::size_t after, LsnRange missing);
+  void BlameBytes(std::size_t i, LsnRange missing);
+
+  // --- helpers ---------------------------------------------------------------------------------
+  [[nodiscard]] bool IsReadable(std::size_t i) const {
+    return facts_[i].header_state != HeaderState::kForeign &&
+           facts_[i].header_state != HeaderState::kOtherVersion;
+  }
+  // Under its new name still with the header of an older use: half made, no stranger.
+  [[nodiscard]] bool IsOlderUse(std::size_t i) const;
+  [[nodiscard]] bool MayBeGivenUp(std::size_t i) const;
+  [[nodiscard]] std::size_t NextOwner(std::size_t i) const;
+  [[nodiscard]] Situation SituationOf(std::size_t i, Found found, Stake stake) const;
+  [[nodiscard]] Situation SituationOf(std::size_t i, const BadRegion& region) const;
+  [[nodiscard]] Stake StakeOf(Lsn lsn) const {
+    return lsn <= out_.synced_lsn ? Stake::kSynced : Stake::kAboveSynced;
+  }
+  Verdict Add(std::size_t i, const Situation& situation, std::uint64_t offset, LsnRange lsns,
+              std::string detail);
+
+  const wal::LogState& state_;
+  const LogIdentity& identity_;
+  const std::span<const SegmentFacts> facts_;
+  const Lsn from_;
+  const Lsn ceiling_;
+  std::vector<std::vector<bool>> used_;  // bad regions that a finding names already
+  std::vector<CountingRun> runs_;        // ascending
+  Judgement out_;
+};
+
+void Judge::FindSynced() {
+  Lsn synced = state_.last_lsn;
+  for (std::size_t i = 0; i < facts_.size(); ++i) {
+    if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
+  }
+  out_.synced_lsn = std::min(synced, ceiling_);
+}
+
+bool Judge::IsOlderUse(std::size_t i) const {
+  const SegmentFacts& facts = facts_[i];
+  const auto ids = identity_.wal_ids();
+  return facts.header_state == HeaderState::kForeign && facts.header.number < facts.number &&
+         facts.header.first_lsn < state_.first_lsn &&
+         std::find(ids.begin(), ids.end(), facts.header.wal_id) != ids.end();
+}
+
+// Where each segment begins, and from the last one back, where those before it end.
+void Judge::PlaceSegments() {
+  Lsn taken_from = kNever;
+  for (std::size_t i = facts_.size(); i-- > 0;) {
+    const SegmentFacts& facts = facts_[i];
+    SegmentJudgement& segment = out_.segments[i];
+    if (!IsReadable(i)) {
+      segment.half_made = IsOlderUse(i);
+      continue;
+    }
+    const bool has_header = facts.header_state == HeaderState::kValid;
+    // The header is synced before any frame is: frames without one count only where the header was
+    // lost later, which their being synced proves.
+    const bool has_synced = !facts.runs.empty() &&
+                            (facts.was_sealed || facts.runs.front().lsns.from <= out_.synced_lsn);
+    segment.owns = has_header || has_synced;
+    segment.half_made = !segment.owns && !facts.was_sealed;
+    if (!segment.owns) continue;
+    segment.first_lsn = has_header ? facts.header.first_lsn : facts.runs.front().lsns.from;
+    segment.owned_to = taken_from - 1;
+    taken_from = std::min(taken_from, segment.first_lsn);
+  }
+}
+
+std::size_t Judge::NextOwner(std::size_t i) const {
+  for (++i; i < facts_.size(); ++i) {
+    if (out_.segments[i].owns) return i;
+  }
+  return facts_.size();
+}
+
+// A file whose sync failed is never touched again, so it is not sealed either: the next segment starts
+// over right behind what was synced, and the file keeps the size it was made with.
+bool Judge::MayBeGivenUp(std::size_t i) const {
+  const SegmentFacts& facts = facts_[i];
+  const std::size_t next = NextOwner(i);
+  if (next == facts_.size() || facts_[next].header_state != HeaderState::kValid) return false;
+  return facts_[next].header.first_lsn == facts_[next].header.synced_lsn + 1 &&
+         facts.file_bytes % wal::kSegmentHeaderBytes == 0 &&
+         facts.file_bytes >= facts.frames_end + wal::kSectorBytes;
+}
+
+// A clean end seals every segment, and so does opening: those of an earlier epoch.
+void Judge::DecideSealed() {
+  for (std::size_t i = 0; i < facts_.size(); ++i) {
+    const SegmentFacts& facts = facts_[i];
+    const bool must_be = state_.clean || facts.epoch < state_.epoch;
+    out_.segments[i].sealed =
+        facts.was_sealed || (facts.broken_footer && !identity_.other_boot) ||
+        (facts.header_state == HeaderState::kValid && must_be && !MayBeGivenUp(i));
+  }
+}
+
+void Judge::CountRuns() {
+  for (std::size_t i = 0; i < facts_.size(); ++i) {
+    SegmentJudgement& segment = out_.segments[i];
+    if (!segment.owns) continue;
+    for (const FrameRun& run : facts_[i].runs) {
+      const LsnRange lsns = {std::max(run.lsns.from, segment.first_lsn),
+                             std::min(run.lsns.to, segment.owned_to)};
+      if (lsns.empty()) continue;
+      runs_.push_back({lsns, i, run.offset, run.end_offset});
+    }
+  }
+}
+
+// The gap-free prefix goes from the highest synced LSN on as far as frames follow each other.
+void Judge::FindEnd() {
+  Lsn end = out_.synced_lsn;
+  for (const CountingRun& run : runs_) {
+    if (run.lsns.from <= end + 1) end = std::max(end, run.lsns.to);
+  }
+  out_.end_lsn = end;
+  for (const CountingRun& run : runs_) {
+    if (run.lsns.from > end) continue;
+    SegmentJudgement& segment = out_.segments[run.segment];
+    if (segment.lsns.empty()) segment.lsns = run.lsns;
+    segment.lsns.to = run.lsns.to;
+    segment.records += run.lsns.count();
+    out_.records += run.lsns.count();
+    if (out_.lsns.empty()) out_.lsns = run.lsns;
+    out_.lsns.to = run.lsns.to;
+  }
+}
+
+Situation Judge::SituationOf(std::size_t i, Found found, Stake stake) const {
+  Situation situation;
+  situation.found = found;
+  situation.stake = stake;
+  situation.sealed = out_.segments[i].sealed;
+  situation.other_boot = identity_.other_boot && !state_.clean;
+  return situation;
+}
+
+Verdict Judge::Add(std::size_t i, const Situation& situation, std::uint64_t offset, LsnRange lsns,
+                   std::string detail) {
+  const Verdict verdict = JudgeSituation(situation);
+  if (verdict == Verdict::kIntact) return verdict;
+  if (IsDamage(verdict)) out_.segments[i].damaged = true;
+  out_.findings.push_back(
+      {verdict, wal::SegmentName(facts_[i].number), offset, lsns, std::move(detail)});
+  return verdict;
+}
+
+void Judge::JudgeState() {
+  if (!identity_.state_damaged) return;
+  Situation situation;
+  situation.found = Found::kBadState;
+  out_.findings.push_back({JudgeSituation(situation), "STATE", 0, {}, identity_.state_detail});
+}
+
+// --- LSNs that were synced and that no frame counts for ------------------------------------------
+
+void Judge::JudgeMissing() {
+  std::vector<LsnRange> counted;
+  for (const CountingRun& run : runs_) counted.push_back(run.lsns);
+  if (from_ > out_.synced_lsn) return;
+  out_.lost = Without(Without({{from_, out_.synced_lsn}}, counted), state_.lost);
+  for (const LsnRange& lost : out_.lost) {
+    Lsn at = lost.from;
+    for (std::size_t i = 0; i < facts_.size() && at <= lost.to; ++i) {
+      const SegmentJudgement& segment = out_.segments[i];
+      if (!segment.owns || segment.owned_to < segment.first_lsn || segment.owned_to < at) continue;
+      if (at < segment.first_lsn) {
+        // Only before the first owner: each owner reaches to the next one.
+        const Lsn to = std::min(lost.to, segment.first_lsn - 1);
+        BlameHole(std::nullopt, i, {at, to});
+        at = to + 1;
+        if (at > lost.to) break;
+      }
+      const Lsn to = std::min(lost.to, segment.owned_to);
+      BlameOwner(i, {at, to});
+      at = to + 1;
+    }
+    if (at <= lost.to) BlameHole(std::nullopt, facts_.size(), {at, lost.to});
+  }
+}
+
+// LSNs that segment `i` owns: lost in it, or behind its end, in a segment that is not there.
+void Judge::BlameOwner(std::size_t i, LsnRange missing) {
+  const SegmentFacts& facts = facts_[i];
+  if (facts.has_footer) {
+    const Lsn end = std::max(facts.footer.last_lsn, missing.from - 1);
+    if (const LsnRange inside = {missing.from, std::min(missing.to, end)}; !inside.empty()) {
+      BlameBytes(i, inside);
+    }
+    if (end < missing.to) BlameHole(i, NextOwner(i), {end + 1, missing.to});
+    return;
+  }
+  const bool behind_all = facts.runs.empty() || facts.runs.back().lsns.to < missing.from;
+  const bool ends_clean =
+      facts.bad.empty() || facts.bad.back().is_padding ||
+      (!facts.runs.empty() && facts.bad.back().offset < facts.runs.back().offset);
+  const std::size_t next = NextOwner(i);
+  const bool hole_behind = next < facts_.size() && facts_[next].number > facts.number + 1;
+  if (behind_all && ends_clean && hole_behind) {
+    BlameHole(i, next, missing);
+  } else {
+    BlameBytes(i, missing);
+  }
+}
+
+// LSNs between two segments: of a file that is there and good for nothing, else of one that is not.
+void Judge::BlameHole(std::optional<std::size_t> before, std::size_t after, LsnRange missing) {
+  const std::size_t first = before ? *before + 1 : 0;
+  for (std::size_t i = first; i < after; ++i) {
+    const bool foreign = !IsReadable(i) && !IsOlderUse(i);
+    if (out_.segments[i].owns) continue;
+    Situation situation = SituationOf(i, Found::kBadBytes, Stake::kSynced);
+    if (foreign) situation.found = Found::kForeignFile;
+    if (facts_[i].header_state == HeaderState::kOtherVersion) {
+      situation.found = Found::kOtherVersion;
+    }
+    Add(i, situation, 0, missing, "no valid segment under this name");
+    out_.segments[i].half_made = false;
+    return;
+  }
+  const bool adjacent = before && after < facts_.size() &&
+                        facts_[*before].number + 1 == facts_[after].number;
+  if (adjacent) return BlameBytes(*before, missing);
+  Situation situation;
+  situation.found = Found::kNoFile;
+  situation.stake = Stake::kSynced;
+  std::string name = "wal-*.log";
+  if (before) {
+    name = wal::SegmentName(facts_[*before].number + 1);
+  } else if (after < facts_.size() && facts_[after].number > 1) {
+    name = wal::SegmentName(facts_[after].number - 1);
+  }
+  out_.findings.push_back({JudgeSituation(situation), name, 0, missing, "no such file"});
+}
+
+void Judge::BlameBytes(std::size_t i, LsnRange missing) {
+  const SegmentFacts& facts = facts_[i];
+  std::uint64_t begin = wal::kSegmentHeaderBytes;
+  std::uint64_t end = UINT64_MAX;
+  for (const FrameRun& run : facts.runs) {
+    if (run.lsns.to < missing.from) begin = run.end_offset;
+    if (run.lsns.from > missing.to) end = std::min(end, run.offset);
+  }
+  std::uint64_t offset = begin;
+  std::string detail = "the segment ends before them";
+  for (std::size_t r = facts.bad.size(); r-- > 0;) {
+    const BadRegion& region = facts.bad[r];
+    if (region.is_padding || region.offset < begin || region.offset >= end) continue;
+    used_[i][r] = true;
+    offset = region.offset;
+    detail = region.detail;
+  }
+  Add(i, SituationOf(i, Found::kBadBytes, Stake::kSynced), offset, missing, std::move(detail));
+}
+
+// --- files, frames and bytes that cost no synced record --------------------------------------------
+
+void Judge::JudgeFile(std::size_t i) {
+  const SegmentFacts& facts = facts_[i];
+  const SegmentJudgement& segment = out_.segments[i];
+  const bool told = segment.damaged && !segment.owns;
+  if (!IsReadable(i) && !segment.half_made) {
+    const bool foreign = facts.header_state == HeaderState::kForeign && !IsOlderUse(i);
+    if (told) return;
+    const Found found = foreign ? Found::kForeignFile : Found::kOtherVersion;
+    const std::string detail = foreign ? "of log " + facts.header.wal_id.ToString() + ", number " +
+                                             std::to_string(facts.header.number)
+                                       : "version " + std::to_string(facts.header.version);
+    Add(i, SituationOf(i, found, Stake::kNone), 0, {}, detail);
+    return;
+  }
+  if (facts.header_state != HeaderState::kValid && !told) {
+    const Stake stake = segment.owns ? Stake::kSynced : Stake::kNone;
+    Add(i, SituationOf(i, Found::kBadHeader, stake), 0, {}, "segment header");
+  }
+  if (facts.header_state == HeaderState::kValid && !facts.header_padding_clean) {
+    const bool synced = !segment.lsns.empty() && segment.lsns.from <= out_.synced_lsn;
+    Add(i, SituationOf(i, Found::kBadPadding, synced ? Stake::kSynced : Stake::kNone),
+        sizeof(wal::SegmentHeader), {}, "header block not zero");
+  }
+}
+
+// Frames that do not count, and those of which nobody can tell whether more followed.
+void Judge::JudgeFrames(std::size_t i) {
+  const SegmentJudgement& segment = out_.segments[i];
+  if (!segment.owns) return;
+  for (const FrameRun& run : facts_[i].runs) {
+    const LsnRange owned = {run.lsns.from, std::min(run.lsns.to, segment.owned_to)};
+    if (owned.to < run.lsns.to) {
+      const LsnRange beyond = {std::max(run.lsns.from, owned.to + 1), run.lsns.to};
+      Situation taken = SituationOf(i, Found::kFrames, StakeOf(beyond.to));
+      taken.superseded = true;
+      Add(i, taken, run.offset, beyond, "a later segment starts over here");
+    }
+    const LsnRange lsns = {std::max(owned.from, out_.synced_lsn + 1), owned.to};
+    if (lsns.empty()) continue;
+    Situation situation = SituationOf(i, Found::kFrames, Stake::kAboveSynced);
+    situation.reachable = lsns.from <= out_.end_lsn;
+    const Verdict verdict = Add(i, situation, run.offset, lsns,
+                                situation.reachable ? "named by nothing as synced" : "behind a gap");
+    if (verdict == Verdict::kUnknownTail) out_.unknown.push_back(lsns);
+    if (verdict == Verdict::kTornTail) out_.torn_bytes += run.end_offset - run.offset;
+  }
+}
+
+Situation Judge::SituationOf(std::size_t i, const BadRegion& region) const {
+  const SegmentFacts& facts = facts_[i];
+  Lsn before = 0;  // last LSN in front of it
+  Lsn of_frame = 0;  // last LSN of the frame whose padding it is
+  for (const FrameRun& run : facts.runs) {
+    if (run.offset >= region.end_offset) break;
+    before = run.lsns.to;
+    if (run.end_offset == region.end_offset) of_frame = run.lsns.to;
+  }
+  Situation situation = SituationOf(
+      i, region.is_padding ? Found::kBadPadding : Found::kBadBytes, Stake::kAboveSynced);
+  if (region.is_padding) {
+    situation.stake = of_frame == 0 ? Stake::kNone : StakeOf(of_frame);
+  } else if (before < out_.synced_lsn) {
+    situation.stake = Stake::kNone;  // what is missing there was told by LSN, or declared
+  }
+  const Lsn concerned = region.is_padding ? of_frame : before + 1;
+  situation.superseded = out_.segments[i].owns && concerned > out_.segments[i].owned_to;
+  return situation;
+}
+
+void Judge::JudgeRegions(std::size_t i) {
+  if (out_.segments[i].half_made) return;
+  for (std::size_t r = 0; r < facts_[i].bad.size(); ++r) {
+    const BadRegion& region = facts_[i].bad[r];
+    if (used_[i][r]) continue;
+    const Verdict verdict = Add(i, SituationOf(i, region), region.offset, region.named,
+                                region.detail);
+    if (verdict == Verdict::kTornTail && !region.is_padding) {
+      out_.torn_bytes += region.end_offset - region.offset;
+    }
+  }
+}
+
+// A sealed segment without a valid footer at its end: cut, or damaged there.
+void Judge::JudgeFooter(std::size_t i) {
+  const SegmentFacts& facts = facts_[i];
+  const SegmentJudgement& segment = out_.segments[i];
+  if (!segment.sealed || facts.has_footer || !IsReadable(i)) return;
+  const std::string file = wal::SegmentName(facts.number);
+  for (const Finding& finding : out_.findings) {
+    const bool at_the_end = finding.file == file && IsDamage(finding.verdict) &&
+                            finding.offset >= facts.frames_end;
+    if (at_the_end) return;
+  }
+  Add(i, SituationOf(i, Found::kBadFooter, Stake::kNone), facts.frames_end, {}, "no valid footer");
+}
+
+}  // namespace
+
+Judgement JudgeLog(const JudgementInput& input) { return Judge(input).Run(); }
+
+std::vector<LsnRange> Without(const std::vector<LsnRange>& ranges,
+                              std::span<const LsnRange> holes) {
+  std::vector<LsnRange> left = ranges;
+  for (const LsnRange& hole : holes) {
+    std::vector<LsnRange> parts;
+    for (const LsnRange& range : left) {
+      if (hole.empty() || hole.to < range.from || hole.from > range.to) {
+        parts.push_back(range);
+        continue;
+      }
+      if (range.from < hole.from) parts.push_back({range.from, hole.from - 1});
+      if (hole.to < range.to) parts.push_back({hole.to + 1, range.to});
+    }
+    left = std::move(parts);
+  }
+  return left;
+}
+
+}  // namespace taskwal::recovery

@@ -1,0 +1,77 @@
+// Short forms for batches and rows, for the tests of backends.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "storage/backend.h"
+
+namespace taskwal::storage {
+
+inline Time At(std::int64_t seconds) {
+  return Time(std::chrono::seconds(1795240800 + seconds));
+}
+
+inline Task MakeTask(const std::string& id, const std::string& dag_id = "run-1",
+                     TaskStatus status = TaskStatus::kPending, Time time = At(0)) {
+  Task task;
+  task.id = id;
+  task.dag_id = dag_id;
+  task.status = status;
+  task.created_at = time;
+  task.updated_at = time;
+  return task;
+}
+
+inline Activity MakeActivity(const std::string& id, const std::string& task_id = "t", Time time = At(0)) {
+  Activity activity;
+  activity.id = id;
+  activity.task_id = task_id;
+  activity.dag_id = "run-1";
+  activity.created_at = time;
+  return activity;
+}
+
+inline TaskChange Put(const Task& task, Origin origin, bool keep_created_at = true) {
+  TaskChange change;
+  change.id = task.id;
+  change.task = task;
+  change.origin = origin;
+  change.keep_created_at = keep_created_at;
+  return change;
+}
+
+inline TaskChange Replace(const Task& task, Origin origin) {
+  TaskChange change = Put(task, origin);
+  change.kind = TaskChange::Kind::kReplace;
+  return change;
+}
+
+inline TaskChange Patch(const std::string& id, const StatusPatch& patch, Origin origin) {
+  TaskChange change;
+  change.kind = TaskChange::Kind::kPatch;
+  change.id = id;
+  change.patch = patch;
+  change.origin = origin;
+  return change;
+}
+
+inline TaskChange Delete(const std::string& id, Origin origin) {
+  TaskChange change;
+  change.kind = TaskChange::Kind::kDelete;
+  change.id = id;
+  change.origin = origin;
+  return change;
+}
+
+inline StatusPatch MakePatch(TaskStatus status, const std::string& error = "", Time time = At(9)) {
+  StatusPatch patch;
+  patch.status = status;
+  patch.error = error;
+  patch.updated_at = time;
+  return patch;
+}
+
+}  // namespace taskwal::storage

@@ -1,0 +1,149 @@
+// A disk without room: calls get kOverloaded and keep nothing, what was acknowledged stays, and the
+// log goes on by itself once there is room again.
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "taskwal/open.h"
+#include "tests/fault/log_workload.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace taskwal {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+TEST(DiskFull, AFullSimulatedDiskStopsAppendsAndNothingElse) {
+  SimulatedFileSystem fs;
+  fs.SetCapacity(2u << 20);
+  LogLedger ledger;
+  LogWorkload workload(fs, ledger);
+  EXPECT_THAT(workload.AppendUntilRefused(), StatusIs(StatusCode::kOverloaded));
+  EXPECT_GT(ledger.last_acknowledged(), 10u);
+  fs.SetCapacity(64u << 20);
+  EXPECT_OK(workload.AppendOnceMore());
+  workload.KillOpenLog();
+  workload.ReopenAndCheck(Durability::kProcess);
+}
+
+TEST(DiskFull, AKillOnAFullDiskLosesNothing) {
+  SimulatedFileSystem fs;
+  fs.SetCapacity(2u << 20);
+  LogLedger ledger;
+  LogWorkload workload(fs, ledger);
+  EXPECT_THAT(workload.AppendUntilRefused(), StatusIs(StatusCode::kOverloaded));
+  workload.KillOpenLog();
+  // Recovery has the room that the log kept back, and no more.
+  workload.CheckOnly(Durability::kProcess);
+}
+
+// A file system of a few MiB in a mount namespace of this process's own.
+class SmallDisk {
+ public:
+  // Empty, or why there is none.
+  std::string Mount(const std::string& path, const char* size) {
+    if (::unshare(CLONE_NEWNS) != 0) return Reason("unshare");
+    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Reason("mount");
+    if (::mkdir(path.c_str(), 0700) != 0) return Reason("mkdir");
+    if (::mount("tmpfs", path.c_str(), "tmpfs", 0, size) != 0) return Reason("mount tmpfs");
+    path_ = path;
+    return {};
+  }
+  ~SmallDisk() {
+    if (!path_.empty()) ::umount2(path_.c_str(), MNT_DETACH);
+  }
+
+ private:
+  static std::string Reason(const char* call) {
+    return std::string("no small disk: ") + call + ": " + std::strerror(errno);
+  }
+  std::string path_;
+};
+
+class SmallDiskTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string reason = disk_.Mount(mount_, "size=24m");
+    if (!reason.empty()) GTEST_SKIP() << reason;
+    Options options;
+    options.wal_dir = mount_ + "/wal";
+    options.flush_interval = milliseconds(20);
+    ASSERT_OK_AND_ASSIGN(storage_, OpenTaskStorage("sqlite://" + database_, options));
+    ASSERT_OK(storage_->Flush(seconds(30)));  // the schema is there
+  }
+
+  Status Save(milliseconds timeout) {
+    Task task;
+    task.id = "task-" + std::to_string(made_++);
+    task.payload = "\"" + std::string(20'000, 'x') + "\"";
+    const auto ack = storage_->SaveTask(task, {Durability::kDisk, {}, timeout, {}});
+    if (ack.ok()) acknowledged_.insert(task.id);
+    if (ack.status().code() == StatusCode::kInDoubt) in_doubt_.insert(task.id);
+    return ack.status();
+  }
+
+  Status SaveUntilRefused() {
+    for (int i = 0; i < 5000; ++i) {
+      Status saved = Save(milliseconds(100));
+      if (!saved.ok()) return saved;
+    }
+    return Status::Ok();
+  }
+
+  void CheckDatabase() {
+    ASSERT_OK(storage_->Close());
+    SQLite::Database database(database_);
+    SQLite::Statement tasks(database, "SELECT id FROM dag_tasks");
+    std::set<std::string> missing = acknowledged_;
+    while (tasks.executeStep()) {
+      const std::string id = tasks.getColumn(0);
+      EXPECT_TRUE(missing.erase(id) == 1 || in_doubt_.contains(id)) << id << " was refused";
+    }
+    EXPECT_TRUE(missing.empty()) << missing.size() << " acknowledged tasks are lost";
+  }
+
+  TempDir directory_;
+  const std::string mount_ = directory_.File("small");
+  const std::string database_ = directory_.File("tasks.db");
+  SmallDisk disk_;
+  std::unique_ptr<TaskStorage> storage_;
+  std::set<std::string> acknowledged_, in_doubt_;
+  int made_ = 0;
+};
+
+TEST_F(SmallDiskTest, ServiceResumesWhenTheDatabaseTakesTheBacklog) {
+  auto blocker = std::make_unique<SQLite::Database>(database_, SQLite::OPEN_READWRITE, 10'000);
+  blocker->exec("BEGIN IMMEDIATE");
+  EXPECT_THAT(SaveUntilRefused(), StatusIs(StatusCode::kOverloaded));
+  EXPECT_GT(acknowledged_.size(), 100u);
+  blocker.reset();
+  EXPECT_OK(Save(seconds(60)));
+  CheckDatabase();
+}
+
+TEST_F(SmallDiskTest, ServiceResumesWhenSpaceReturns) {
+  auto blocker = std::make_unique<SQLite::Database>(database_, SQLite::OPEN_READWRITE, 10'000);
+  blocker->exec("BEGIN IMMEDIATE");
+  const std::string ballast = mount_ + "/ballast";
+  std::ofstream(ballast) << std::string(8u << 20, 'b');
+  EXPECT_THAT(SaveUntilRefused(), StatusIs(StatusCode::kOverloaded));
+  ASSERT_EQ(::unlink(ballast.c_str()), 0);
+  EXPECT_OK(Save(seconds(60)));
+  blocker.reset();
+  CheckDatabase();
+}
+
+}  // namespace
+}  // namespace taskwal

@@ -1,0 +1,293 @@
+#include "wal/ring_buffer.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "tests/support/simulated_file_system.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::wal {
+namespace {
+
+constexpr char kPath[] = "/wal/RING";
+constexpr std::uint64_t kRingBytes = 64u << 10;
+
+std::string Text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+class RingBufferTest : public ::testing::Test {
+ protected:
+  RingBufferTest() { IgnoreError(fs_.MakeDirectories("/wal")); }
+  static void IgnoreError(const Status& status) { ASSERT_OK(status); }
+
+  std::unique_ptr<RingBuffer> Make(Lsn next_lsn = 1) {
+    auto ring = RingBuffer::Create(fs_, kPath, kRingBytes, wal_id_, 1, next_lsn);
+    EXPECT_OK(ring);
+    return std::move(ring).value();
+  }
+  static Lsn Put(RingBuffer& ring, std::string_view body) {
+    const RingBuffer::Claim claim = ring.TryClaim({20, 3, 77, 5}, body.size(), 0);
+    if (claim.slot == nullptr) return 0;
+    std::memcpy(RingBuffer::BodyOf(claim.slot, body.size()).data(), body.data(), body.size());
+    ring.Publish(claim.slot, claim.lsn, body.size());
+    return claim.lsn;
+  }
+  Rescue RescueFrom(Lsn next_lsn) {
+    auto rescue = RescueRing(fs_, kPath, {wal_id_}, next_lsn);
+    EXPECT_OK(rescue);
+    return std::move(rescue).value();
+  }
+
+  SimulatedFileSystem fs_;
+  Uuid wal_id_ = Uuid::Make();
+};
+
+TEST_F(RingBufferTest, YieldsWhatWasPublishedInOrder) {
+  auto ring = Make(42);
+  EXPECT_EQ(Put(*ring, "one"), 42u);
+  EXPECT_EQ(Put(*ring, ""), 43u);
+  EXPECT_EQ(ring->end_lsn(), 43u);
+  RingPosition at{0, 42};
+  RecordView record;
+  std::uint8_t flags;
+  ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+  EXPECT_EQ(record.lsn, 42u);
+  EXPECT_EQ(record.header.type, 20);
+  EXPECT_EQ(record.header.target, 3);
+  EXPECT_EQ(record.header.key, 77u);
+  EXPECT_EQ(Text(record.body), "one");
+  ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+  EXPECT_TRUE(record.body.empty());
+  EXPECT_FALSE(ring->Read(at, &record, &flags, &at));
+}
+
+TEST_F(RingBufferTest, ClaimedButUnpublishedHidesNothingBeforeIt) {
+  auto ring = Make();
+  Put(*ring, "a");
+  const RingBuffer::Claim open = ring->TryClaim({}, 10, 0);
+  Put(*ring, "c");
+  RingPosition at{0, 1};
+  RecordView record;
+  std::uint8_t flags;
+  ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+  EXPECT_FALSE(ring->Read(at, &record, &flags, &at));
+  ring->Publish(open.slot, open.lsn, 10);
+  ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+  ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+  EXPECT_EQ(Text(record.body), "c");
+}
+
+TEST_F(RingBufferTest, FullUntilReleasedAndReleasedSpaceIsZero) {
+  auto ring = Make();
+  const std::string body(1000, 'x');
+  std::uint64_t count = 0;
+  while (Put(*ring, body) != 0) ++count;
+  EXPECT_EQ(count, kRingBytes / RingBuffer::SlotBytes(body.size()));
+  RingPosition at{0, 1};
+  RecordView record;
+  std::uint8_t flags;
+  while (ring->Read(at, &record, &flags, &at)) {
+  }
+  EXPECT_EQ(at.next_lsn, count + 1);
+  ring->Release(at);
+  EXPECT_EQ(ring->used_bytes(), 0u);
+  ASSERT_OK_AND_ASSIGN(const auto file, fs_.OpenRing(kPath));
+  for (std::uint64_t i = 0; i < kRingBytes; ++i) ASSERT_EQ(file->ring()[i], std::byte{0}) << i;
+}
+
+TEST_F(RingBufferTest, RecordsWrapWithoutSplitting) {
+  auto ring = Make();
+  RingPosition at{0, 1};
+  RecordView record;
+  std::uint8_t flags;
+  for (int i = 0; i < 5000; ++i) {
+    const std::string body(static_cast<std::size_t>(i * 37 % 900), static_cast<char>('a' + i % 26));
+    ASSERT_NE(Put(*ring, body), 0u);
+    ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+    ASSERT_EQ(Text(record.body), body);
+    ring->Release(at);
+  }
+}
+
+TEST_F(RingBufferTest, NothingIsClaimedOnceClosed) {
+  auto ring = Make();
+  Put(*ring, "a");
+  ring->CloseForClaims();
+  EXPECT_EQ(Put(*ring, "b"), 0u);
+  EXPECT_EQ(ring->end_lsn(), 1u);
+}
+
+TEST_F(RingBufferTest, RescuesWhatAKilledProcessPublished) {
+  auto ring = Make(10);
+  Put(*ring, "ten");
+  Put(*ring, "eleven");
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(10);
+  EXPECT_TRUE(rescue.same_boot);
+  ASSERT_EQ(rescue.records.size(), 2u);
+  EXPECT_EQ(rescue.records[1].lsn, 11u);
+  EXPECT_EQ(Text(rescue.records[1].body), "eleven");
+}
+
+TEST_F(RingBufferTest, RescueSkipsWhatTheLogHasAlready) {
+  auto ring = Make(10);
+  Put(*ring, "ten");
+  Put(*ring, "eleven");
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(11);
+  ASSERT_EQ(rescue.records.size(), 1u);
+  EXPECT_EQ(rescue.records[0].lsn, 11u);
+  EXPECT_TRUE(RescueFrom(12).records.empty());
+}
+
+TEST_F(RingBufferTest, RescueStepsOverAClaimedSlot) {
+  auto ring = Make();
+  Put(*ring, "a");
+  ring->TryClaim({20, 0, 0, 0}, 100, 0);  // killed while it copied
+  Put(*ring, "c");
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(1);
+  ASSERT_EQ(rescue.records.size(), 3u);
+  EXPECT_EQ(rescue.records[1].header.type, kVoidRecord);
+  EXPECT_EQ(rescue.records[1].lsn, 2u);
+  EXPECT_EQ(Text(rescue.records[2].body), "c");
+}
+
+TEST_F(RingBufferTest, RescueStepsOverSlotsKilledBeforeTheirHeader) {
+  auto ring = Make();
+  Put(*ring, "a");
+  const RingBuffer::Claim first = ring->TryClaim({20, 0, 0, 0}, 64, 0);
+  const RingBuffer::Claim second = ring->TryClaim({20, 0, 0, 0}, 8, 0);
+  Put(*ring, "d");
+  // As if both producers had been killed between the claim and their first store.
+  std::memset(static_cast<void*>(first.slot), 0, sizeof(RingSlot));
+  std::memset(static_cast<void*>(second.slot), 0, sizeof(RingSlot));
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(1);
+  ASSERT_EQ(rescue.records.size(), 4u);
+  EXPECT_EQ(rescue.records[1].header.type, kVoidRecord);
+  EXPECT_EQ(rescue.records[2].header.type, kVoidRecord);
+  EXPECT_EQ(rescue.records[3].lsn, 4u);
+  EXPECT_EQ(Text(rescue.records[3].body), "d");
+}
+
+TEST_F(RingBufferTest, UnpublishedSlotsAtTheEndLeaveNothing) {
+  auto ring = Make();
+  Put(*ring, "a");
+  ring->TryClaim({20, 0, 0, 0}, 64, 0);
+  fs_.Kill();
+  EXPECT_EQ(RescueFrom(1).records.size(), 1u);
+}
+
+TEST_F(RingBufferTest, ALargeRecordsSlotIsVoid) {
+  auto ring = Make();
+  const RingBuffer::Claim claim = ring->TryClaim({20, 0, 0, 0}, 0, kSlotLarge);
+  ring->Publish(claim.slot, claim.lsn, 0);
+  Put(*ring, "b");
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(1);
+  ASSERT_EQ(rescue.records.size(), 2u);
+  EXPECT_EQ(rescue.records[0].header.type, kVoidRecord);
+}
+
+TEST_F(RingBufferTest, AnotherBootStopsAtTheFirstSlotThatDoesNotValidate) {
+  auto ring = Make();
+  Put(*ring, "a");
+  ring->TryClaim({20, 0, 0, 0}, 64, 0);
+  Put(*ring, "c");
+  Random random(7);
+  PowerLossOdds keep_all;
+  keep_all.kept = 1;
+  keep_all.garbage = 0;
+  fs_.PowerLoss(random, keep_all);
+  const Rescue rescue = RescueFrom(1);
+  EXPECT_FALSE(rescue.same_boot);
+  EXPECT_LE(rescue.records.size(), 1u);
+}
+
+TEST_F(RingBufferTest, RefusesARingThatStartsBehindTheLog) {
+  auto ring = Make(50);
+  Put(*ring, "fifty");
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(40);
+  EXPECT_TRUE(rescue.records.empty());
+  EXPECT_FALSE(rescue.refused.empty());
+}
+
+TEST_F(RingBufferTest, RefusesAnotherLogsRing) {
+  auto ring = Make();
+  Put(*ring, "a");
+  fs_.Kill();
+  auto rescue = RescueRing(fs_, kPath, {Uuid::Make()}, 1);
+  ASSERT_OK(rescue);
+  EXPECT_FALSE(rescue->refused.empty());
+}
+
+TEST_F(RingBufferTest, EveryFlippedByteOfASlotVoidsItAndNoOther) {
+  auto ring = Make();
+  Put(*ring, "aaaa");
+  Put(*ring, "bbbb");
+  Put(*ring, "cccc");
+  fs_.Kill();
+  const std::uint64_t slot = RingBuffer::SlotBytes(4);
+  for (std::uint64_t i = slot; i < slot + sizeof(RingSlot) + 4; ++i) {
+    fs_.Corrupt(kPath, kSegmentHeaderBytes + i, 0x40);
+    const Rescue rescue = RescueFrom(1);
+    fs_.Corrupt(kPath, kSegmentHeaderBytes + i, 0x40);
+    ASSERT_GE(rescue.records.size(), 1u) << i;
+    EXPECT_EQ(Text(rescue.records[0].body), "aaaa");
+    for (const RecordView& record : rescue.records) {
+      if (record.header.type == kVoidRecord) continue;
+      EXPECT_NE(record.lsn, 2u) << i;
+      EXPECT_EQ(Text(record.body), record.lsn == 1 ? "aaaa" : "cccc");
+    }
+  }
+}
+
+TEST_F(RingBufferTest, ManyProducersLoseAndReorderNothing) {
+  constexpr int kProducers = 4;
+  constexpr std::uint64_t kEach = 20000;
+  auto ring = Make();
+  std::vector<std::thread> producers;
+  for (int p = 0; p < kProducers; ++p) {
+    producers.emplace_back([&, p] {
+      for (std::uint64_t i = 0; i < kEach;) {
+        std::uint64_t body[2] = {static_cast<std::uint64_t>(p), i};
+        const RingBuffer::Claim claim = ring->TryClaim({20, 0, 0, 0}, sizeof body, 0);
+        if (claim.slot == nullptr) {
+          std::this_thread::yield();
+          continue;
+        }
+        std::memcpy(RingBuffer::BodyOf(claim.slot, sizeof body).data(), body, sizeof body);
+        ring->Publish(claim.slot, claim.lsn, sizeof body);
+        ++i;
+      }
+    });
+  }
+  std::uint64_t next[kProducers] = {};
+  RingPosition at{0, 1};
+  RecordView record;
+  std::uint8_t flags;
+  for (std::uint64_t seen = 0; seen < kProducers * kEach;) {
+    if (!ring->Read(at, &record, &flags, &at)) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::uint64_t body[2];
+    ASSERT_EQ(record.body.size(), sizeof body);
+    std::memcpy(body, record.body.data(), sizeof body);
+    ASSERT_LT(body[0], static_cast<std::uint64_t>(kProducers));
+    ASSERT_EQ(body[1], next[body[0]]++);
+    ASSERT_EQ(record.lsn, ++seen);
+    ring->Release(at);
+  }
+  for (std::thread& producer : producers) producer.join();
+}
+
+}  // namespace
+}  // namespace taskwal::wal
