@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <limits>
 
+#include "base/check.h"
 #include "base/posix_file_system.h"
 
 namespace taskwal {
@@ -88,7 +89,9 @@ IoUringQueue::Outcome IoUringQueue::WriteAndSync(int fd, std::uint64_t offset,
   // The kernel reads `bytes` until it has answered, so every accepted request is waited for.
   for (int answered = 0; answered < submitted;) {
     io_uring_cqe* answer = nullptr;
-    if (io_uring_wait_cqe(kernel, &answer) != 0) continue;  // EINTR
+    const int error = -io_uring_wait_cqe(kernel, &answer);
+    if (error == EINTR || error == EAGAIN) continue;
+    TASKWAL_CHECK(error == 0);
     results[io_uring_cqe_get_data64(answer)] = answer->res;
     io_uring_cqe_seen(kernel, answer);
     ++answered;

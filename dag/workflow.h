@@ -40,8 +40,8 @@ struct Workflow {
 using Sleeper = std::function<bool(std::chrono::nanoseconds, const std::stop_token&)>;
 
 struct BuildOptions {
-  double speed = 1;  // of a replay: run times are divided by it; 0: no waiting
-  Sleeper sleeper;   // empty: the real one
+  double speed = 1;   // of a replay: run times are divided by it; 0: no waiting
+  Sleeper sleeper{};  // empty: the real one
 };
 
 // kInvalidArgument as Graph has it: an id, an unknown dependency, a cycle.

@@ -1,4 +1,5 @@
-// A process is killed with calls acknowledged and not yet in the database; the next open brings them.
+// A process is killed with calls acknowledged and not yet in the database; the next open brings
+// them.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ constexpr int kTasks = 500;
 taskwal::Options MakeOptions() {
   taskwal::Options options;
   options.wal_dir = "crash_and_recover.wal";
-  options.durability = taskwal::Durability::kProcess;  // survives a kill, without waiting for the disk
+  options.durability = taskwal::Durability::kProcess;  // survives a kill, waits for no disk
   return options;
 }
 
@@ -24,7 +25,9 @@ taskwal::Options MakeOptions() {
   const auto storage = taskwal::OpenTaskStorage(dsn, MakeOptions());
   if (!storage.ok()) ::_exit(1);
   for (int i = 0; i < kTasks; ++i) {
-    if (!(*storage)->SaveTask({.id = "task-" + std::to_string(i), .dag_id = "crash"}).ok()) ::_exit(1);
+    taskwal::Task task;
+    task.id = "task-" + std::to_string(i);
+    if (!(*storage)->SaveTask(task).ok()) ::_exit(1);
   }
   ::kill(::getpid(), SIGKILL);
   ::_exit(1);

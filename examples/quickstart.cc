@@ -8,12 +8,13 @@ int main() {
   auto storage = taskwal::OpenTaskStorage("sqlite://quickstart.db", options);
   if (!storage.ok()) return std::cerr << storage.status().ToString() << "\n", 1;
 
-  auto saved = (*storage)->SaveTask({.id = "t1", .dag_id = "d1", .payload = R"({"n": 1})"});
-  auto logged = (*storage)->LogActivity({.task_id = "t1", .action = "created", .message = "hello"});
-  auto updated = (*storage)->UpdateTaskStatus("t1", taskwal::TaskStatus::kCompleted);
-  if (!saved.ok() || !logged.ok() || !updated.ok()) return 1;  // else: on disk, power loss or not
+  taskwal::Task task;
+  task.id = "t1";
+  task.payload = R"({"n": 1})";
+  if (!(*storage)->SaveTask(task).ok()) return 1;  // OK: it survives a power cut from here on
+  if (!(*storage)->UpdateTaskStatus("t1", taskwal::TaskStatus::kRunning).ok()) return 1;
 
-  auto task = (*storage)->GetTask("t1");  // sees the calls above at once
-  if (task.ok()) std::cout << task->id << " is " << taskwal::TaskStatusName(task->status) << "\n";
+  auto read = (*storage)->GetTask("t1");  // sees both calls at once
+  if (read.ok()) std::cout << read->id << " is " << TaskStatusName(read->status) << "\n";
   return (*storage)->Close().ok() ? 0 : 1;  // brings what is left into the database
 }

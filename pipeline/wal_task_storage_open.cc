@@ -34,11 +34,6 @@ bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range
   });
 }
 
-// The database's answer ends it: not to be had by trying again.
-bool IsFatal(const Status& contact) {
-  return contact.code() == StatusCode::kFenced || contact.code() == StatusCode::kInvalidArgument;
-}
-
 }  // namespace
 
 WalTaskStorage::WalTaskStorage(WalStorageSetup setup)
@@ -69,7 +64,8 @@ Status WalTaskStorage::OpenParts(bool create, bool salvage, OpenReport* report) 
                                          IndexOperation};
   TASKWAL_ASSIGN(wal::LogStart start, recovery::PrepareLog(fs_, prepare, &report->prepared));
   if (salvage) {
-    TASKWAL_ASSIGN(report->salvaged, recovery::Salvage(fs_, options_.wal_dir, &start));
+    TASKWAL_ASSIGN(report->salvaged,
+                   recovery::Salvage(fs_, options_.wal_dir, &start, IndexOperation));
   }
   TASKWAL_TRY(OpenLog(std::move(start)));
   if (report->prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log_));
@@ -96,8 +92,8 @@ Status WalTaskStorage::OpenLog(wal::LogStart start) {
   TASKWAL_ASSIGN(letters_, DeadLetters::Open(fs_, options_.wal_dir, false, &damage));
   for (const std::string& what : damage) Logger().error("dead_letters damaged=\"{}\"", what);
   TASKWAL_ASSIGN(log_, wal::Log::Open(fs_, clock_, LogOptionsOf(options_), std::move(start)));
-  flushed_at_open_ = log_->state().flushed_lsn;
-  flusher_ = std::make_unique<Flusher>(*log_, *backend_, *letters_, clock_, options_);
+  flusher_ = std::make_unique<Flusher>(*log_, *backend_, *letters_, clock_, options_, fs_);
+  flushed_at_open_ = flusher_->flushed_lsn();
   database_ = std::make_unique<DatabaseCalls>(*backend_);
   overlay_ = std::make_unique<ReadOverlay>(*log_, *flusher_, *database_);
   return Status::Ok();
@@ -147,7 +143,7 @@ Status WalTaskStorage::FirstContact(OpenReport* report) {
     if (contacted_) contact = *contacted_;
   }
   if (contact.ok()) report->pending.from = flusher_->flushed_lsn() + 1;
-  Status allowed = IsFatal(contact) ? contact : CheckRecoveryAllowed(contact);
+  Status allowed = contact.code() == StatusCode::kFenced ? contact : CheckRecoveryAllowed(contact);
   report->contact = std::move(contact);
   MutexLock lock(mutex_);
   flusher_may_start_ = allowed.ok() ? Go::kYes : Go::kNo;
@@ -175,10 +171,6 @@ void WalTaskStorage::Announce(const OpenReport& report) const {
   }
   for (const auto& lost : report.lost) {
     Logger().error("log_damage lost_lsn={}-{} directory={}", lost.from, lost.to, options_.wal_dir);
-  }
-  if (!report.contact.ok()) {
-    Logger().warn("database_away backend={} reason=\"{}\"", backend_->name(),
-                  report.contact.message());
   }
   Logger().info("log_open directory={} rescued={} torn_bytes={} pending={} end_lsn={}",
                 options_.wal_dir, report.rescued, report.prepared.torn_bytes,

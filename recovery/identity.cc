@@ -74,8 +74,10 @@ Result<bool> RebuildFromSegments(FileSystem& fs, const std::string& directory,
   return true;
 }
 
-bool IsSameBoot(FileSystem& fs, const std::optional<RingIdentity>& ring, const Uuid& wal_id) {
-  if (!ring || ring->wal_id != wal_id) return false;
+bool IsSameBoot(FileSystem& fs, const std::optional<RingIdentity>& ring,
+                const LogIdentity& identity) {
+  const std::vector<Uuid> ids = identity.wal_ids();
+  if (!ring || std::find(ids.begin(), ids.end(), ring->wal_id) == ids.end()) return false;
   const auto boot = fs.BootId();
   return boot.ok() && *boot == ring->boot_id;
 }
@@ -95,7 +97,7 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   Result<wal::LogState> state = wal::ReadState(fs, directory);
   if (state.ok()) {
     identity.state = std::move(state).value();
-    identity.other_boot = !IsSameBoot(fs, ring, identity.state.wal_id);
+    identity.other_boot = !IsSameBoot(fs, ring, identity);
     return identity;
   }
   const bool absent = state.status().code() == StatusCode::kNotFound;
@@ -116,7 +118,7 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   if (ring && ring->wal_id == identity.state.wal_id) {
     identity.state.epoch = std::max(identity.state.epoch, ring->epoch);
   }
-  identity.other_boot = !IsSameBoot(fs, ring, identity.state.wal_id);
+  identity.other_boot = !IsSameBoot(fs, ring, identity);
   return identity;
 }
 

@@ -95,7 +95,7 @@ Result<ScanReport> Scan(FileSystem& fs, const std::string& directory, const Scan
   report.unknown = std::move(judgement.unknown);
   report.torn_bytes = judgement.torn_bytes;
   const auto waiting =
-      wal::CountRingRecords(fs, directory, state.wal_id, judgement.end_lsn + 1);
+      wal::CountRingRecords(fs, directory, survey.identity.wal_ids(), judgement.end_lsn + 1);
   if (waiting.ok()) report.ring_records = *waiting;
   return report;
 }

@@ -53,7 +53,8 @@ void AddFooter(const wal::Frame& frame, SegmentFacts* facts) {
 }
 
 void AddBadBytes(const SegmentEvent& event, SegmentFacts* facts) {
-  BadRegion region{event.offset, event.end_offset, event.is_padding, {}, event.detail};
+  BadRegion region{event.offset, event.end_offset, event.only_zeros, event.is_padding,
+                   {},           event.detail};
   if (event.named_count > 0) {
     region.named = {event.named_first, event.named_first + event.named_count - 1};
   }

@@ -26,6 +26,7 @@ struct FrameRun {
 struct BadRegion {
   std::uint64_t offset = 0;
   std::uint64_t end_offset = 0;
+  bool only_zeros = false;
   bool is_padding = false;   // bytes that must be zero, behind a valid frame
   wal::LsnRange named;       // by an intact frame header; empty: none
   std::string detail;

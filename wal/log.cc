@@ -95,8 +95,10 @@ Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions 
 Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn) {
   const Status removed = fs_.Remove(path);
   if (!removed.ok() && removed.code() != StatusCode::kNotFound) return removed;
+  const Uuid wal_id = Identities().front();
+  const std::uint64_t epoch = writer_.epoch();
   for (;; bytes /= 2) {
-    auto ring = RingBuffer::Create(fs_, path, bytes, state_.wal_id, state_.epoch, next_lsn);
+    auto ring = RingBuffer::Create(fs_, path, bytes, wal_id, epoch, next_lsn);
     if (ring.ok()) {
       large_bytes_ = std::min(kLargeBytes, bytes / 8);
       writer_.SetRing(std::move(ring).value());

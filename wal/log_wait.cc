@@ -78,7 +78,7 @@ Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
     // Not gathered: a neighbour has not published yet, all lanes are taken, or there is no space.
     Monotonic look = NextLook(deadline, now);
     if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
-    waiting_.Wait(lsn, look);
+    waiting_.Wait(mutex_, lsn, look);
   }
   return Status::Ok();
 }

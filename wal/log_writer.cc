@@ -25,8 +25,7 @@ LogWriter::LogWriter(FileSystem& fs, Clock& clock, SegmentPool& pool, Config con
       stamp_(config_.stamp),
       lanes_(config_.sync_lanes + kFirstCallerLane),
       next_number_(config_.next_segment),
-      next_bytes_(std::min(kFirstSegmentBytes, config_.segment_bytes)),
-      waiting_(mutex_) {}
+      next_bytes_(std::min(kFirstSegmentBytes, config_.segment_bytes)) {}
 
 LogWriter::~LogWriter() = default;
 

@@ -87,6 +87,7 @@ class LogWriter {
 
   [[nodiscard]] Lsn written_lsn() const { return written_lsn_.load(std::memory_order_acquire); }
   [[nodiscard]] Lsn durable_lsn() const { return durable_lsn_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::uint64_t epoch() const { return config_.epoch; }
   [[nodiscard]] std::uint64_t stamp() const { return stamp_.load(std::memory_order_relaxed); }
   void RaiseStamp(std::uint64_t seen);
   [[nodiscard]] Status health() const EXCLUDES(mutex_);

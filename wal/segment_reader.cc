@@ -60,8 +60,11 @@ struct SegmentReader::Impl {
 
   // The part of the file read last. A hit may be stale beside a writer, so only what validates is
   // taken from it; what does not is read again.
-  std::vector<std::byte> window;
+  std::unique_ptr<std::byte[]> window;
+  std::size_t window_capacity = 0;
+  std::size_t window_bytes = 0;
   std::uint64_t window_offset = 0;
+  std::uint64_t bytes_at_open = 0;  // bounds the reading ahead, nothing else: the file may grow
 
   enum class Found : std::uint8_t { kNothing, kBadBody, kValid };
   struct Probe {
@@ -76,21 +79,27 @@ struct SegmentReader::Impl {
   // Up to `size` bytes at `offset`: fewer at the end of the file. Valid until the next View.
   Result<std::span<const std::byte>> View(std::uint64_t offset, std::size_t size,
                                           std::size_t ahead = kWindowBytes) {
-    const bool held = offset >= window_offset && offset + size <= window_offset + window.size();
-    if (!held) {
-      const std::size_t wanted = std::max(size, ahead);
-      if (window.capacity() > 4 * kWindowBytes && wanted <= kWindowBytes) window = {};
-      window.resize(wanted);
-      window_offset = offset;
-      const auto count = file->Read(offset, window);
-      window.resize(count.ok() ? *count : 0);
-      if (!count.ok()) return count.status();
-    }
+    const bool held = offset >= window_offset && offset + size <= window_offset + window_bytes;
+    if (!held) TASKWAL_TRY(LoadWindow(offset, size, ahead));
     const std::size_t at = offset - window_offset;
-    return std::span<const std::byte>(window).subspan(at, std::min(size, window.size() - at));
+    return std::span<const std::byte>(window.get() + at, std::min(size, window_bytes - at));
   }
 
-  void DropWindow() { window.clear(); }
+  Status LoadWindow(std::uint64_t offset, std::size_t size, std::size_t ahead) {
+    const std::uint64_t left = bytes_at_open - std::min(offset, bytes_at_open);
+    const std::size_t wanted = std::max(size, std::min<std::uint64_t>(ahead, left));
+    const bool far_too_large = window_capacity > 4 * kWindowBytes && wanted <= kWindowBytes;
+    if (wanted > window_capacity || far_too_large) {
+      window = std::make_unique_for_overwrite<std::byte[]>(wanted);
+      window_capacity = wanted;
+    }
+    window_bytes = 0;
+    window_offset = offset;
+    TASKWAL_ASSIGN(window_bytes, file->Read(offset, {window.get(), wanted}));
+    return Status::Ok();
+  }
+
+  void DropWindow() { window_bytes = 0; }
 
   // A frame header of this segment that does not validate, rather than what an older use left.
   bool LooksLikeOurs(std::span<const std::byte> bytes) const {
@@ -289,6 +298,7 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::Open(FileSystem& fs,
   impl->wal_ids = std::move(wal_ids);
   if (impl->wal_ids.empty()) impl->wal_ids.emplace_back();
   TASKWAL_ASSIGN(impl->file, fs.OpenReadable(impl->path));
+  TASKWAL_ASSIGN(impl->bytes_at_open, impl->file->Size());
   TASKWAL_ASSIGN(const auto block, impl->View(0, kSegmentHeaderBytes, kSegmentHeaderBytes));
   impl->ReadHeader(block);
   return std::unique_ptr<SegmentReader>(new SegmentReader(std::move(impl)));

@@ -160,8 +160,13 @@ TailReader::~TailReader() = default;
 
 Result<TailEvent> TailReader::Next(Lsn limit, Frame* frame) {
   while (impl_->position <= limit) {
-    TASKWAL_ASSIGN(std::optional<TailEvent> event, impl_->Step(limit, frame));
-    if (event) return *std::move(event);
+    Result<std::optional<TailEvent>> event = impl_->Step(limit, frame);
+    if (!event.ok()) {
+      // The segment's reader may have passed what was not delivered: a retry must look again.
+      impl_->reader.reset();
+      return event.status();
+    }
+    if (*event) return **std::move(event);
   }
   return TailEvent{};
 }

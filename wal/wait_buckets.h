@@ -11,28 +11,26 @@
 
 namespace taskwal::wal {
 
-// All calls with the mutex of the log writer held.
+// Guarded by its owner's mutex, which Wait gives up while it sleeps.
 class WaitBuckets {
  public:
-  explicit WaitBuckets(Mutex& mutex) : mutex_(mutex) {}
-
   // Sleeps until a wake-up that concerns `lsn`, or until `until`.
-  void Wait(Lsn lsn, std::chrono::steady_clock::time_point until) REQUIRES(mutex_) {
+  void Wait(Mutex& mutex, Lsn lsn, std::chrono::steady_clock::time_point until) REQUIRES(mutex) {
     Bucket& bucket = BucketOf(lsn);
     ++bucket.sleepers;
     bucket.highest = std::max(bucket.highest, lsn);
     ++sleepers_;
     if (until == std::chrono::steady_clock::time_point::max()) {
-      bucket.wake.Wait(mutex_);
+      bucket.wake.Wait(mutex);
     } else {
-      bucket.wake.WaitUntil(mutex_, until);
+      bucket.wake.WaitUntil(mutex, until);
     }
     --sleepers_;
     if (--bucket.sleepers == 0) bucket.highest = 0;
   }
 
   // Those waiting for an LSN in (from, to].
-  void Wake(Lsn from, Lsn to) REQUIRES(mutex_) {
+  void Wake(Lsn from, Lsn to) {
     if (sleepers_ == 0) return;
     const Lsn first = (from + 1) >> kShift;
     const Lsn last = std::min(to >> kShift, first + kBuckets - 1);
@@ -40,7 +38,7 @@ class WaitBuckets {
   }
 
   // Some that wait for an LSN above `gathered`: one of them will lead the next commit.
-  void WakeLeader(Lsn gathered) REQUIRES(mutex_) {
+  void WakeLeader(Lsn gathered) {
     if (sleepers_ == 0) return;
     const Lsn first = (gathered + 1) >> kShift;
     for (Lsn at = first; at < first + kBuckets; ++at) {
@@ -52,11 +50,11 @@ class WaitBuckets {
     }
   }
 
-  void WakeAll() REQUIRES(mutex_) {
+  void WakeAll() {
     for (Bucket& bucket : buckets_) Notify(bucket);
   }
 
-  [[nodiscard]] std::uint32_t sleepers() const REQUIRES(mutex_) { return sleepers_; }
+  [[nodiscard]] std::uint32_t sleepers() const { return sleepers_; }
 
  private:
   static constexpr Lsn kBuckets = 64;
@@ -72,7 +70,6 @@ class WaitBuckets {
     if (bucket.sleepers > 0) bucket.wake.NotifyAll();
   }
 
-  Mutex& mutex_;
   std::array<Bucket, kBuckets> buckets_;
   std::uint32_t sleepers_ = 0;
 };

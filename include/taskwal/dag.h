@@ -36,8 +36,8 @@ struct NodeContext {
 using NodeFunction = std::function<Status(const NodeContext&)>;
 
 struct NodeOptions {
-  std::string kind;                          // stored in the task's payload: "shell", "sleep", …
-  std::string payload;                       // JSON text of the task; empty: {"kind":…}
+  std::string kind{};                        // stored in the task's payload: "shell", "sleep", …
+  std::string payload{};                     // JSON text of the task; empty: {"kind":…}
   std::int32_t retries = 0;                  // attempts after the first
   std::chrono::milliseconds retry_delay{0};
   std::chrono::milliseconds timeout{0};      // of one attempt; 0: none
@@ -71,14 +71,14 @@ class Graph {
 };
 
 struct RunOptions {
-  std::string dag_id;            // MakeDagId(name of the graph) when empty
+  std::string dag_id{};          // MakeDagId(name of the graph) when empty
   std::uint32_t workers = 4;     // nodes running at once, 1 to 1,024
   bool resume = false;           // completed nodes of dag_id are kept, the others start anew
-  std::string run_payload;       // JSON text kept in the run's own activity (hash and file name)
-  std::stop_token stop;          // cancels: running nodes are told, the rest stays pending
-  WriteOptions writes;           // of every save and log
+  std::string run_payload{};     // JSON text kept in the run's own activity (hash and file name)
+  std::stop_token stop{};        // cancels: running nodes are told, the rest stays pending
+  WriteOptions writes{};         // of every save and log
   // After each finished node, on a worker thread: done (completed or failed), of all.
-  std::function<void(std::size_t done, std::size_t all)> on_progress;
+  std::function<void(std::size_t done, std::size_t all)> on_progress{};
 };
 
 struct RunReport {

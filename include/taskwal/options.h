@@ -69,7 +69,7 @@ struct Options {
   std::uint64_t batch_bytes = 4u << 20;     // and bytes
   std::uint32_t worker_count = 2;           // database connections that flush (SQLite: always 1)
   std::uint64_t memory_bytes = 128u << 20;  // bound of the flusher's memory, however long the backlog
-  std::uint32_t max_flush_retries = 3;      // of a batch whose rows are refused, before it is bisected
+  std::uint32_t max_flush_retries = 3;      // of a single refused row, before it is dead-lettered
   Duration initial_backoff{100};            // after a transient error; doubles up to max_backoff, with jitter
   Duration max_backoff{30000};
   double backoff_multiplier = 2.0;

@@ -159,7 +159,8 @@ void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
     TaskChange change;
     change.id = std::string(steps[i].id);
     Before state = Before::kNothing;
-    // Folding moves the task out, and with it the bytes of the step's own id: compare with the copy.
+    // Folding moves the task out, and with it the bytes of the step's own id: compare with the
+    // copy.
     std::size_t end = i;
     while (end < steps.size() && steps[end].id == change.id) ++end;
     for (; i < end; ++i) Fold(&change, &state, steps[i]);

@@ -1,5 +1,5 @@
-// Operations of one batch composed to rows: at most one change per task, whose result equals applying
-// the operations one by one. Activities never coalesce. Pure functions.
+// Operations of one batch composed to rows: at most one change per task, whose result equals
+// applying the operations one by one. Activities never coalesce. Pure functions.
 //
 //               save      update_status   delete        (by row: what came before in this batch)
 //   nothing     put       patch           delete

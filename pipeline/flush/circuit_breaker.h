@@ -1,5 +1,5 @@
-// Keeps a database that fails again and again from being asked at every turn. One per target, shared
-// by its workers. Any thread.
+// Keeps a database that fails again and again from being asked at every turn. One per target,
+// shared by its workers. Any thread.
 //
 //            failures in a row reach the limit, or Trip           the open time has passed
 //   closed ──────────────────────────────────────────▶ open ────────────────────────────▶ half-open

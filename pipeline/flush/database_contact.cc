@@ -27,7 +27,8 @@ Verdict Judge(const wal::LogState& state, const LogRow& row, const Uuid& db_id, 
   return Verdict::kGoOn;
 }
 
-// Where partition `p` goes on. The confirmed positions count only in the database that confirmed them.
+// Where partition `p` goes on. The confirmed positions count only in the database that confirmed
+// them.
 Lsn StartOf(const wal::LogState& state, const LogRow& row, bool is_confirmed, std::size_t p,
             ContactPlan* plan) {
   const Lsn oldest_kept = state.first_lsn - 1;
@@ -49,8 +50,9 @@ Status Fence(Verdict verdict, const ContactParties& parties, const LogRow& row) 
                              parties.backend.name();
   switch (verdict) {
     case Verdict::kFencedCopy:
-      return Status::Fenced(parties.directory + " is a copy of a log that " + parties.backend.name() +
-                            " already knows: " + settle + " (--moved | --relabel | --new-db)`");
+      return Status::Fenced(parties.directory + " is a copy of a log that " +
+                            parties.backend.name() + " already knows: " + settle +
+                            " (--moved | --relabel | --new-db)`");
     case Verdict::kFencedEpoch:
       return Status::Fenced(parties.directory + ": a later opener has taken over in " +
                             parties.backend.name() + " (epoch " + std::to_string(row.epoch) + ")");
@@ -123,7 +125,8 @@ Status TakeOwnIdentity(wal::Log& log, FileSystem& fs, const std::string& directo
   TASKWAL_ASSIGN(const FileStat lock, fs.Stat(wal::JoinPath(directory, "LOCK")));
   const Lsn last = log.end_lsn();
   const Uuid own = Uuid::Make();
-  Logger().warn("flusher event=own_identity_taken directory={} wal_id={}", directory, own.ToString());
+  Logger().warn("flusher event=own_identity_taken directory={} wal_id={}", directory,
+                own.ToString());
   return log.SetState([&](wal::LogState* state) {
     state->former.push_back({state->wal_id, last});
     state->wal_id = own;
@@ -154,7 +157,8 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
     plan = Decide(state, row, backend.db_id(), backend.is_volatile());
   }
   if (plan.verdict != Verdict::kGoOn) return Fence(plan.verdict, parties, row);
-  // Crash behind it: the directory knows its database, which does not know it yet: met again as such.
+  // Crash behind it: the directory knows its database, which does not know it yet: met again as
+  // such.
   if (plan.is_new_database) TASKWAL_TRY(RecordDatabase(log, backend.db_id()));
   const bool was_known = !row.watermarks.empty();
   TASKWAL_ASSIGN(row, session.RegisterLog(state.wal_id, state.epoch, plan.start));

@@ -1,5 +1,5 @@
-// The log meets a database: whether they belong together, and from where its records are to be brought.
-// Deciding is pure (Decide, Recheck); ContactDatabase carries it out.
+// The log meets a database: whether they belong together, and from where its records are to be
+// brought. Deciding is pure (Decide, Recheck); ContactDatabase carries it out.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace taskwal::pipeline {
 struct ContactPlan {
   enum class Verdict : std::uint8_t {
     kGoOn,
-    kTakeIdentity,     // a copied directory, and a database that does not know it: decide again then
+    kTakeIdentity,     // a copied directory, a database that does not know it: decide again then
     kFencedCopy,       // a copied directory, and the database has its wal_id
     kFencedEpoch,      // somebody opened this log later
     kFencedDatabase,   // another database than the one this log fed before
@@ -27,7 +27,7 @@ struct ContactPlan {
   Verdict verdict = Verdict::kGoOn;
   // Of kGoOn:
   bool is_new_database = false;      // db_id is to be recorded: nothing is confirmed there yet
-  bool went_back = false;            // the database is behind what was confirmed (failover, restore)
+  bool went_back = false;            // the database is behind what was confirmed there
   std::vector<wal::Lsn> start;       // by partition: settled up to here
   wal::LsnRange missing;             // went back so far that these are not in the log any more
 };
@@ -44,12 +44,13 @@ enum class Standing : std::uint8_t {
   kMeetAgain,   // the database went back or does not know us: back to first contact
   kFenced,      // a later opener, or somebody else who writes under our name
 };
-// `known`: watermarks before the question, by partition. `attempt`: of the batch in hand; may be empty.
+// `known`: watermarks before the question, by partition. `attempt`: of the batch in hand; may be
+// empty.
 Standing Recheck(std::uint64_t epoch, const std::vector<wal::Lsn>& known,
                  std::span<const storage::WatermarkMove> attempt, const storage::LogRow& row);
 
-// Gives the directory a wal_id of its own, durable on return; everything it still holds counts as not
-// brought anywhere yet.
+// Gives the directory a wal_id of its own, durable on return; everything it still holds counts as
+// not brought anywhere yet.
 Status TakeOwnIdentity(wal::Log& log, FileSystem& fs, const std::string& directory);
 
 struct Contact {
@@ -66,9 +67,9 @@ struct ContactParties {
   FileSystem& fs;
   std::string directory;
 };
-// `confirmed`: what this process has seen committed, by partition, and how far all is settled; where
-// this is the first contact, what STATE says. kUnavailable: later. kFenced: for good; the message names
-// the command that settles it.
+// `confirmed`: what this process has seen committed, by partition, and how far all is settled;
+// where this is the first contact, what STATE says. kUnavailable: later. kFenced: for good; the
+// message names the command that settles it.
 Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogState& confirmed);
 
 }  // namespace taskwal::pipeline

@@ -103,8 +103,8 @@ class LetterIndex {
   std::set<std::pair<Uuid, Lsn>> keys_;
   std::map<Uuid, std::vector<LsnRange>> losses_;  // by from; may overlap
   std::uint64_t lost_ = 0;
-  // By task and LSN: a lettered save (true), or a save or delete that went through (false). The last
-  // one before an operation tells whether it follows.
+  // By task and LSN: a lettered save (true), or a save or delete that went through (false). The
+  // last one before an operation tells whether it follows.
   std::unordered_map<std::string, std::map<Lsn, bool>> held_;
 };
 
@@ -251,8 +251,8 @@ class LetterLoader {
     return ParseLetterFileHeader(std::span(header).first(size), number);
   }
 
-  // An entry nobody was told of, or that never was whole: cut, with a copy kept aside. Only the very
-  // last one can be such; whatever validates stays.
+  // An entry nobody was told of, or that never was whole: cut, with a copy kept aside. Only the
+  // very last one can be such; whatever validates stays.
   Status EndAt(std::uint64_t sound_bytes, const std::string& name, const std::string& content) {
     sound_bytes_ = sound_bytes;
     if (read_only_ || sound_bytes == content.size()) return Status::Ok();
@@ -326,8 +326,8 @@ struct DeadLetters::Impl {
     Impl& impl_;
   };
 
-  // Writes one entry and lets `remember` put it into the index; what others asked for meanwhile waits
-  // its turn without holding the mutex over the I/O.
+  // Writes one entry and lets `remember` put it into the index; what others asked for meanwhile
+  // waits its turn without holding the mutex over the I/O.
   template <typename Remember>
   Status Append(EntryKind kind, std::span<const std::byte> body, Remember&& remember)
       EXCLUDES(mutex) {

@@ -20,6 +20,10 @@ class FlushCounters {
     MutexLock lock(mutex_);
     change(stats_);
   }
+  [[nodiscard]] std::uint64_t flush_operations() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return stats_.flush_operations;
+  }
   void RecordFlush(std::chrono::nanoseconds duration) { flush_time_.Record(duration); }
 
   // Whose alarm it is: each is raised and cleared by itself.

@@ -1,6 +1,6 @@
-// One connection of the flusher: takes batches of its partitions, composes them and commits rows and
-// watermarks in one transaction. What is refused is bisected by LSN until the one row is found, which
-// goes to the dead letters; whatever else fails is tried again until it succeeds.
+// One connection of the flusher: takes batches of its partitions, composes them and commits rows
+// and watermarks in one transaction. What is refused is bisected by LSN until the one row is found,
+// which goes to the dead letters; whatever else fails is tried again until it succeeds.
 //
 //   take ─▶ [ connect, recheck ] ─▶ apply the first part ─┬─ committed ─▶ settle, next part
 //              ▲                                          ├─ refused, several records ─▶ two halves
@@ -81,19 +81,18 @@ class FlushWorker {
   Turn ApplyPart();
   Turn Refused(const Status& why);
   Turn Failed(const Status& why);
-  void Pause(const Status& why);
+  void Settle(std::uint64_t duplicates);
+  void CountSettled(const FlushEvent& event, const PartitionQueues::Settled& settled,
+                    std::uint64_t duplicates);
   [[nodiscard]] Monotonic PausedUntil() const;
 
-  std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
   Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);
-  Result<bool> Follows(QueuedRecord& record, const storage::OperationBody& body);
-  Status ReleaseSaved(const storage::OperationBody& body, wal::Lsn lsn);
-  Status LetterUndecodable(QueuedRecord& record, const Status& why);
-  Result<bool> LetterRefused(QueuedRecord& record, const Status& why);
+  Result<bool> GoesToLetters(QueuedRecord& record, const storage::OperationBody& body);
+  Status LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts);
   Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts);
-  void Settle(std::uint64_t rows, std::uint64_t duplicates);
-
-  [[nodiscard]] std::span<QueuedRecord* const> RecordsOf(const Part& part) const;
+  [[nodiscard]] std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
+  void Tell(const FlushEvent& event) const;
+  [[nodiscard]] FlushEvent EventOf(const Part& part, const Status& status) const;
 
   FlushSetting& setting_;
   const std::uint32_t index_;
@@ -107,7 +106,7 @@ class FlushWorker {
   std::vector<QueuedRecord*> batch_;    // in hand, in LSN order; settled parts are gone
   std::vector<Part> parts_;             // still to be applied, the next one last
   std::vector<storage::WatermarkMove> attempt_;  // sent, outcome unknown
-  std::uint64_t attempt_rows_ = 0;
+  std::uint64_t attempt_rows_ = 0;      // in it
   bool idempotent_ = false;             // of the batch in hand
   PoisonGuard guard_;
   std::uint32_t refusals_ = 0;          // of the single record in hand

@@ -1,20 +1,23 @@
-// The flusher: follows the log up to its durable position and brings the records into one database in
-// exactly-once batches. Start-up, catch-up after an outage and crash recovery are all this one path.
+// The flusher: follows the log up to its durable position and brings the records into one database
+// in exactly-once batches. Start-up, catch-up after an outage and crash recovery are all this one
+// path.
 //
-//   TailReader ─▶ per-partition queues (bounded) ─▶ workers: compose, Apply(batch + watermarks) ─▶ flushed
+//   TailReader ─▶ queues by partition (bounded) ─▶ workers: compose, Apply(batch + watermarks)
 //                                                    └▶ refused rows: bisect by LSN ─▶ dead letters
 //
-// One reader; each worker owns a session and whole partitions. A partition that fills its bound is left
-// behind and served by a catch-up reader, so that the others go on. Written as steps (Step) with
-// threads as thin shells (Start).
+// One reader; each worker owns a session and whole partitions. A partition that fills its bound is
+// left behind and served by a catch-up reader, so that the others go on. Written as steps (Step)
+// with threads as thin shells (Start).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/file_system.h"
 #include "pipeline/flush/dead_letters.h"
 #include "storage/backend.h"
 #include "taskwal/options.h"
@@ -25,7 +28,7 @@
 namespace taskwal::pipeline {
 
 struct FlusherStats {
-  std::uint64_t applied = 0;          // records settled in the database since open (found there included)
+  std::uint64_t applied = 0;          // settled in the database since open, or found there
   std::uint64_t already_there = 0;    // of these: found there already
   std::uint64_t dead_lettered = 0;    // since open
   std::uint64_t lost = 0;             // LSNs declared lost since open
@@ -40,19 +43,19 @@ struct FlusherStats {
   std::string breaker_state = "closed";
   std::string alarm;                  // empty when all is well
   std::vector<wal::LsnRange> losses;  // declared since open
-  wal::Lsn start_lsn = 0;             // where this open's flushing began (first contact); 0: none yet
+  wal::Lsn start_lsn = 0;             // where flushing began at first contact; 0: none yet
 };
 
 class Flusher {
  public:
-  // All references outlive it.
+  // All references outlive it. `fs`: where the log's directory (Options::wal_dir) lives.
   Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
-          const Options& options);
+          const Options& options, FileSystem& fs = FileSystem::Real());
   ~Flusher();  // as Stop()
 
-  // First contact with the database: connects, settles identity and epoch, reads the watermarks. Tried
-  // again by every Step until it succeeds. kUnavailable: later. kFenced: for good (the message names
-  // the `taskwal adopt` command).
+  // First contact with the database: connects, settles identity and epoch, reads the watermarks.
+  // Tried again by every Step until it succeeds. kUnavailable: later. kFenced: for good (the
+  // message names the `taskwal adopt` command).
   Status Contact();
   void Start();   // starts the reader and worker threads
   void Stop();    // ends them after the batch in flight; nothing is lost. Idempotent
@@ -63,8 +66,8 @@ class Flusher {
   [[nodiscard]] wal::Lsn flushed_lsn() const;
   // The same for one partition: at least flushed_lsn(). Grows when it settles.
   [[nodiscard]] wal::Lsn flushed_lsn(std::uint32_t partition) const;
-  // While somebody waits, backoff and an open breaker try again at least every 5 s, and batches go at once.
-  // kUnavailable on the deadline, kFenced when flushing ended for good.
+  // While somebody waits, backoff and an open breaker try again at least every 5 s, and batches go
+  // at once. kUnavailable on the deadline or after Stop, kFenced when flushing ended for good.
   Status WaitFlushed(wal::Lsn lsn, const wal::Deadline& deadline);
   [[nodiscard]] FlusherStats GetStats() const;
   // OK, or why flushing ended for good (kFenced).

@@ -141,7 +141,7 @@ std::optional<DeadLetter> DecodeLetter(std::span<const std::byte> body) {
 }
 
 std::vector<std::byte> EncodeTaskCleared(const TaskCleared& cleared) {
-  std::vector<std::byte> bytes(sizeof(cleared.lsn) + sizeof(std::uint32_t) + cleared.task_id.size());
+  std::vector<std::byte> bytes(sizeof(wal::Lsn) + sizeof(std::uint32_t) + cleared.task_id.size());
   ByteWriter writer(bytes);
   writer.Put(cleared.lsn);
   writer.PutText(cleared.task_id);

@@ -1,10 +1,11 @@
-// One file of dead letters: its framing and the encoding of an entry (docs/FORMAT.md "Dead letters").
-// Pure functions over bytes.
+// One file of dead letters: its framing and the encoding of an entry (docs/FORMAT.md "Dead
+// letters"). Pure functions over bytes.
 //
 //   file header (40 bytes) │ entry header (32) body │ entry header body │ …
 //
-// Each entry is synced before the next one is written, and each file names how many bytes of the one
-// before it count. So only what stands behind the last sound entry of the last file can be torn.
+// Each entry is synced before the next one is written, and each file names how many bytes of the
+// one before it count. So only what stands behind the last sound entry of the last file can be
+// torn.
 #pragma once
 
 #include <cstddef>

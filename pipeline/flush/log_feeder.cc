@@ -13,7 +13,7 @@ using wal::LsnRange;
 
 constexpr auto kSyncWait = std::chrono::seconds(1);
 constexpr auto kFailurePause = std::chrono::milliseconds(100);
-constexpr auto kCatchUpPoll = std::chrono::milliseconds(20);
+constexpr std::chrono::milliseconds kCatchUpPoll{20};
 
 }  // namespace
 
@@ -33,7 +33,8 @@ std::vector<LsnRange> LostIn(const wal::Frame& frame, const wal::TailEvent& even
     if (record.header.type == wal::kLostRecord) add(record.lsn, record.lsn);
     next = record.lsn + 1;
   }
-  // The checksum passed and the records do not: nothing behind can be read, and none of it may vanish.
+  // The checksum passed and the records do not: nothing behind can be read, and none of it may
+  // vanish.
   if (!records.ok()) add(next, event.to);
   return lost;
 }
@@ -68,15 +69,14 @@ bool LogFeeder::ReadStep() {
   // Never beyond what is durable: were rows of records that a power cut takes away in the database,
   // the watermark would skip new records with the same LSNs.
   if (log_.durable_lsn() < next) AskForSync(next);
+  // After a failure in the middle of a frame it is read again.
+  if (reader_->position() != next) reader_->SeekTo(next);
   auto event = reader_->Next(log_.durable_lsn(), &frame_);
   if (!event.ok()) return Failed(event.status());
   if (event->kind == wal::TailEvent::Kind::kEnd) return false;
   const bool is_loss = event->kind == wal::TailEvent::Kind::kLoss;
   const Status taken = is_loss ? Declare({event->loss}, event->detail) : TakeFrame(*event);
-  if (!taken.ok()) {
-    reader_->SeekTo(next);
-    return Failed(taken);
-  }
+  if (!taken.ok()) return Failed(taken);
   const Lsn last = is_loss ? event->loss.to : event->to;
   passed_ = std::max(passed_, last);
   queues_.AdvanceTo(last + 1);
@@ -198,13 +198,13 @@ void LogFeeder::WaitForMore(std::chrono::milliseconds longest) {
   const Monotonic now = clock_.Now();
   if (now < retry_at_) return queues_.WaitForChange(seen_change_, retry_at_ - now);
   if (queues_.has_left_behind()) {
-    return queues_.WaitForChange(seen_change_, std::min<std::chrono::nanoseconds>(longest, kCatchUpPoll));
+    return queues_.WaitForChange(seen_change_, std::min(longest, kCatchUpPoll));
   }
   if (queues_.is_blocked()) return queues_.WaitForChange(seen_change_, longest);
   const Lsn next = queues_.next_lsn();
   if (log_.durable_lsn() >= next) return;
   if (log_.written_lsn() >= next) {
-    return queues_.WaitForChange(seen_change_, std::max(sync_due_ - now, std::chrono::nanoseconds(1)));
+    return queues_.WaitForChange(seen_change_, sync_due_ - now);
   }
   if (log_.WaitForMore(next - 1, {now + longest, {}})) return;
   // A log that is closed or broken answers at once.

@@ -1,6 +1,6 @@
 // The reader's side of the flusher: follows the log up to its durable position, never beyond, and
-// offers the records to the partition queues. What is lost is declared, durably, before anything can
-// pass it. Steps are called by one thread at a time.
+// offers the records to the partition queues. What is lost is declared, durably, before anything
+// can pass it. Steps are called by one thread at a time.
 #pragma once
 
 #include <memory>

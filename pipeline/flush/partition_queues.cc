@@ -42,7 +42,7 @@ void PartitionQueues::Reset(const std::vector<Lsn>& start, const std::vector<Lsn
   Changed();
 }
 
-// --- the reader ------------------------------------------------------------------------------------
+// --- the reader --------------------------------------------------------------------------------
 
 PartitionQueues::Offered PartitionQueues::Offer(const wal::RecordView& record, Monotonic now) {
   const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
@@ -54,7 +54,7 @@ PartitionQueues::Offered PartitionQueues::Offer(const wal::RecordView& record, M
   }
   Queue& queue = queues_[partition];
   if (record.lsn <= queue.start) return FoundSettled(&queue, record.lsn);
-  if (queue.is_behind) return Offered::kTaken;
+  if (queue.is_behind || record.lsn <= queue.offered) return Offered::kTaken;
   if (HasRoom(queue)) {
     Push(&queue, partition, record, now);
   } else {
@@ -87,13 +87,14 @@ Lsn PartitionQueues::next_lsn() const {
   return next_lsn_;
 }
 
-// --- the catch-up reader -----------------------------------------------------------------------------
+// --- the catch-up reader -----------------------------------------------------------------------
 
 std::optional<Lsn> PartitionQueues::CatchUpFrom() const {
   MutexLock lock(mutex_);
   std::optional<Lsn> from;
   for (const Queue& queue : queues_) {
-    // Not at the first free byte: each turn reads what lies between the partitions' positions again.
+    // Not at the first free byte: each turn reads what lies between the partitions' positions
+    // again.
     if (!queue.is_behind || queue.bytes > limits_.partition_bytes / 2) continue;
     if (!from || queue.resume < *from) from = queue.resume;
   }
@@ -135,7 +136,7 @@ void PartitionQueues::AdvanceLate(Lsn from, Lsn to) {
   Changed();
 }
 
-// --- workers ---------------------------------------------------------------------------------------
+// --- workers -----------------------------------------------------------------------------------
 
 std::optional<Monotonic> PartitionQueues::DueAt(std::uint32_t worker, Monotonic now) const {
   MutexLock lock(mutex_);
@@ -225,7 +226,7 @@ void PartitionQueues::Count(Queue* queue, const QueuedRecord& record, Settled* s
 
 std::vector<Lsn> PartitionQueues::stored() const { return Positions().second; }
 
-// --- positions and waiting ---------------------------------------------------------------------------
+// --- positions and waiting ---------------------------------------------------------------------
 
 Lsn PartitionQueues::settled_lsn() const {
   MutexLock lock(mutex_);
@@ -258,7 +259,8 @@ bool PartitionQueues::WaitSettled(Lsn lsn, const wal::Deadline& deadline, Clock&
   for (;;) {
     is_settled = SettledOfAll() >= lsn;
     const Monotonic now = clock.Now();
-    if (is_settled || is_interrupted_ || now >= deadline.at || deadline.stop.stop_requested()) break;
+    if (is_settled || is_interrupted_) break;
+    if (now >= deadline.at || deadline.stop.stop_requested()) break;
     changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(deadline.at - now, kLongestWait));
   }
   awaited_.erase(std::find(awaited_.begin(), awaited_.end(), lsn));
@@ -293,7 +295,7 @@ void PartitionQueues::Changed() {
   changed_.NotifyAll();
 }
 
-// --- inside ------------------------------------------------------------------------------------------
+// --- inside ------------------------------------------------------------------------------------
 
 std::size_t PartitionQueues::BytesOf(const QueuedRecord& record) {
   return sizeof record + record.body.size();
@@ -305,6 +307,7 @@ bool PartitionQueues::HasRoom(const Queue& queue) const {
 
 void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
                            Monotonic now) {
+  if (record.lsn <= queue->offered) return;
   QueuedRecord queued;
   queued.lsn = record.lsn;
   queued.stamp = record.header.stamp;
@@ -314,6 +317,7 @@ void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::Rec
   queued.body.assign(record.body.begin(), record.body.end());
   queue->bytes += BytesOf(queued);
   queue->records.push_back(std::move(queued));
+  queue->offered = record.lsn;
 }
 
 Lsn PartitionQueues::SettledOf(const Queue& queue) const {

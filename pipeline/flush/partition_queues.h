@@ -1,13 +1,14 @@
-// What has been read from the log and is not settled yet, by partition, and the positions that follow
-// from it. The reader offers records, workers take them in LSN order and settle them; a record stays in
-// its queue until it is settled, so that the queue's front is always the first unsettled one.
+// What has been read from the log and is not settled yet, by partition, and the positions that
+// follow from it. The reader offers records, workers take them in LSN order and settle them; a
+// record stays in its queue until it is settled, so that the queue's front is always the first
+// unsettled one.
 //
 //   reader ─Offer─▶ [ front … back ] ─Take─▶ worker ─Settle─▶ gone, watermark moved
 //
-// A queue that is full is left behind at the first record it has no room for; from half empty on the
-// catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,
-// batch_update) holds back everything behind it until all partitions have come up to it.
-// Any thread may call any method.
+// A queue that is full is left behind at the first record it has no room for; from half empty on
+// the catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,
+// batch_update) holds back everything behind it until all partitions have come up to it. Any thread
+// may call any method.
 #pragma once
 
 #include <cstdint>
@@ -52,14 +53,14 @@ class PartitionQueues {
 
   explicit PartitionQueues(const Limits& limits);
 
-  // Forgets all and starts over: `start` is how far each partition is settled, `stored` its watermark
-  // in the database. No worker may hold records meanwhile.
+  // Forgets all and starts over: `start` is how far each partition is settled, `stored` its
+  // watermark in the database. No worker may hold records meanwhile.
   void Reset(const std::vector<wal::Lsn>& start, const std::vector<wal::Lsn>& stored)
       EXCLUDES(mutex_);
 
   // --- the reader ------------------------------------------------------------------------------
   enum class Offered : std::uint8_t {
-    kTaken,         // copied into its queue, or left for the catch-up reader
+    kTaken,         // in its queue, even if offered again; or left for the catch-up reader
     kFoundSettled,  // settled before: counts as found in the database
     kKnown,         // the same, and counted before
   };
@@ -72,7 +73,8 @@ class PartitionQueues {
   [[nodiscard]] wal::Lsn next_lsn() const EXCLUDES(mutex_);
 
   // --- the catch-up reader ---------------------------------------------------------------------
-  // Where it should read: the lowest position of a partition that was left behind and has room again.
+  // Where it should read: the lowest position of a partition that was left behind and has room
+  // again.
   [[nodiscard]] std::optional<wal::Lsn> CatchUpFrom() const EXCLUDES(mutex_);
   [[nodiscard]] bool has_left_behind() const EXCLUDES(mutex_);
   // Offers a record out of a turn that began at `from`.
@@ -91,12 +93,13 @@ class PartitionQueues {
     std::uint64_t applied = 0;   // counted once, however often a record is brought
     std::uint64_t lettered = 0;
   };
-  // The watermarks have moved in the database: everything of these partitions up to there is settled.
+  // The watermarks have moved in the database: everything of these partitions up to there is
+  // settled.
   Settled Settle(std::uint32_t worker, std::span<const storage::WatermarkMove> moves, Monotonic now)
       EXCLUDES(mutex_);
   [[nodiscard]] std::vector<wal::Lsn> stored() const EXCLUDES(mutex_);
 
-  // --- positions and waiting ---------------------------------------------------------------------
+  // --- positions and waiting -------------------------------------------------------------------
   [[nodiscard]] wal::Lsn settled_lsn() const EXCLUDES(mutex_);
   [[nodiscard]] wal::Lsn settled_lsn(std::uint32_t partition) const EXCLUDES(mutex_);
   // How far all is settled, and the watermarks of that moment.
@@ -117,6 +120,7 @@ class PartitionQueues {
   struct Queue {
     std::deque<QueuedRecord> records;
     std::size_t bytes = 0;
+    wal::Lsn offered = 0;      // the last record taken in
     wal::Lsn start = 0;        // settled when the log was contacted
     wal::Lsn stored = 0;       // watermark in the database
     wal::Lsn counted = 0;      // everything up to here has been counted as settled

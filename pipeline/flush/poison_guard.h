@@ -1,7 +1,8 @@
-// Tells poison from a broken schema: a few refused rows among many are poison and may be lettered; when
-// more than max(10, 1 %) are refused, nothing more is, until a whole batch has gone through again. Small
-// batches are judged together, over 1,000 records: a schema broken while little is written would else
-// send everything to the dead letters, one by one. One worker's; not thread-safe.
+// Tells poison from a broken schema: a few refused rows among many are poison and may be lettered;
+// when more than max(10, 1 %) are refused, nothing more is, until a whole batch has gone through
+// again. Small batches are judged together, over 1,000 records: a schema broken while little is
+// written would else send everything to the dead letters, one by one. One worker's; not
+// thread-safe.
 #pragma once
 
 #include <algorithm>

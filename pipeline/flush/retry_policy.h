@@ -1,5 +1,5 @@
-// How long to wait before the next try after a transient error: exponential, bounded, with jitter so
-// that many processes do not come back at once. Pure but for the given chance.
+// How long to wait before the next try after a transient error: exponential, bounded, with jitter
+// so that many processes do not come back at once. Pure but for the given chance.
 #pragma once
 
 #include <algorithm>

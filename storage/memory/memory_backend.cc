@@ -61,8 +61,9 @@ bool Matches(const ActivityQuery& query, const Activity& activity) {
 // One page of `rows` (all that match, in any order); returns the token of the next.
 template <typename Row>
 std::string CutPage(const Paging& paging, const PageStart& start, std::vector<Row>* rows) {
-  const auto place = [](const Row& row) { return std::pair(*row.created_at, row.id); };
-  const auto before = [&](const auto& a, const auto& b) { return paging.newest_first ? b < a : a < b; };
+  using Place = std::pair<Time, std::string_view>;
+  const auto place = [](const Row& row) { return Place(*row.created_at, row.id); };
+  const auto before = [&](Place a, Place b) { return paging.newest_first ? b < a : a < b; };
   if (start) std::erase_if(*rows, [&](const Row& row) { return !before(*start, place(row)); });
   std::sort(rows->begin(), rows->end(),
             [&](const Row& a, const Row& b) { return before(place(a), place(b)); });

@@ -64,15 +64,16 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::Open(const std::stri
 
 void SqliteConnection::Configure(bool create) {
   sqlite3* db = db_->getHandle();
+  if (create && sqlite3_db_readonly(db, "main") == 1) {
+    throw std::runtime_error("the file is not writable");
+  }
   sqlite3_extended_result_codes(db, 1);
   sqlite3_busy_handler(db, &SqliteConnection::OnBusy, this);
   sqlite3_progress_handler(db, kProgressSteps, &SqliteConnection::OnProgress, this);
   // synchronous: a commit must be on disk before the log may forget what it covers.
   db_->exec("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF; "
             "PRAGMA cache_size = -8000");
-  if (!create) return;
-  if (sqlite3_db_readonly(db, "main") == 1) throw std::runtime_error("the file is not writable");
-  EnterWriteAheadMode();
+  if (create) EnterWriteAheadMode();
 }
 
 // SQLite does not wait for the lock that changing the mode of a new file takes.

@@ -181,11 +181,11 @@ TEST_P(BackendContract, PutReplacesEveryFieldButCreatedAt) {
   full.retry_count = 1;
   full.max_retries = 2;
   full.priority = -3;
-  full.started_at = At(1);
-  full.completed_at = At(2);
+  full.started_at = After(1);
+  full.completed_at = After(2);
   ApplyTasks({Put(full, {1, 1})});
   EXPECT_EQ(Get("t"), full);
-  Task bare = MakeTask("t", "", TaskStatus::kRunning, At(50));
+  Task bare = MakeTask("t", "", TaskStatus::kRunning, After(50));
   ApplyTasks({Put(bare, {2, 2})});
   bare.created_at = full.created_at;
   EXPECT_EQ(Get("t"), bare);
@@ -193,15 +193,15 @@ TEST_P(BackendContract, PutReplacesEveryFieldButCreatedAt) {
 
 TEST_P(BackendContract, CreatedAtIsTakenWhereGiven) {
   ApplyTasks({Put(MakeTask("t"), {1, 1})});
-  ApplyTasks({Put(MakeTask("t", "run-1", TaskStatus::kPending, At(-100)), {2, 2}, false)});
-  EXPECT_EQ(Get("t").created_at, At(-100));
+  ApplyTasks({Put(MakeTask("t", "run-1", TaskStatus::kPending, After(-100)), {2, 2}, false)});
+  EXPECT_EQ(Get("t").created_at, After(-100));
 }
 
 TEST_P(BackendContract, ReplaceKeepsNothing) {
   Task old = MakeTask("t");
   old.error = "old";
   ApplyTasks({Put(old, {1, 1})});
-  const Task fresh = MakeTask("t", "run-2", TaskStatus::kRunning, At(60));
+  const Task fresh = MakeTask("t", "run-2", TaskStatus::kRunning, After(60));
   ApplyTasks({Replace(fresh, {2, 2})});
   EXPECT_EQ(Get("t"), fresh);
   ApplyTasks({Replace(MakeTask("new"), {3, 3})});
@@ -217,34 +217,34 @@ TEST_P(BackendContract, ReplaceIsGuardedToo) {
 TEST_P(BackendContract, PatchSetsClearsAndKeeps) {
   Task task = MakeTask("t");
   task.payload = "[1]";
-  task.started_at = At(1);
-  task.completed_at = At(2);
+  task.started_at = After(1);
+  task.completed_at = After(2);
   ApplyTasks({Put(task, {1, 1})});
 
-  StatusPatch keep = MakePatch(TaskStatus::kFailed, "why", At(3));
+  StatusPatch keep = MakePatch(TaskStatus::kFailed, "why", After(3));
   ApplyTasks({Patch("t", keep, {2, 2})});
   task.status = TaskStatus::kFailed;
   task.error = "why";
-  task.updated_at = At(3);
+  task.updated_at = After(3);
   EXPECT_EQ(Get("t"), task);
 
-  StatusPatch change = MakePatch(TaskStatus::kRunning, "", At(4));
-  change.started_at = {TimeChange::Kind::kSet, At(4)};
+  StatusPatch change = MakePatch(TaskStatus::kRunning, "", After(4));
+  change.started_at = {TimeChange::Kind::kSet, After(4)};
   change.completed_at = {TimeChange::Kind::kClear, {}};
   ApplyTasks({Patch("t", change, {3, 3})});
   task.status = TaskStatus::kRunning;
   task.error = "";
-  task.updated_at = At(4);
-  task.started_at = At(4);
+  task.updated_at = After(4);
+  task.started_at = After(4);
   task.completed_at.reset();
   EXPECT_EQ(Get("t"), task);
 
-  StatusPatch other = MakePatch(TaskStatus::kCompleted, "", At(5));
+  StatusPatch other = MakePatch(TaskStatus::kCompleted, "", After(5));
   other.started_at = {TimeChange::Kind::kClear, {}};
-  other.completed_at = {TimeChange::Kind::kSet, At(5)};
+  other.completed_at = {TimeChange::Kind::kSet, After(5)};
   ApplyTasks({Patch("t", other, {4, 4})});
   EXPECT_EQ(Get("t").started_at, std::nullopt);
-  EXPECT_EQ(Get("t").completed_at, At(5));
+  EXPECT_EQ(Get("t").completed_at, After(5));
 }
 
 TEST_P(BackendContract, PatchOfAnAbsentTaskMakesNone) {

@@ -13,7 +13,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-using BackendQueries = BackendContract;
+class BackendQueries : public BackendContract {};
 INSTANTIATE_TEST_SUITE_P(Backends, BackendQueries, ::testing::Values("memory", "sqlite"),
                          [](const auto& test) { return std::string(test.param); });
 
@@ -29,7 +29,7 @@ std::vector<std::string> ThousandIds() {
   return ids;
 }
 
-Time MomentOf(const std::string& id) { return At(std::stoi(id.substr(2)) % 200); }
+Time MomentOf(const std::string& id) { return After(std::stoi(id.substr(2)) % 200); }
 
 // In the order of (created_at, id).
 std::vector<std::string> InOrder(std::vector<std::string> ids, bool newest_first) {
@@ -47,15 +47,15 @@ TEST_P(BackendQueries, TaskPagesHaveNoGapsAndNoRepeats) {
   }
   ApplyTasks(changes);
   for (const bool newest_first : {false, true}) {
-    for (const std::uint32_t limit : {7u, 100u, 1000u, 10000u}) {
+    for (const std::uint32_t limit : {13u, 100u, 1000u}) {
       TaskQuery query;
       query.paging.newest_first = newest_first;
       query.paging.limit = limit;
       EXPECT_EQ(TaskIds(query), InOrder(ThousandIds(), newest_first)) << limit;
-      query.created_from = At(50);
-      query.created_until = At(150);
+      query.created_from = After(50);
+      query.created_until = After(150);
       auto expected = InOrder(ThousandIds(), newest_first);
-      std::erase_if(expected, [](const auto& id) { return MomentOf(id) < At(50) || MomentOf(id) >= At(150); });
+      std::erase_if(expected, [](const auto& id) { return MomentOf(id) < After(50) || MomentOf(id) >= After(150); });
       EXPECT_EQ(TaskIds(query), expected) << limit;
     }
   }
@@ -134,13 +134,13 @@ TEST_P(BackendQueries, BadPagingIsRefused) {
 }
 
 TEST_P(BackendQueries, EachTaskFilterSelects) {
-  Task x = MakeTask("x", "run-1", TaskStatus::kRunning, At(10));
-  Task y = MakeTask("y", "run-2", TaskStatus::kFailed, At(20));
-  Task z = MakeTask("z", "run-1", TaskStatus::kCompleted, At(30));
+  Task x = MakeTask("x", "run-1", TaskStatus::kRunning, After(10));
+  Task y = MakeTask("y", "run-2", TaskStatus::kFailed, After(20));
+  Task z = MakeTask("z", "run-1", TaskStatus::kCompleted, After(30));
   x.node_id = "n1";
   y.node_id = "n1";
   z.node_id = "n2";
-  z.updated_at = At(40);
+  z.updated_at = After(40);
   ApplyTasks({Put(x, {1, 1}), Put(y, {2, 2}), Put(z, {3, 3})});
   EXPECT_THAT(TaskIds(), ElementsAre("x", "y", "z"));
   EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = "run-1"; }), ElementsAre("x", "z"));
@@ -148,18 +148,18 @@ TEST_P(BackendQueries, EachTaskFilterSelects) {
   EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = "run-1"; q.node_id = "n1"; }), ElementsAre("x"));
   EXPECT_THAT(TaskIds([](auto& q) { q.statuses = {TaskStatus::kFailed}; }), ElementsAre("y"));
   EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = "run-1"; q.statuses = {TaskStatus::kFailed}; }), IsEmpty());
-  EXPECT_THAT(TaskIds([](auto& q) { q.created_from = At(20); }), ElementsAre("y", "z"));
-  EXPECT_THAT(TaskIds([](auto& q) { q.created_until = At(20); }), ElementsAre("x"));
-  EXPECT_THAT(TaskIds([](auto& q) { q.updated_from = At(30); }), ElementsAre("z"));
-  EXPECT_THAT(TaskIds([](auto& q) { q.updated_until = At(20); }), ElementsAre("x"));
+  EXPECT_THAT(TaskIds([](auto& q) { q.created_from = After(20); }), ElementsAre("y", "z"));
+  EXPECT_THAT(TaskIds([](auto& q) { q.created_until = After(20); }), ElementsAre("x"));
+  EXPECT_THAT(TaskIds([](auto& q) { q.updated_from = After(30); }), ElementsAre("z"));
+  EXPECT_THAT(TaskIds([](auto& q) { q.updated_until = After(20); }), ElementsAre("x"));
   EXPECT_THAT(TaskIds([](auto& q) { q.created_from = Time::min(); q.created_until = Time::max(); }),
               ElementsAre("x", "y", "z"));
   EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = ""; }), IsEmpty());
 }
 
 TEST_P(BackendQueries, EachActivityFilterSelects) {
-  Activity x = MakeActivity("x", "t1", At(10)), y = MakeActivity("y", "t2", At(20)),
-           z = MakeActivity("z", "t1", At(30));
+  Activity x = MakeActivity("x", "t1", After(10)), y = MakeActivity("y", "t2", After(20)),
+           z = MakeActivity("z", "t1", After(30));
   x.node_id = "n1";
   y.dag_id = "run-2";
   y.action = "start";
@@ -175,16 +175,16 @@ TEST_P(BackendQueries, EachActivityFilterSelects) {
   EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kDebug; }), ElementsAre("x", "y", "z"));
   EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kInfo; }), ElementsAre("x", "z"));
   EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kFatal; }), ElementsAre("z"));
-  EXPECT_THAT(ActivityIds([](auto& q) { q.created_from = At(11); q.created_until = At(30); }), ElementsAre("y"));
+  EXPECT_THAT(ActivityIds([](auto& q) { q.created_from = After(11); q.created_until = After(30); }), ElementsAre("y"));
 }
 
 TEST_P(BackendQueries, ResumableAreRunningAndFailedWithRetriesLeft) {
-  Task spent = MakeTask("spent", "run-1", TaskStatus::kFailed, At(1));
-  Task left = MakeTask("left", "run-1", TaskStatus::kFailed, At(2));
+  Task spent = MakeTask("spent", "run-1", TaskStatus::kFailed, After(1));
+  Task left = MakeTask("left", "run-1", TaskStatus::kFailed, After(2));
   spent.retry_count = spent.max_retries = left.max_retries = 2;
   left.retry_count = 1;
   ApplyTasks({Put(MakeTask("done", "run-1", TaskStatus::kCompleted), {1, 1}), Put(left, {2, 2}),
-              Put(MakeTask("new"), {3, 3}), Put(MakeTask("run", "run-1", TaskStatus::kRunning, At(3)), {4, 4}),
+              Put(MakeTask("new"), {3, 3}), Put(MakeTask("run", "run-1", TaskStatus::kRunning, After(3)), {4, 4}),
               Put(spent, {5, 5}), Put(MakeTask("stop", "run-1", TaskStatus::kCancelled), {6, 6})});
   Paging one_by_one;
   one_by_one.limit = 1;
@@ -217,7 +217,7 @@ TEST_P(BackendQueries, CountsEveryStatus) {
 TEST_P(BackendQueries, OldTasksAreTerminalOldAndGivenInBatches) {
   std::vector<TaskChange> changes;
   for (int i = 0; i < 10; ++i) {
-    changes.push_back(Put(MakeTask("t" + std::to_string(i), "run-1", static_cast<TaskStatus>(i % 5), At(i)),
+    changes.push_back(Put(MakeTask("t" + std::to_string(i), "run-1", static_cast<TaskStatus>(i % 5), After(i)),
                           {1, 1}));
   }
   ApplyTasks(changes);
@@ -226,34 +226,34 @@ TEST_P(BackendQueries, OldTasksAreTerminalOldAndGivenInBatches) {
     EXPECT_OK(ids);
     return ids.ok() ? *ids : std::vector<std::string>();
   };
-  EXPECT_THAT(old(At(100), {}, "", 100), ElementsAre("t2", "t3", "t4", "t7", "t8", "t9"));
-  EXPECT_THAT(old(At(100), {}, "t3", 2), ElementsAre("t4", "t7"));
-  EXPECT_THAT(old(At(8), {}, "", 100), ElementsAre("t2", "t3", "t4", "t7"));
-  EXPECT_THAT(old(At(100), {TaskStatus::kFailed}, "", 100), ElementsAre("t3", "t8"));
-  EXPECT_THAT(old(At(100), {TaskStatus::kRunning}, "", 100), IsEmpty());
+  EXPECT_THAT(old(After(100), {}, "", 100), ElementsAre("t2", "t3", "t4", "t7", "t8", "t9"));
+  EXPECT_THAT(old(After(100), {}, "t3", 2), ElementsAre("t4", "t7"));
+  EXPECT_THAT(old(After(8), {}, "", 100), ElementsAre("t2", "t3", "t4", "t7"));
+  EXPECT_THAT(old(After(100), {TaskStatus::kFailed}, "", 100), ElementsAre("t3", "t8"));
+  EXPECT_THAT(old(After(100), {TaskStatus::kRunning}, "", 100), IsEmpty());
 }
 
 TEST_P(BackendQueries, DeletingOldTasksLooksAgain) {
   ApplyTasks({Put(MakeTask("active", "run-1", TaskStatus::kRunning), {1, 1}),
-              Put(MakeTask("fresh", "run-1", TaskStatus::kFailed, At(50)), {1, 1}),
+              Put(MakeTask("fresh", "run-1", TaskStatus::kFailed, After(50)), {1, 1}),
               Put(MakeTask("old", "run-1", TaskStatus::kFailed), {1, 1}),
               Put(MakeTask("other", "run-1", TaskStatus::kCancelled), {1, 1})});
   const std::vector<std::string> ids = {"active", "fresh", "ghost", "old", "other"};
   ASSERT_OK_AND_ASSIGN(const std::uint64_t failed,
-                       session_->DeleteTasks(ids, At(10), std::vector{TaskStatus::kFailed}));
+                       session_->DeleteTasks(ids, After(10), std::vector{TaskStatus::kFailed}));
   EXPECT_EQ(failed, 1u);
   EXPECT_THAT(TaskIds(), ElementsAre("active", "other", "fresh"));
-  ASSERT_OK_AND_ASSIGN(const std::uint64_t rest, session_->DeleteTasks(ids, At(10), {}));
+  ASSERT_OK_AND_ASSIGN(const std::uint64_t rest, session_->DeleteTasks(ids, After(10), {}));
   EXPECT_EQ(rest, 1u);
   EXPECT_THAT(TaskIds(), ElementsAre("active", "fresh"));
 }
 
 TEST_P(BackendQueries, OldActivitiesGoInBoundedSteps) {
   std::vector<Activity> activities;
-  for (int i = 0; i < 10; ++i) activities.push_back(MakeActivity("a" + std::to_string(i), "t", At(i)));
+  for (int i = 0; i < 10; ++i) activities.push_back(MakeActivity("a" + std::to_string(i), "t", After(i)));
   Apply(MakeBatch({}, activities));
   for (const std::uint64_t expected : {4, 3, 0}) {
-    ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, session_->DeleteOldActivities(At(7), 4));
+    ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, session_->DeleteOldActivities(After(7), 4));
     EXPECT_EQ(gone, expected);
   }
   EXPECT_THAT(ActivityIds(), ElementsAre("a7", "a8", "a9"));

@@ -10,12 +10,12 @@
 
 namespace taskwal::storage {
 
-inline Time At(std::int64_t seconds) {
+inline Time After(std::int64_t seconds) {
   return Time(std::chrono::seconds(1795240800 + seconds));
 }
 
 inline Task MakeTask(const std::string& id, const std::string& dag_id = "run-1",
-                     TaskStatus status = TaskStatus::kPending, Time time = At(0)) {
+                     TaskStatus status = TaskStatus::kPending, Time time = After(0)) {
   Task task;
   task.id = id;
   task.dag_id = dag_id;
@@ -25,7 +25,7 @@ inline Task MakeTask(const std::string& id, const std::string& dag_id = "run-1",
   return task;
 }
 
-inline Activity MakeActivity(const std::string& id, const std::string& task_id = "t", Time time = At(0)) {
+inline Activity MakeActivity(const std::string& id, const std::string& task_id = "t", Time time = After(0)) {
   Activity activity;
   activity.id = id;
   activity.task_id = task_id;
@@ -66,7 +66,7 @@ inline TaskChange Delete(const std::string& id, Origin origin) {
   return change;
 }
 
-inline StatusPatch MakePatch(TaskStatus status, const std::string& error = "", Time time = At(9)) {
+inline StatusPatch MakePatch(TaskStatus status, const std::string& error = "", Time time = After(9)) {
   StatusPatch patch;
   patch.status = status;
   patch.error = error;

@@ -20,7 +20,7 @@ constexpr char kDirectory[] = "/log";
 
 wal::Deadline Soon() { return {Clock::Real().Now() + std::chrono::milliseconds(20), {}}; }
 
-wal::LogOptions SmallLog() {
+wal::LogOptions SmallLog(bool start_threads = false) {
   wal::LogOptions options;
   options.directory = kDirectory;
   options.ring_bytes = 64u << 10;
@@ -28,7 +28,7 @@ wal::LogOptions SmallLog() {
   options.segment_records_max = 7;
   options.retention_bytes = 0;
   options.segment_retention = std::chrono::milliseconds(0);
-  options.start_threads = false;
+  options.start_threads = start_threads;
   return options;
 }
 
@@ -113,13 +113,14 @@ void LogLedger::Check(wal::Log& log, Durability level) const {
   }
 }
 
-std::unique_ptr<wal::Log> LogWorkload::Open() {
+std::unique_ptr<wal::Log> LogWorkload::Open(bool start_threads) {
   // Once more after a failure: one failed call is never the end.
   for (int attempt = 0; attempt < 2 && !fs_.crashed(); ++attempt) {
     recovery::PrepareReport report;
     auto start = recovery::PrepareLog(fs_, {.directory = kDirectory}, &report);
     if (!start.ok()) continue;
-    auto log = wal::Log::Open(fs_, Clock::Real(), SmallLog(), std::move(start).value());
+    auto log = wal::Log::Open(fs_, Clock::Real(), SmallLog(start_threads),
+                              std::move(start).value());
     if (log.ok()) return std::move(log).value();
   }
   return nullptr;
@@ -188,15 +189,13 @@ void LogWorkload::Run() {
 }
 
 Status LogWorkload::AppendUntilRefused() {
-  log_ = Open();
+  log_ = Open(true);
   if (log_ == nullptr) return Status::IoError("the log did not open");
   for (int i = 0; i < 10'000; ++i) {
     const Durability level = i % 3 == 0 ? Durability::kDisk : Durability::kProcess;
     const Status appended = Append(*log_, level, Soon());
     // A record that has its place in the log and waits for the disk is not refused.
     if (!appended.ok() && appended.code() != StatusCode::kUnavailable) return appended;
-    log_->WriterStep();
-    log_->MaintenanceStep();
   }
   return Status::Ok();
 }

@@ -38,7 +38,7 @@ class LogLedger {
   wal::Lsn flushed_ = 0;
 };
 
-// Single-threaded: the log's background work is driven between the calls.
+// Single-threaded, but where it says otherwise: the log's background work is driven between the calls.
 class LogWorkload {
  public:
   LogWorkload(SimulatedFileSystem& fs, LogLedger& ledger) : fs_(fs), ledger_(ledger) {}
@@ -48,7 +48,7 @@ class LogWorkload {
   // Opens without faults, checks, appends some more, ends cleanly, checks once more.
   void ReopenAndCheck(Durability level);
 
-  // For a full disk: opens and appends until that is refused, with how it was.
+  // For a full disk, with the log's threads: opens and appends until that is refused, with what status.
   Status AppendUntilRefused();
   // On the same log, waiting for room.
   Status AppendOnceMore();
@@ -58,7 +58,7 @@ class LogWorkload {
   void CheckOnly(Durability level);
 
  private:
-  std::unique_ptr<wal::Log> Open();
+  std::unique_ptr<wal::Log> Open(bool start_threads = false);
   Status Append(wal::Log& log, Durability level, const wal::Deadline& deadline);
   void AppendSome(wal::Log& log, int count);
   void Retire(wal::Log& log);

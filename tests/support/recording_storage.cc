@@ -52,6 +52,15 @@ void RecordingStorage::SetFault(Fault fault) {
   attempted_ = 0;
 }
 
+void RecordingStorage::Clear() {
+  SetFault({});
+  MutexLock lock(mutex_);
+  calls_.clear();
+  waits_.clear();
+  tasks_.clear();
+  activities_.clear();
+}
+
 std::vector<std::string> RecordingStorage::calls() {
   MutexLock lock(mutex_);
   return calls_;

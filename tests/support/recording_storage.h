@@ -20,6 +20,8 @@ class RecordingStorage : public TaskStorage {
   using Fault = std::function<Status(std::uint64_t number, const std::string& call)>;
 
   void SetFault(Fault fault);
+  // Forgets everything, the fault included.
+  void Clear();
   // "save d/a pending", "status d/a running", "log task_started d/a", "log dag_started d".
   std::vector<std::string> calls();
   // What each call waited for, in the same order.

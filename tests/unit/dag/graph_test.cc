@@ -15,7 +15,8 @@ Graph Chain(std::size_t nodes) {
   Graph graph("chain");
   for (std::size_t i = 0; i < nodes; ++i) {
     EXPECT_OK(graph.AddNode(std::to_string(i), Nothing));
-    if (i > 0) EXPECT_OK(graph.AddEdge(std::to_string(i - 1), std::to_string(i)));
+    if (i == 0) continue;
+    EXPECT_OK(graph.AddEdge(std::to_string(i - 1), std::to_string(i)));
   }
   return graph;
 }

@@ -1,0 +1,55 @@
+// The yardstick of append and commit: the simplest correct log writer. A mutex, a buffer, one flusher
+// thread, a recycled zero-filled file, a checksum per write; one commit in flight. No recovery, no
+// segments, no kill safety: what the log does beyond it must not cost more than a little.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/file_system.h"
+#include "base/mutex.h"
+#include "bench/writer.h"
+
+namespace taskwal::bench {
+
+class ReferenceWriter final : public Writer {
+ public:
+  // Not durable: writes without ever syncing.
+  static Result<std::unique_ptr<ReferenceWriter>> Open(const std::string& path, bool durable);
+  ~ReferenceWriter() override;
+
+  std::uint64_t Append(std::uint64_t key, std::span<const std::byte> body) override
+      EXCLUDES(mutex_);
+  bool WaitDurable(std::uint64_t position) override EXCLUDES(mutex_);
+  [[nodiscard]] Status health() const override EXCLUDES(mutex_);
+
+ private:
+  struct Buffer {
+    std::vector<std::byte> bytes;
+    std::size_t used = 0;
+  };
+  ReferenceWriter(std::unique_ptr<WritableFile> file, bool durable);
+  void Run(const std::stop_token& stop) EXCLUDES(mutex_);
+  bool IsDue() const REQUIRES(mutex_);
+  Status WriteOut(std::uint64_t first, std::uint64_t count);
+
+  const std::unique_ptr<WritableFile> file_;
+  const bool durable_;
+  Buffer writing_;                // the flusher's own
+  std::uint64_t offset_ = 0;
+
+  mutable Mutex mutex_;
+  CondVar work_, room_, done_;
+  Buffer filling_ GUARDED_BY(mutex_);
+  std::uint64_t next_ GUARDED_BY(mutex_) = 1;
+  std::uint64_t settled_ GUARDED_BY(mutex_) = 0;  // written, or synced
+  std::uint64_t wanted_ GUARDED_BY(mutex_) = 0;   // somebody waits for it
+  bool asleep_ GUARDED_BY(mutex_) = false;
+  Status status_ GUARDED_BY(mutex_);
+  std::jthread flusher_;
+};
+
+}  // namespace taskwal::bench

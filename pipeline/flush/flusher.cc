@@ -1,0 +1,432 @@
+#include "pipeline/flush/flusher.h"
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "base/logging.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "pipeline/flush/circuit_breaker.h"
+#include "pipeline/flush/database_contact.h"
+#include "pipeline/flush/flush_counters.h"
+#include "pipeline/flush/flush_worker.h"
+#include "pipeline/flush/log_feeder.h"
+#include "pipeline/flush/partition_queues.h"
+#include "pipeline/flush/retry_policy.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using wal::Lsn;
+
+constexpr auto kReaderPoll = std::chrono::milliseconds(50);
+constexpr std::chrono::nanoseconds kShortestPause = std::chrono::milliseconds(10);
+constexpr auto kRetireEvery = std::chrono::seconds(1);
+constexpr std::uint64_t kRetireBatches = 1000;
+constexpr std::size_t kPartitionBytesMin = 64u << 10;
+
+PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& backend,
+                                 const Options& options) {
+  PartitionQueues::Limits limits;
+  limits.partitions = log.state().partitions;
+  limits.workers = std::clamp(options.worker_count, 1u,
+                              std::max(1u, std::min(backend.writers_max(), limits.partitions)));
+  // A quarter of the bound; the rest is for frames, and for the batches in hand: decoded, composed
+  // and bound to statements.
+  limits.partition_bytes = std::max<std::size_t>(options.memory_bytes / 4 / limits.partitions,
+                                                 kPartitionBytesMin);
+  limits.batch_records = std::max(options.batch_size, 1u);
+  limits.batch_bytes = options.batch_bytes;
+  limits.due_records = std::max(options.max_buffer_size, 1u);
+  limits.due_age = options.flush_interval;
+  limits.linger = options.flush_linger;
+  return limits;
+}
+
+}  // namespace
+
+// Lock order: none of the parts calls another under its own lock. `mutex` guards the phase alone.
+struct Flusher::Impl {
+  Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters& letters_in, Clock& clock_in,
+       const Options& options_in, FileSystem& fs_in);
+
+  //   no contact ─▶ contacting ─▶ running        fenced: for good
+  //       ▲  ▲───────────┘           │
+  //       └────── database went back ┘
+  enum class Phase : std::uint8_t { kNoContact, kContacting, kRunning, kFenced };
+
+  Status Contact();
+  Status TryContact();
+  void Adopt(pipeline::Contact contact);
+  Status ContactFailed(const Status& status);
+  [[nodiscard]] Monotonic ContactAt() const;
+
+  // Between EnterStep and LeaveStep no contact is made.
+  bool EnterStep();
+  void LeaveStep();
+  bool ReaderStep();
+  std::pair<FlushWorker::Turn, std::chrono::nanoseconds> WorkerStep(std::size_t index);
+  void MeetAgain();
+  void Fence(const Status& why);
+  void MaybeRetire(bool now);
+
+  void RunReader(const std::stop_token& stop);
+  void RunWorker(const std::stop_token& stop, std::size_t index);
+  void Stop();
+
+  wal::Log& log;
+  storage::Backend& backend;
+  DeadLetters& letters;
+  Clock& clock;
+  const Options options;
+  FileSystem& fs;
+
+  PartitionQueues queues;
+  CircuitBreaker breaker;
+  FlushCounters counters;
+  FlushSetting setting;
+  LogFeeder feeder;                                   // the reader thread's
+  std::vector<std::unique_ptr<FlushWorker>> workers;  // each its thread's
+  const RetryPolicy retry;
+
+  mutable Mutex mutex;
+  CondVar phase_changed;
+  Phase phase GUARDED_BY(mutex) = Phase::kNoContact;
+  std::uint32_t in_step GUARDED_BY(mutex) = 0;
+  Status fenced GUARDED_BY(mutex);
+  bool was_met GUARDED_BY(mutex) = false;
+  bool is_stopped GUARDED_BY(mutex) = false;
+  std::uint32_t contact_failures GUARDED_BY(mutex) = 0;
+  Monotonic contact_failed_at GUARDED_BY(mutex){};
+  std::chrono::milliseconds contact_pause GUARDED_BY(mutex){0};
+  Random random GUARDED_BY(mutex);
+
+  // The reader thread's, and Stop's behind it.
+  Lsn retired = 0;
+  std::uint64_t retired_batches = 0;
+  Monotonic retired_at{};
+
+  std::vector<std::jthread> threads;
+};
+
+Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters& letters_in,
+                    Clock& clock_in, const Options& options_in, FileSystem& fs_in)
+    : log(log_in),
+      backend(backend_in),
+      letters(letters_in),
+      clock(clock_in),
+      options(options_in),
+      fs(fs_in),
+      queues(LimitsOf(log_in, backend_in, options_in)),
+      breaker(options.breaker_failures, options.breaker_open_time),
+      setting{backend, queues, letters, breaker, counters, clock, options,
+              [this](std::uint64_t stamp) { log.RaiseStamp(stamp); }},
+      feeder(log, queues, letters, counters, clock, options),
+      retry(options),
+      random(Random::FromSystem()) {
+  const wal::LogState state = log.state();
+  Random seeds = Random::FromSystem();
+  const std::uint32_t count = LimitsOf(log, backend, options).workers;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    workers.push_back(std::make_unique<FlushWorker>(setting, i, seeds.Next()));
+  }
+  // Until the database is met, what STATE confirms holds for the database that it names.
+  const bool is_confirmed = !state.copied && !backend.is_volatile() && !state.db_id.IsZero();
+  const Lsn settled = is_confirmed ? std::max(state.flushed_lsn, state.first_lsn - 1)
+                                   : state.first_lsn - 1;
+  queues.Reset(std::vector<Lsn>(state.partitions, settled), std::vector<Lsn>(state.partitions, 0));
+  retired = settled;
+  retired_at = clock.Now();
+}
+
+// --- contact -----------------------------------------------------------------------------------
+
+Status Flusher::Impl::Contact() {
+  {
+    MutexLock lock(mutex);
+    while (phase == Phase::kContacting) phase_changed.Wait(mutex);
+    if (phase == Phase::kRunning) return Status::Ok();
+    if (phase == Phase::kFenced) return fenced;
+    phase = Phase::kContacting;
+    while (in_step > 0) phase_changed.Wait(mutex);
+  }
+  Status status;
+  try {
+    status = TryContact();
+  } catch (const std::exception& e) {
+    status = ContactFailed(Status::Unavailable(backend.name() + ": " + e.what()));
+  } catch (...) {
+    status = ContactFailed(Status::Unavailable(backend.name() + ": an exception of unknown type"));
+  }
+  {
+    MutexLock lock(mutex);
+    phase = status.ok() ? Phase::kRunning : Phase::kNoContact;
+    phase_changed.NotifyAll();
+  }
+  if (status.code() == StatusCode::kFenced) Fence(status);
+  queues.Wake();
+  return status;
+}
+
+Status Flusher::Impl::TryContact() {
+  wal::LogState confirmed = log.state();
+  bool was_met_before = false;
+  {
+    MutexLock lock(mutex);
+    was_met_before = was_met;
+  }
+  if (was_met_before) {
+    // STATE is behind what this process has seen committed.
+    std::tie(confirmed.flushed_lsn, confirmed.watermarks) = queues.Positions();
+  }
+  auto contact = ContactDatabase({log, backend, fs, options.wal_dir}, confirmed);
+  if (!contact.ok()) return ContactFailed(contact.status());
+  Adopt(std::move(contact).value());
+  return Status::Ok();
+}
+
+void Flusher::Impl::Adopt(pipeline::Contact contact) {
+  breaker.OnSuccess();
+  queues.Reset(contact.start, contact.stored);
+  feeder.Start(contact.identity);
+  for (auto& worker : workers) worker->Begin(contact.identity, std::move(contact.session));
+  const Lsn start = *std::min_element(contact.start.begin(), contact.start.end()) + 1;
+  counters.Update([&](FlusherStats& stats) {
+    stats.database_available = true;
+    if (stats.start_lsn == 0) stats.start_lsn = start;
+    if (!contact.missing.empty()) stats.losses.push_back(contact.missing);
+  });
+  if (counters.ClearAlarm(FlushCounters::kContact)) {
+    Logger().info("flusher event=database_is_back db={} start_lsn={}", backend.name(), start);
+  }
+  MutexLock lock(mutex);
+  was_met = true;
+  contact_failures = 0;
+}
+
+Status Flusher::Impl::ContactFailed(const Status& status) {
+  const Monotonic now = clock.Now();
+  breaker.OnFailure(now);
+  counters.Update([](FlusherStats& stats) {
+    ++stats.flush_errors;
+    stats.database_available = false;
+  });
+  if (counters.RaiseAlarm(FlushCounters::kContact, status.message())) {
+    Logger().warn("flusher event=no_contact db={} error=\"{}\"", backend.name(), status.ToString());
+  }
+  {
+    MutexLock lock(mutex);
+    contact_pause = retry.Delay(++contact_failures, random);
+    contact_failed_at = now;
+  }
+  // Whatever else it is called (a schema that is too new, say), it may be over at the next try.
+  if (status.code() == StatusCode::kFenced) return status;
+  return Status::Unavailable(status.message());
+}
+
+Monotonic Flusher::Impl::ContactAt() const {
+  const bool is_urgent = queues.awaited_lsn() > 0;
+  Monotonic at = breaker.next_trial(clock.Now(), is_urgent);
+  MutexLock lock(mutex);
+  if (contact_failures == 0) return at;
+  const auto pause = is_urgent ? std::min(contact_pause, kUrgentRetry) : contact_pause;
+  return std::max(at, contact_failed_at + pause);
+}
+
+void Flusher::Impl::Fence(const Status& why) {
+  {
+    MutexLock lock(mutex);
+    if (phase == Phase::kFenced) return;
+    phase = Phase::kFenced;
+    fenced = why;
+    phase_changed.NotifyAll();
+  }
+  counters.Update([](FlusherStats& stats) { stats.database_available = false; });
+  counters.RaiseAlarm(FlushCounters::kReader, why.message());
+  Logger().error("flusher event=fenced error=\"{}\"", why.ToString());
+  queues.Interrupt();
+}
+
+void Flusher::Impl::MeetAgain() {
+  MutexLock lock(mutex);
+  if (phase == Phase::kRunning) phase = Phase::kNoContact;
+}
+
+// --- steps -------------------------------------------------------------------------------------
+
+bool Flusher::Impl::EnterStep() {
+  MutexLock lock(mutex);
+  if (phase != Phase::kRunning) return false;
+  ++in_step;
+  return true;
+}
+
+void Flusher::Impl::LeaveStep() {
+  MutexLock lock(mutex);
+  --in_step;
+  phase_changed.NotifyAll();
+}
+
+bool Flusher::Impl::ReaderStep() {
+  bool has_contact = false;
+  {
+    MutexLock lock(mutex);
+    if (phase == Phase::kFenced) return false;
+    has_contact = phase == Phase::kRunning;
+  }
+  if (!has_contact) {
+    const Monotonic now = clock.Now();
+    if (now < ContactAt() || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
+    return Contact().ok();
+  }
+  if (!EnterStep()) return false;
+  bool has_read = false;
+  try {
+    has_read = feeder.Step();
+  } catch (const std::exception& e) {
+    counters.RaiseAlarm(FlushCounters::kReader, e.what());
+  }
+  LeaveStep();
+  MaybeRetire(false);
+  return has_read;
+}
+
+std::pair<FlushWorker::Turn, std::chrono::nanoseconds> Flusher::Impl::WorkerStep(
+    std::size_t index) {
+  if (!EnterStep()) return {FlushWorker::Turn::kIdle, kRetireEvery};
+  FlushWorker& worker = *workers[index];
+  const FlushWorker::Turn turn = worker.Step();
+  std::chrono::nanoseconds wait = worker.NextTurnIn();
+  // Half-open, with another worker's trial out, the next turn may look due at once.
+  if (turn == FlushWorker::Turn::kPaused) wait = std::max(wait, kShortestPause);
+  LeaveStep();
+  if (turn == FlushWorker::Turn::kMeetAgain) MeetAgain();
+  if (turn == FlushWorker::Turn::kFenced) Fence(worker.fenced());
+  return {turn, wait};
+}
+
+// What is settled may leave the disk; not asked at every batch, as nothing goes before a segment is
+// full.
+void Flusher::Impl::MaybeRetire(bool now) {
+  {
+    MutexLock lock(mutex);
+    if (phase == Phase::kFenced || !was_met) return;
+  }
+  const std::uint64_t batches = counters.flush_operations();
+  const bool is_due = batches - retired_batches >= kRetireBatches ||
+                      clock.Now() - retired_at >= kRetireEvery;
+  if (!is_due && !now) return;
+  const auto [settled, watermarks] = queues.Positions();
+  if (settled == retired) return;
+  const std::vector<Lsn> none;
+  // The watermarks of a database that forgets must not be missed in the next one.
+  const Status status = log.Retire(settled, backend.is_volatile() ? none : watermarks);
+  if (!status.ok()) {
+    Logger().warn("flusher event=retire_failed lsn={} error=\"{}\"", settled, status.ToString());
+  }
+  retired = settled;
+  retired_batches = batches;
+  retired_at = clock.Now();
+}
+
+// --- threads -----------------------------------------------------------------------------------
+
+void Flusher::Impl::RunReader(const std::stop_token& stop) {
+  for (;;) {
+    // Before looking for a stop: Stop asks first and wakes then.
+    const std::uint64_t seen = queues.change();
+    if (stop.stop_requested()) return;
+    if (ReaderStep()) continue;
+    bool has_contact = false;
+    {
+      MutexLock lock(mutex);
+      has_contact = phase == Phase::kRunning;
+    }
+    if (has_contact) {
+      feeder.WaitForMore(kReaderPoll);
+    } else {
+      queues.WaitForChange(seen, std::max(ContactAt() - clock.Now(), kShortestPause));
+    }
+  }
+}
+
+void Flusher::Impl::RunWorker(const std::stop_token& stop, std::size_t index) {
+  for (;;) {
+    const std::uint64_t seen = queues.change();
+    if (stop.stop_requested()) return;
+    const auto [turn, wait] = WorkerStep(index);
+    if (turn != FlushWorker::Turn::kProgress) queues.WaitForChange(seen, wait);
+  }
+}
+
+void Flusher::Impl::Stop() {
+  for (std::jthread& thread : threads) thread.request_stop();
+  queues.Wake();
+  threads.clear();
+  {
+    MutexLock lock(mutex);
+    if (is_stopped) return;
+    is_stopped = true;
+  }
+  MaybeRetire(true);
+  queues.Interrupt();
+}
+
+// --- the interface -----------------------------------------------------------------------------
+
+Flusher::Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
+                 const Options& options, FileSystem& fs)
+    : impl_(std::make_unique<Impl>(log, backend, letters, clock, options, fs)) {}
+
+Flusher::~Flusher() { Stop(); }
+
+Status Flusher::Contact() { return impl_->Contact(); }
+
+void Flusher::Start() {
+  Impl& impl = *impl_;
+  if (!impl.threads.empty()) return;
+  impl.threads.emplace_back([&impl](const std::stop_token& stop) { impl.RunReader(stop); });
+  for (std::size_t i = 0; i < impl.workers.size(); ++i) {
+    impl.threads.emplace_back([&impl, i](const std::stop_token& stop) { impl.RunWorker(stop, i); });
+  }
+}
+
+void Flusher::Stop() { impl_->Stop(); }
+
+bool Flusher::Step() {
+  bool has_worked = impl_->ReaderStep();
+  for (std::size_t i = 0; i < impl_->workers.size(); ++i) {
+    const FlushWorker::Turn turn = impl_->WorkerStep(i).first;
+    has_worked = has_worked || turn == FlushWorker::Turn::kProgress ||
+                 turn == FlushWorker::Turn::kMeetAgain;
+  }
+  return has_worked;
+}
+
+wal::Lsn Flusher::flushed_lsn() const { return impl_->queues.settled_lsn(); }
+
+wal::Lsn Flusher::flushed_lsn(std::uint32_t partition) const {
+  return impl_->queues.settled_lsn(partition);
+}
+
+Status Flusher::WaitFlushed(wal::Lsn lsn, const wal::Deadline& deadline) {
+  if (impl_->queues.WaitSettled(lsn, deadline, impl_->clock)) return Status::Ok();
+  TASKWAL_TRY(health());
+  const std::string alarm = impl_->counters.Snapshot().alarm;
+  return Status::Unavailable("not in the database in time" + (alarm.empty() ? "" : ": " + alarm));
+}
+
+FlusherStats Flusher::GetStats() const {
+  FlusherStats stats = impl_->counters.Snapshot();
+  stats.breaker_state = BreakerStateName(impl_->breaker.state());
+  return stats;
+}
+
+Status Flusher::health() const {
+  MutexLock lock(impl_->mutex);
+  return impl_->fenced;
+}
+
+}  // namespace taskwal::pipeline

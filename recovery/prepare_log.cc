@@ -1,0 +1,156 @@
+#include "recovery/prepare_log.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "recovery/quarantine.h"
+#include "recovery/survey.h"
+#include "recovery/tail_repair.h"
+#include "wal/log_directory.h"
+
+namespace taskwal::recovery {
+
+namespace {
+
+struct Locked {
+  std::unique_ptr<FileLock> lock;
+  FileStat stat;
+};
+
+// Whether STATE, a segment or a ring is there.
+Result<bool> HoldsLog(FileSystem& fs, const std::string& directory) {
+  const auto entries = fs.List(directory);
+  if (!entries.ok()) {
+    if (entries.status().code() == StatusCode::kNotFound) return false;
+    return entries.status();
+  }
+  return std::any_of(entries->begin(), entries->end(), [](const DirectoryEntry& entry) {
+    return entry.name == "STATE" || entry.name == "RING" ||
+           wal::ParseSegmentName(entry.name).has_value();
+  });
+}
+
+Result<Locked> LockDirectory(FileSystem& fs, const PrepareOptions& options) {
+  if (options.create) {
+    TASKWAL_TRY(fs.MakeDirectories(options.directory));
+  } else {
+    TASKWAL_ASSIGN(const bool holds_log, HoldsLog(fs, options.directory));
+    if (!holds_log) return Status::NotFound(options.directory + " holds no log");
+  }
+  const std::string path = wal::JoinPath(options.directory, "LOCK");
+  Locked locked;
+  TASKWAL_ASSIGN(locked.lock, fs.Lock(path));
+  TASKWAL_ASSIGN(locked.stat, fs.Stat(path));
+  return locked;
+}
+
+Result<wal::LogStart> CreateLog(FileSystem& fs, const PrepareOptions& options, Locked locked) {
+  wal::LogStart start;
+  start.state.wal_id = Uuid::Make();
+  start.state.partitions = options.partitions;
+  start.state.lock_inode = locked.stat.inode;
+  start.state.lock_born = locked.stat.born;
+  // Crash before this: an empty directory with a LOCK, made anew next time.
+  TASKWAL_TRY(wal::WriteState(fs, options.directory, start.state));
+  start.lock = std::move(locked.lock);
+  return start;
+}
+
+Status RefuseOtherVersions(const Survey& survey) {
+  for (const Finding& finding : survey.judgement.findings) {
+    if (finding.verdict != Verdict::kOtherVersion) continue;
+    return Status::Corruption(wal::JoinPath(survey.directory, finding.file) +
+                              ": a format this program does not read (" + finding.detail + ")");
+  }
+  return Status::Ok();
+}
+
+// Compares only what both have: some file systems keep no birth time.
+bool IsCopy(const wal::LogState& state, const FileStat& lock) {
+  const bool other_inode =
+      state.lock_inode != 0 && lock.inode != 0 && state.lock_inode != lock.inode;
+  const bool other_birth = state.lock_born != 0 && lock.born != 0 && state.lock_born != lock.born;
+  return other_inode || other_birth;
+}
+
+// Writes STATE where it was damaged, or where the directory is seen to be a copy for the first time.
+Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
+                   wal::LogState* state) {
+  bool changed = false;
+  if (survey.identity.state_damaged) {
+    const auto old = fs.Stat(wal::JoinPath(survey.directory, "STATE"));
+    if (old.ok()) {
+      TASKWAL_ASSIGN(const std::string name, FreeQuarantineName(fs, survey.directory, "STATE"));
+      TASKWAL_TRY(CopyToQuarantine(fs, survey.directory, {"STATE"}, name));
+    }
+    state->lock_inode = lock.inode;
+    state->lock_born = lock.born;
+    changed = true;
+  } else if (!state->copied && IsCopy(*state, lock)) {
+    // What LOCK was stays in STATE, so that this stays a copy until somebody decides.
+    state->copied = true;
+    state->copied_at = survey.judgement.end_lsn;
+    changed = true;
+  }
+  return changed ? wal::WriteState(fs, survey.directory, *state) : Status::Ok();
+}
+
+Result<std::uint64_t> NextSegment(FileSystem& fs, const Survey& survey) {
+  TASKWAL_ASSIGN(const std::uint64_t quarantined, HighestQuarantined(fs, survey.directory));
+  const std::uint64_t present = survey.numbers.empty() ? 0 : survey.numbers.back();
+  return std::max(quarantined, present) + 1;
+}
+
+std::vector<std::uint64_t> SegmentsThatCount(const Survey& survey) {
+  std::vector<std::uint64_t> numbers = survey.numbers;
+  for (std::size_t i = 0; i < survey.segments.size(); ++i) {
+    if (survey.judgement.segments[i].half_made) std::erase(numbers, survey.segments[i].number);
+  }
+  return numbers;
+}
+
+Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options, Locked locked,
+                                   PrepareReport* report) {
+  FooterBuilders builders;
+  SurveyOptions how;
+  how.on_frame = [&](std::uint64_t segment, const wal::Frame& frame) {
+    builders.try_emplace(segment, options.index_keys).first->second.Add(frame);
+  };
+  TASKWAL_ASSIGN(const Survey survey, SurveyTail(fs, options.directory, how));
+  TASKWAL_TRY(RefuseOtherVersions(survey));
+  TASKWAL_TRY(SealTail(fs, survey, builders));
+  wal::LogStart start;
+  start.state = survey.identity.state;
+  TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
+  report->torn_bytes = survey.judgement.torn_bytes;
+  report->findings = survey.judgement.findings;
+  report->unknown = survey.judgement.unknown;
+  report->copied = start.state.copied;
+  start.lock = std::move(locked.lock);
+  start.segments = SegmentsThatCount(survey);
+  TASKWAL_ASSIGN(start.next_segment, NextSegment(fs, survey));
+  start.next_lsn = survey.judgement.end_lsn + 1;
+  start.stamp = survey.stamp;
+  for (const auto& [number, builder] : builders) {
+    start.stamp = std::max(start.stamp, builder.stamp());
+  }
+  return start;
+}
+
+}  // namespace
+
+Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options,
+                                 PrepareReport* report) {
+  *report = {};
+  TASKWAL_ASSIGN(Locked locked, LockDirectory(fs, options));
+  TASKWAL_ASSIGN(const bool holds_log, HoldsLog(fs, options.directory));
+  if (!holds_log) {
+    report->created = true;
+    return CreateLog(fs, options, std::move(locked));
+  }
+  return OpenExisting(fs, options, std::move(locked), report);
+}
+
+}  // namespace taskwal::recovery

@@ -1,0 +1,122 @@
+// A database for tests that can be taken away and given back, and that outlives the storages which
+// are opened on it: each gets a backend of its own, all of them see the same data.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "storage/memory/memory_backend.h"
+
+namespace taskwal {
+
+class SwitchableDatabase {
+ public:
+  // As a database that keeps what it has when the process ends, unless told otherwise.
+  explicit SwitchableDatabase(bool is_volatile = false) : is_volatile_(is_volatile) {}
+
+  std::unique_ptr<storage::Backend> Open() { return std::make_unique<Backend>(*this); }
+  // Sessions see it at their next call.
+  void GoAway() { away_.store(true); }
+  void ComeBack() { away_.store(false); }
+  // Called at the start of every Connect, on the caller's thread.
+  void OnConnect(std::function<void()> hook) { on_connect_ = std::move(hook); }
+  storage::MemoryBackend& data() { return data_; }
+  [[nodiscard]] std::uint64_t connects() const { return connects_.load(); }
+
+ private:
+  class Session final : public storage::Session {
+   public:
+    Session(SwitchableDatabase& database, std::unique_ptr<storage::Session> session)
+        : database_(database), session_(std::move(session)) {}
+
+    Result<storage::ApplyResult> Apply(const storage::Batch& batch) override {
+      return Ask([&] { return session_->Apply(batch); });
+    }
+    Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
+      return Ask([&] { return session_->ReadLog(wal_id); });
+    }
+    Result<storage::LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
+                                        std::span<const storage::Lsn> start) override {
+      return Ask([&] { return session_->RegisterLog(wal_id, epoch, start); });
+    }
+    Status Ping() override {
+      return Ask([&] { return session_->Ping(); });
+    }
+    Result<StoredTask> GetTask(std::string_view id) override {
+      return Ask([&] { return session_->GetTask(id); });
+    }
+    Result<TaskPage> QueryTasks(const TaskQuery& query) override {
+      return Ask([&] { return session_->QueryTasks(query); });
+    }
+    Result<TaskPage> ResumableTasks(const Paging& paging) override {
+      return Ask([&] { return session_->ResumableTasks(paging); });
+    }
+    Result<ActivityPage> QueryActivities(const ActivityQuery& query) override {
+      return Ask([&] { return session_->QueryActivities(query); });
+    }
+    Result<StoredCounts> Count() override {
+      return Ask([&] { return session_->Count(); });
+    }
+    Result<std::uint64_t> HighestStamp() override {
+      return Ask([&] { return session_->HighestStamp(); });
+    }
+    Result<std::vector<std::string>> OldTasks(Time before, std::span<const TaskStatus> statuses,
+                                              std::string_view after,
+                                              std::uint32_t limit) override {
+      return Ask([&] { return session_->OldTasks(before, statuses, after, limit); });
+    }
+    Result<std::uint64_t> DeleteTasks(std::span<const std::string> ids, Time before,
+                                      std::span<const TaskStatus> statuses) override {
+      return Ask([&] { return session_->DeleteTasks(ids, before, statuses); });
+    }
+    Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override {
+      return Ask([&] { return session_->DeleteOldActivities(before, limit); });
+    }
+
+   private:
+    template <typename Call>
+    auto Ask(Call&& call) -> decltype(call()) {
+      if (database_.away_.load()) return Status::Unavailable("test: the connection was lost");
+      return call();
+    }
+
+    SwitchableDatabase& database_;
+    const std::unique_ptr<storage::Session> session_;
+  };
+
+  class Backend final : public storage::Backend {
+   public:
+    explicit Backend(SwitchableDatabase& database) : database_(database) {}
+
+    [[nodiscard]] std::string_view kind() const override { return "test"; }
+    [[nodiscard]] const std::string& name() const override { return database_.name_; }
+    [[nodiscard]] std::uint32_t writers_max() const override { return 2; }
+    [[nodiscard]] bool is_volatile() const override { return database_.is_volatile_; }
+    Result<std::unique_ptr<storage::Session>> Connect() override {
+      ++database_.connects_;
+      if (database_.on_connect_) database_.on_connect_();
+      if (database_.away_.load()) return Status::Unavailable("test: connection refused");
+      auto session = database_.data_.Connect();
+      if (!session.ok()) return session.status();
+      return std::unique_ptr<storage::Session>(
+          std::make_unique<Session>(database_, std::move(session).value()));
+    }
+    [[nodiscard]] Uuid db_id() const override { return database_.data_.db_id(); }
+
+   private:
+    SwitchableDatabase& database_;
+  };
+
+  const std::string name_ = "test:";
+  const bool is_volatile_;
+  storage::MemoryBackend data_;
+  std::atomic<bool> away_{false};
+  std::atomic<std::uint64_t> connects_{0};
+  std::function<void()> on_connect_;
+};
+
+}  // namespace taskwal

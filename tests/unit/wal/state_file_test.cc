@@ -1,0 +1,160 @@
+#include "wal/state_file.h"
+
+#include <gtest/gtest.h>
+
+#include "base/checksum.h"
+#include "tests/support/segment_builder.h"
+#include "tests/support/simulated_file_system.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::wal {
+namespace {
+
+constexpr char kPath[] = "/log/STATE";
+
+LogState FullState() {
+  LogState state;
+  state.wal_id = kTestWalId;
+  state.former = {{Uuid{{9, 9}}, 41}, {Uuid{{8, 8}}, 97}};
+  state.partitions = 7;
+  state.epoch = 12;
+  state.first_lsn = 30;
+  state.last_lsn = UINT64_MAX;
+  state.clean = true;
+  state.db_id = Uuid{{5}};
+  state.watermarks = {3, 0, 88};
+  state.flushed_lsn = 77;
+  state.lost = {{4, 5}, {9, 9}};
+  state.lock_inode = 123;
+  state.lock_born = 456;
+  state.copied = true;
+  state.copied_at = 66;
+  return state;
+}
+
+void ExpectSame(const LogState& a, const LogState& b) {
+  EXPECT_EQ(a.wal_id, b.wal_id);
+  ASSERT_EQ(a.former.size(), b.former.size());
+  for (std::size_t i = 0; i < a.former.size(); ++i) {
+    EXPECT_EQ(a.former[i].wal_id, b.former[i].wal_id);
+    EXPECT_EQ(a.former[i].last_lsn, b.former[i].last_lsn);
+  }
+  EXPECT_EQ(a.partitions, b.partitions);
+  EXPECT_EQ(a.epoch, b.epoch);
+  EXPECT_EQ(a.first_lsn, b.first_lsn);
+  EXPECT_EQ(a.last_lsn, b.last_lsn);
+  EXPECT_EQ(a.clean, b.clean);
+  EXPECT_EQ(a.db_id, b.db_id);
+  EXPECT_EQ(a.watermarks, b.watermarks);
+  EXPECT_EQ(a.flushed_lsn, b.flushed_lsn);
+  EXPECT_EQ(a.lost, b.lost);
+  EXPECT_EQ(a.lock_inode, b.lock_inode);
+  EXPECT_EQ(a.lock_born, b.lock_born);
+  EXPECT_EQ(a.copied, b.copied);
+  EXPECT_EQ(a.copied_at, b.copied_at);
+}
+
+class StateFile : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_OK(fs_.MakeDirectories("/log")); }
+
+  // A STATE with this text and the checksum that belongs to it.
+  void WriteText(std::string text) {
+    text += "checksum=";
+    char digits[17];
+    const auto sum = Checksum(std::as_bytes(std::span(text)));
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(sum));
+    text += std::string(digits) + "\n";
+    WriteFile(fs_, kPath, std::as_bytes(std::span(text)));
+  }
+
+  SimulatedFileSystem fs_;
+};
+
+TEST_F(StateFile, IsReadBackAsWritten) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  ASSERT_OK_AND_ASSIGN(const LogState full, ReadState(fs_, "/log"));
+  ExpectSame(full, FullState());
+
+  LogState fresh;
+  fresh.wal_id = kTestWalId;
+  ASSERT_OK(WriteState(fs_, "/log", fresh));
+  ASSERT_OK_AND_ASSIGN(const LogState read, ReadState(fs_, "/log"));
+  ExpectSame(read, fresh);
+}
+
+TEST_F(StateFile, IsNotFoundWhereThereIsNone) {
+  EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kNotFound));
+}
+
+TEST_F(StateFile, EveryChangedByteIsSeen) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  const std::size_t size = fs_.Content(kPath).size();
+  for (std::size_t at = 0; at < size; ++at) {
+    for (const std::uint8_t mask : {0x01, 0x20, 0x80}) {
+      fs_.Corrupt(kPath, at, mask);
+      EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << at;
+      fs_.Corrupt(kPath, at, mask);
+    }
+  }
+  EXPECT_OK(ReadState(fs_, "/log"));
+}
+
+TEST_F(StateFile, EveryOtherLengthIsSeen) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  for (std::size_t size = fs_.Content(kPath).size() + 1; size-- > 0;) {
+    if (size == fs_.Content(kPath).size()) continue;
+    fs_.TruncateFile(kPath, size);
+    EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << size;
+  }
+}
+
+TEST_F(StateFile, WhatAChecksumCannotExcuseIsRefused) {
+  const std::string id = "wal_id=" + kTestWalId.ToString() + "\n";
+  WriteText("taskwal-state=1\n" + id);
+  EXPECT_OK(ReadState(fs_, "/log"));
+  for (const std::string& text :
+       {std::string("taskwal-state=1\n"), "taskwal-state=2\n" + id,
+        "taskwal-state=1\n" + id + "unknown=1\n", "taskwal-state=1\n" + id + "epoch=x\n",
+        "taskwal-state=1\n" + id + "epoch=\n", "taskwal-state=1\n" + id + "clean=2\n",
+        "taskwal-state=1\n" + id + "copied=2\n", "taskwal-state=1\n" + id + "partitions=0\n",
+        "taskwal-state=1\n" + id + "lost=3\n", "taskwal-state=1\n" + id + "lost=3:x\n",
+        "taskwal-state=1\n" + id + "former=1:2\n", "taskwal-state=1\n" + id + "watermark=-1\n",
+        "taskwal-state=1\n" + id + "no equals sign\n", std::string("taskwal-state=1\nwal_id=1\n")}) {
+    WriteText(text);
+    EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << text;
+  }
+}
+
+TEST_F(StateFile, IsOldOrNewAfterAPowerCutInEveryCallOfAWrite) {
+  LogState before;
+  before.wal_id = kTestWalId;
+  before.epoch = 1;
+  LogState after = before;
+  after.epoch = 2;
+  bool finished = false;
+  for (std::uint64_t n = 1; !finished; ++n) {
+    SimulatedFileSystem fs(n);
+    Random random(n);
+    ASSERT_OK(fs.MakeDirectories("/log"));
+    ASSERT_OK(WriteState(fs, "/log", before));
+    fs.CrashAfter(n);
+    finished = WriteState(fs, "/log", after).ok();
+    fs.PowerLoss(random);
+    ASSERT_OK_AND_ASSIGN(const LogState found, ReadState(fs, "/log"));
+    if (finished) {
+      EXPECT_EQ(found.epoch, 2u);
+    } else {
+      EXPECT_TRUE(found.epoch == 1 || found.epoch == 2);
+    }
+  }
+}
+
+TEST_F(StateFile, AReadThatFailsIsNoDamage) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  fs_.FailNth(1, {.call = SimulatedCall::kRead});
+  EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kIoError));
+}
+
+}  // namespace
+}  // namespace taskwal::wal
