@@ -1,11 +1,12 @@
 #include "bench/product_log.h"
 
-#include <cstring>
-
 #include "base/clock.h"
 #include "base/file_system.h"
+#include "base/posix_file_system.h"
 #include "base/status_macros.h"
+#include "pipeline/read_overlay.h"
 #include "recovery/prepare_log.h"
+#include "storage/operation.h"
 
 namespace taskwal::bench {
 namespace {
@@ -29,6 +30,7 @@ Result<std::unique_ptr<ProductLog>> ProductLog::Open(const std::string& director
   wal::LogOptions options;
   options.directory = directory;
   options.retention_bytes = 0;
+  options.index_keys = pipeline::IndexOperation;
   TASKWAL_ASSIGN(std::unique_ptr<wal::Log> log, OpenProductLog(directory, options));
   return std::unique_ptr<ProductLog>(new ProductLog(std::move(log), level));
 }
@@ -44,10 +46,14 @@ ProductLog::ProductLog(std::unique_ptr<wal::Log> log, Durability level)
 
 ProductLog::~ProductLog() = default;
 
-std::uint64_t ProductLog::Append(std::uint64_t key, std::span<const std::byte> body) {
-  const Result<wal::Lsn> lsn =
-      log_->Append({wal::kFirstUserType, 0, key, 1}, body.size(), level_, {},
-                   [&](std::span<std::byte> into) { std::memcpy(into.data(), body.data(), into.size()); });
+std::uint64_t ProductLog::Append(const Activity& activity) {
+  const wal::RecordHeader header{static_cast<std::uint8_t>(storage::OperationType::kActivityLog), 0,
+                                 storage::KeyOf(activity.task_id), 1};
+  const Result<wal::Lsn> lsn = log_->Append(
+      header, storage::EncodedBytes(activity, activity.id), level_, {},
+      [&](std::span<std::byte> into) {
+        storage::Encode(activity, activity.id, *activity.created_at, into);
+      });
   return lsn.ok() ? *lsn : 0;
 }
 

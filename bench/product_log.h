@@ -20,7 +20,7 @@ class ProductLog final : public Writer {
   static Result<std::unique_ptr<ProductLog>> Open(const std::string& directory, Durability level);
   ~ProductLog() override;
 
-  std::uint64_t Append(std::uint64_t key, std::span<const std::byte> body) override;
+  std::uint64_t Append(const Activity& activity) override;
   bool WaitDurable(std::uint64_t position) override;
   [[nodiscard]] Status health() const override { return log_->health(); }
   [[nodiscard]] wal::LogStats stats() const { return log_->GetStats(); }

@@ -1,11 +1,13 @@
 #include "bench/reference_writer.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/checksum.h"
 #include "base/status_macros.h"
 #include "bench/yardsticks.h"
+#include "storage/operation.h"
 #include "wal/format.h"
 
 namespace taskwal::bench {
@@ -13,11 +15,16 @@ namespace {
 
 constexpr std::uint64_t kFileBytes = 64u << 20;
 constexpr std::size_t kBufferBytes = 1u << 20;
+constexpr std::size_t kRecordBytesMax = 4096;
 constexpr std::size_t kWakeBytes = 256u << 10;
 constexpr auto kLinger = std::chrono::milliseconds(1);
 
-struct Header {
-  std::uint64_t first, count, bytes, checksum;
+// Before each record.
+struct Prefix {
+  std::uint32_t bytes;
+  std::uint32_t type;
+  std::uint64_t key;
+  std::uint64_t checksum;
 };
 
 }  // namespace
@@ -33,7 +40,6 @@ ReferenceWriter::ReferenceWriter(std::unique_ptr<WritableFile> file, bool durabl
     : file_(std::move(file)), durable_(durable) {
   writing_.bytes.resize(kBufferBytes);
   filling_.bytes.resize(kBufferBytes);
-  filling_.used = sizeof(Header);
   flusher_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
 }
 
@@ -42,18 +48,22 @@ ReferenceWriter::~ReferenceWriter() {
   work_.NotifyOne();
 }
 
-std::uint64_t ReferenceWriter::Append(std::uint64_t key, std::span<const std::byte> body) {
-  const wal::RecordPrefix prefix{static_cast<std::uint32_t>(body.size()), 16, 0, 0, key, 1};
-  const std::size_t need = sizeof prefix + body.size();
+std::uint64_t ReferenceWriter::Append(const Activity& activity) {
+  thread_local std::array<std::byte, kRecordBytesMax> record;
+  const std::size_t bytes = storage::EncodedBytes(activity, activity.id);
+  const auto body = std::span(record).subspan(sizeof(Prefix), bytes);
+  storage::Encode(activity, activity.id, *activity.created_at, body);
+  const Prefix prefix{static_cast<std::uint32_t>(bytes), 20, storage::KeyOf(activity.task_id),
+                      Checksum(body)};
+  std::memcpy(record.data(), &prefix, sizeof prefix);
+  const std::size_t need = sizeof prefix + bytes;
   MutexLock lock(mutex_);
   while (filling_.used + need > kBufferBytes && status_.ok()) {
     work_.NotifyOne();
     room_.Wait(mutex_);
   }
   if (!status_.ok()) return 0;
-  std::byte* at = filling_.bytes.data() + filling_.used;
-  std::memcpy(at, &prefix, sizeof prefix);
-  std::memcpy(at + sizeof prefix, body.data(), body.size());
+  std::memcpy(filling_.bytes.data() + filling_.used, record.data(), need);
   filling_.used += need;
   if (asleep_ && filling_.used >= kWakeBytes) work_.NotifyOne();
   return next_++;
@@ -73,8 +83,7 @@ Status ReferenceWriter::health() const {
 }
 
 bool ReferenceWriter::IsDue() const {
-  if (filling_.used == sizeof(Header)) return false;
-  return filling_.used >= kWakeBytes || wanted_ > settled_;
+  return filling_.used >= kWakeBytes || (filling_.used > 0 && wanted_ > settled_);
 }
 
 void ReferenceWriter::Run(const std::stop_token& stop) {
@@ -85,14 +94,13 @@ void ReferenceWriter::Run(const std::stop_token& stop) {
       work_.WaitFor(mutex_, kLinger);
       asleep_ = false;
     }
-    if (filling_.used == sizeof(Header)) continue;
+    if (filling_.used == 0) continue;
     const std::uint64_t last = next_ - 1;
-    const std::uint64_t first = settled_ + 1;
     std::swap(filling_, writing_);
-    filling_.used = sizeof(Header);
+    filling_.used = 0;
     room_.NotifyAll();
     mutex_.Unlock();
-    const Status written = WriteOut(first, last - first + 1);
+    const Status written = WriteOut();
     mutex_.Lock();
     status_ = written;
     settled_ = last;
@@ -101,12 +109,8 @@ void ReferenceWriter::Run(const std::stop_token& stop) {
   }
 }
 
-Status ReferenceWriter::WriteOut(std::uint64_t first, std::uint64_t count) {
-  const auto body = std::span<const std::byte>(writing_.bytes)
-                        .first(writing_.used)
-                        .subspan(sizeof(Header));
-  const Header header{first, count, body.size(), Checksum(body)};
-  std::memcpy(writing_.bytes.data(), &header, sizeof header);
+Status ReferenceWriter::WriteOut() {
+  // Whole sectors, zeros behind the last record: there reading ends.
   const std::size_t size = wal::AlignUp(writing_.used, wal::kSectorBytes);
   std::fill(writing_.bytes.begin() + static_cast<std::ptrdiff_t>(writing_.used),
             writing_.bytes.begin() + static_cast<std::ptrdiff_t>(size), std::byte{0});

@@ -1,6 +1,7 @@
-// The yardstick of append and commit: the simplest correct log writer. A mutex, a buffer, one flusher
-// thread, a recycled zero-filled file, a checksum per write; one commit in flight. No recovery, no
-// segments, no kill safety: what the log does beyond it must not cost more than a little.
+// The yardstick of append and commit: the simplest correct log writer. A record is serialised and
+// checksummed by its caller, copied into a buffer under a mutex, and written by one flusher thread to a
+// recycled zero-filled file; one commit in flight. No recovery, no segments, no kill safety: what the
+// log does beyond it must not cost more than a little.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,7 @@ class ReferenceWriter final : public Writer {
   static Result<std::unique_ptr<ReferenceWriter>> Open(const std::string& path, bool durable);
   ~ReferenceWriter() override;
 
-  std::uint64_t Append(std::uint64_t key, std::span<const std::byte> body) override
-      EXCLUDES(mutex_);
+  std::uint64_t Append(const Activity& activity) override EXCLUDES(mutex_);
   bool WaitDurable(std::uint64_t position) override EXCLUDES(mutex_);
   [[nodiscard]] Status health() const override EXCLUDES(mutex_);
 
@@ -34,12 +34,12 @@ class ReferenceWriter final : public Writer {
   ReferenceWriter(std::unique_ptr<WritableFile> file, bool durable);
   void Run(const std::stop_token& stop) EXCLUDES(mutex_);
   bool IsDue() const REQUIRES(mutex_);
-  Status WriteOut(std::uint64_t first, std::uint64_t count);
+  Status WriteOut();
 
   const std::unique_ptr<WritableFile> file_;
   const bool durable_;
   Buffer writing_;                // the flusher's own
-  std::uint64_t offset_ = 0;
+  std::uint64_t offset_ = 0;      // the flusher's own
 
   mutable Mutex mutex_;
   CondVar work_, room_, done_;

@@ -9,6 +9,8 @@
 
 #include <atomic>
 #include <filesystem>
+
+#include "storage/operation.h"
 #endif
 
 namespace taskwal::bench {
@@ -43,8 +45,10 @@ rocksdb::Slice KeySlice(const std::uint64_t& key) {
   return {reinterpret_cast<const char*>(&key), sizeof key};
 }
 
-rocksdb::Slice BodySlice(std::span<const std::byte> body) {
-  return {reinterpret_cast<const char*>(body.data()), body.size()};
+void Serialise(const Activity& activity, std::string* body) {
+  body->resize(storage::EncodedBytes(activity, activity.id));
+  storage::Encode(activity, activity.id, *activity.created_at,
+                  std::as_writable_bytes(std::span(*body)));
 }
 
 class RocksDbWriter final : public Writer {
@@ -53,9 +57,11 @@ class RocksDbWriter final : public Writer {
     how_.sync = sync;
   }
 
-  std::uint64_t Append(std::uint64_t, std::span<const std::byte> body) override {
+  std::uint64_t Append(const Activity& activity) override {
+    thread_local std::string body;
     const std::uint64_t position = next_.fetch_add(1) + 1;
-    const rocksdb::Status put = db_->Put(how_, KeySlice(position), BodySlice(body));
+    Serialise(activity, &body);
+    const rocksdb::Status put = db_->Put(how_, KeySlice(position), body);
     if (put.ok()) return position;
     failed_.store(true);
     return 0;
@@ -92,13 +98,16 @@ Result<Rate> RocksDbSyncedBatches(const std::string& directory, std::chrono::mil
   TASKWAL_ASSIGN(const std::unique_ptr<rocksdb::DB> db, OpenDatabase(directory));
   rocksdb::WriteOptions how;
   how.sync = true;
+  const auto activities = SampleActivities();
+  std::string body;
   Rate rate;
   const Stopwatch watch;
   while (watch.seconds() < std::chrono::duration<double>(time).count()) {
     rocksdb::WriteBatch batch;
     for (std::uint64_t i = 0; i < kBatch; ++i) {
       const std::uint64_t key = ++rate.records;
-      batch.Put(KeySlice(key), BodySlice(RecordBody()));
+      Serialise(activities[key % activities.size()], &body);
+      batch.Put(KeySlice(key), body);
     }
     TASKWAL_TRY(StatusOf(db->Write(how, &batch)));
   }

@@ -16,18 +16,19 @@
 namespace taskwal::bench {
 
 inline constexpr std::size_t kRecordBytes = 256;  // serialised, with the log's prefix
-inline constexpr std::size_t kBodyBytes = 232;
 inline constexpr std::uint64_t kActivitiesPerTask = 8;
 
-std::span<const std::byte> RecordBody();
-// The n-th activity and its task: ids as ULIDs look, kActivitiesPerTask per task. The activity takes
-// about kRecordBytes once serialised.
+// The n-th activity and its task: ids of 26 characters, as ULIDs have, kActivitiesPerTask per task.
+// The activity takes kRecordBytes in the log.
 std::string ActivityIdOf(std::uint64_t n);
 std::string TaskIdOf(std::uint64_t task);
 Activity MakeActivity(std::uint64_t n);
 Task MakeTask(std::uint64_t task);
+// Some activities made beforehand, so that making them is not measured.
+std::span<const Activity> SampleActivities();
 
-// Runs `work` on `producers` threads at once; seconds from the common start to the last one's end.
+// Runs `work` on `producers` threads at once; seconds from the first one's start to
+// the last one's end.
 double RunProducers(int producers, const std::function<void(int producer)>& work);
 
 struct Rate {

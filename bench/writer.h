@@ -1,19 +1,19 @@
 // What append and commit are measured on: a log of ours, the reference, RocksDB.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "taskwal/status.h"
+#include "taskwal/task.h"
 
 namespace taskwal::bench {
 
 class Writer {
  public:
   virtual ~Writer() = default;
-  // The record's position, 0 when it failed (then health() says why). Any thread.
-  virtual std::uint64_t Append(std::uint64_t key, std::span<const std::byte> body) = 0;
+  // Serialises the activity (id and created_at are set) and appends it. The record's position, 0 when
+  // it failed (then health() says why). Any thread.
+  virtual std::uint64_t Append(const Activity& activity) = 0;
   // Until everything up to `position` is on disk. False when it failed.
   virtual bool WaitDurable(std::uint64_t position) = 0;
   [[nodiscard]] virtual Status health() const = 0;

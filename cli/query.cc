@@ -1,4 +1,5 @@
-// taskwal query: what the database holds, as a table or as JSON. Neither makes nor changes anything.
+// taskwal query: what the database holds, as a table or as JSON. Neither makes nor changes
+// anything.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -177,7 +178,8 @@ void PrintCounts(const QueryArguments& arguments, const StoredCounts& counts) {
         std::to_string(counts.activities) + ",\"tasks_by_status\":{" + by_status + "}}\n");
 }
 
-Result<TaskPage> ReadTasks(storage::Session& session, const std::string& id, const TaskQuery& query) {
+Result<TaskPage> ReadTasks(storage::Session& session, const std::string& id,
+                           const TaskQuery& query) {
   if (id.empty()) return session.QueryTasks(query);
   TASKWAL_ASSIGN(storage::Session::StoredTask row, session.GetTask(id));
   return TaskPage{{std::move(row.task)}, ""};
@@ -187,7 +189,9 @@ int RunTasks(const QueryArguments& arguments) {
   const auto query = TaskQueryOf(arguments);
   if (!query.ok()) return Fail("query tasks", query.status());
   Database database;
-  if (const int failed = Open("query tasks", arguments, &database); failed != kExitDone) return failed;
+  if (const int failed = Open("query tasks", arguments, &database); failed != kExitDone) {
+    return failed;
+  }
   const auto page = ReadTasks(*database.session, arguments.id, *query);
   if (!page.ok()) return Fail("query tasks", page.status());
   PrintTasks(arguments, *page);
@@ -198,7 +202,9 @@ int RunActivity(const QueryArguments& arguments) {
   const auto query = ActivityQueryOf(arguments);
   if (!query.ok()) return Fail("query activity", query.status());
   Database database;
-  if (const int failed = Open("query activity", arguments, &database); failed != kExitDone) return failed;
+  if (const int failed = Open("query activity", arguments, &database); failed != kExitDone) {
+    return failed;
+  }
   const auto page = database.session->QueryActivities(*query);
   if (!page.ok()) return Fail("query activity", page.status());
   PrintActivities(arguments, *page);
@@ -207,7 +213,9 @@ int RunActivity(const QueryArguments& arguments) {
 
 int RunStats(const QueryArguments& arguments) {
   Database database;
-  if (const int failed = Open("query stats", arguments, &database); failed != kExitDone) return failed;
+  if (const int failed = Open("query stats", arguments, &database); failed != kExitDone) {
+    return failed;
+  }
   const auto counts = database.session->Count();
   if (!counts.ok()) return Fail("query stats", counts.status());
   PrintCounts(arguments, *counts);
@@ -231,7 +239,8 @@ void AddPageOptions(CLI::App* command, const Arguments& arguments) {
       ->type_name("TIME");
   command->add_option("--until", arguments->until, "Created before this time (or this long ago)")
       ->type_name("TIME");
-  command->add_option("--limit", arguments->paging.limit, "Rows of a page, 1 to 10000 (default 100)")
+  command
+      ->add_option("--limit", arguments->paging.limit, "Rows of a page, 1 to 10000 (default 100)")
       ->type_name("N");
   command->add_option("--after", arguments->paging.after, "The page behind this token")
       ->type_name("TOKEN");
@@ -266,7 +275,8 @@ void AddActivity(CLI::App& query, int* exit_code) {
 
 void AddStats(CLI::App& query, int* exit_code) {
   const auto arguments = std::make_shared<QueryArguments>();
-  CLI::App* command = query.add_subcommand("stats", "How many tasks, by status, and how much activity");
+  CLI::App* command =
+      query.add_subcommand("stats", "How many tasks, by status, and how much activity");
   command->footer("Example: taskwal query stats --db sqlite://tasks.db");
   Complete(command, arguments, &RunStats, exit_code);
 }

@@ -39,15 +39,6 @@ struct RunArguments {
   bool json = false;
 };
 
-int Graver(int a, int b) {
-  constexpr std::array kOrder{kExitUsage, kExitFailed, kExitDamage, kExitNotDrained,
-                              kExitSomeRejected};
-  for (const int code : kOrder) {
-    if (a == code || b == code) return code;
-  }
-  return kExitDone;
-}
-
 // Turns the first SIGINT or SIGTERM into a stop request, as long as it lives.
 class StopOnSignal {
  public:
@@ -202,29 +193,31 @@ int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workfl
 }
 
 // Drains, and says what the database and the log have to say at the end.
-int CloseStorage(TaskStorage& storage, const RunArguments& arguments, bool damaged) {
-  int code = kExitDone;
-  const Status closed = storage.Close();
+int CloseStorage(TaskStorage& storage, const Options& options, bool damaged) {
+  const Status drained = Drain(storage, {.timeout = options.shutdown_timeout});
+  const Status closed = storage.Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
   const Stats stats = storage.GetStats();
-  const std::string& directory = arguments.options.wal_dir;
-  if (closed.code() == StatusCode::kUnavailable) {
-    PrintError("run", "not drained: " + closed.message() + "; " + FormatCount(stats.pending) +
-                          " records are safe in " + directory + ", `taskwal recover --wal " +
-                          directory + " --db DSN` brings them to the database");
-    code = kExitNotDrained;
-  } else if (!closed.ok()) {
+  const std::string& directory = options.wal_dir;
+  int code = kExitDone;
+  if (closed.code() == StatusCode::kIoError) {
     PrintError("run", closed.message());
     code = kExitFailed;
+  } else if (!closed.ok()) {
+    PrintError("run", FormatCount(stats.pending) + " records are safe in " + directory +
+                          " but not in the database yet, `taskwal recover --wal " + directory +
+                          " --db DSN` brings them: " +
+                          (drained.ok() ? closed : drained).message());
+    code = kExitNotDrained;
   }
   if (damaged || stats.lost > 0) {
-    PrintError("run", "the log is damaged, " + FormatCount(stats.lost) +
-                          " records are lost: `taskwal verify " + directory + "` says where");
-    code = Graver(code, kExitDamage);
+    PrintError("run", directory + " is damaged: `taskwal verify " + directory +
+                          "` names what is lost; the rest went on");
+    code = GraverExit(code, kExitDamage);
   }
   if (stats.dead_lettered > 0) {
     PrintError("run", "the database refused " + FormatCount(stats.dead_lettered) +
                           " records: `taskwal dlq list --wal " + directory + "` shows them");
-    code = Graver(code, kExitSomeRejected);
+    code = GraverExit(code, kExitSomeRejected);
   }
   return code;
 }
@@ -246,7 +239,7 @@ int RunWorkflow(const RunArguments& arguments) {
   const auto storage = OpenTaskStorage(*dsn, options);
   if (!storage.ok()) return Fail("run", storage.status());
   const int ran = RunIn(**storage, arguments, *workflow);
-  return Graver(ran, CloseStorage(**storage, arguments, damaged));
+  return GraverExit(ran, CloseStorage(**storage, options, damaged));
 }
 
 constexpr const char* kExamples =

@@ -1,5 +1,5 @@
-// Prints a workflow in taskwal's own format: TASKS tasks in stages of up to 50 that run side by side,
-// each stage behind a checkpoint that waits for all of it. Sleeps last MILLISECONDS on average.
+// Prints a workflow in taskwal's own format: TASKS tasks, in stages of up to 50 that run side by
+// side and a checkpoint that waits for them. Each task sleeps MILLISECONDS on average.
 //
 //   make_workflow [TASKS [MILLISECONDS]] > workflow.json      (1000 tasks, 10 ms)
 #include <cstdio>

@@ -59,7 +59,9 @@ void AddBadBytes(const SegmentEvent& event, SegmentFacts* facts) {
     region.named = {event.named_first, event.named_first + event.named_count - 1};
   }
   const std::uint64_t bytes = event.end_offset - event.offset;
-  if (facts->has_footer && !event.is_padding) {  // bytes behind it
+  if (facts->has_footer && event.end_offset > facts->file_bytes) {  // not written to its end
+    facts->has_footer = facts->was_sealed = false;
+  } else if (facts->has_footer && !event.is_padding) {  // bytes behind it
     facts->has_footer = false;
     facts->broken_footer = true;
     // No writer leaves a part of a sector.

@@ -1,5 +1,6 @@
-// What a database must do. TaskStorage is declared in include/; this is the seam behind it: one Backend
-// per target, one Session per connection. Drivers' exceptions end in each backend's *_errors.cc.
+// What a database must do. TaskStorage is declared in include/; this is the seam behind it: one
+// Backend per target, one Session per connection. Drivers' exceptions end in each backend's
+// *_errors.cc.
 //
 // Backend: any thread. Session: one thread at a time. Every call ends by Options::database_timeout.
 #pragma once
@@ -65,8 +66,8 @@ struct WatermarkMove {
   Lsn to = 0;
 };
 
-// One transaction: the watermarks by compare-and-set first, then the rows, in this order: dag deletes,
-// task changes (sorted by id), activities (sorted by id).
+// One transaction: the watermarks by compare-and-set first, then the rows, in this order: dag
+// deletes, task changes (sorted by id), activities (sorted by id).
 struct Batch {
   Uuid wal_id;
   std::uint64_t epoch = 0;
@@ -100,12 +101,12 @@ class Session {
  public:
   virtual ~Session() = default;
 
-  // --- writing: kUnavailable (retry), kInDoubt (commit sent, no answer: read the watermark), kRejected
-  // (a row of the batch can never be taken; nothing was done), kFenced.
+  // --- writing: kUnavailable (retry), kInDoubt (commit sent, no answer: read the watermark),
+  // kRejected (a row of the batch can never be taken; nothing was done), kFenced.
   virtual Result<ApplyResult> Apply(const Batch& batch) = 0;
   virtual Result<LogRow> ReadLog(const Uuid& wal_id) = 0;
-  // Makes the log known (watermarks at `start`, one per partition) or raises its epoch; kFenced when
-  // the stored epoch is higher. Durable on return.
+  // Makes the log known (watermarks at `start`, one per partition) or raises its epoch; kFenced
+  // when the stored epoch is higher. Durable on return.
   virtual Result<LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                      std::span<const Lsn> start) = 0;
   virtual Status Ping() = 0;
@@ -120,10 +121,12 @@ class Session {
   // The highest stamp of any operation on tasks committed here; 0 when there was none.
   virtual Result<std::uint64_t> HighestStamp() = 0;
   // A batch of terminal tasks older than `before`: ids only; then deleted one batch at a time.
-  virtual Result<std::vector<std::string>> OldTasks(Time before, std::span<const TaskStatus> statuses,
-                                                    std::string_view after, std::uint32_t limit) = 0;
-  // Deletes those still in `statuses` and older than `before`; returns how many. In both, only terminal
-  // statuses count; empty means all three.
+  virtual Result<std::vector<std::string>> OldTasks(Time before,
+                                                    std::span<const TaskStatus> statuses,
+                                                    std::string_view after,
+                                                    std::uint32_t limit) = 0;
+  // Deletes those still in `statuses` and older than `before`; returns how many. In both, only
+  // terminal statuses count; empty means all three.
   virtual Result<std::uint64_t> DeleteTasks(std::span<const std::string> ids, Time before,
                                             std::span<const TaskStatus> statuses) = 0;
   // At most `limit` rows; returns how many went.

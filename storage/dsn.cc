@@ -27,7 +27,8 @@ bool IsSchemeText(std::string_view text) {
 Result<Dsn> ParseSqlite(std::string_view text, std::string_view path) {
   if (path.empty()) return UnknownForm("sqlite:// names no file");
   if (path == ":memory:") {
-    return Status::InvalidArgument("sqlite://:memory: is no file: use memory: for a database in memory");
+    return Status::InvalidArgument(
+        "sqlite://:memory: is no file: use memory: for a database in memory");
   }
   return Dsn{Dsn::Kind::kSqlite, std::string(text), std::string(path)};
 }
@@ -60,7 +61,9 @@ Result<Dsn> ParseDsn(std::string_view text) {
   if (scheme == "postgresql" || scheme == "postgres") {
     return Dsn{Dsn::Kind::kPostgres, std::string(text), ""};
   }
-  if (scheme == "mysql" || scheme == "mariadb") return Dsn{Dsn::Kind::kMysql, std::string(text), ""};
+  if (scheme == "mysql" || scheme == "mariadb") {
+    return Dsn{Dsn::Kind::kMysql, std::string(text), ""};
+  }
   return UnknownForm("unknown kind of database " + std::string(scheme) + "://");
 }
 

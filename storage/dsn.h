@@ -1,4 +1,5 @@
-// Names of databases: memory:, sqlite://relative.db, sqlite:///absolute.db, postgresql://…, mysql://….
+// Names of databases: memory:, sqlite://relative.db, sqlite:///absolute.db, postgresql://…,
+// mysql://….
 #pragma once
 
 #include <string>

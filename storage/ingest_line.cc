@@ -10,7 +10,14 @@ namespace taskwal::storage {
 namespace {
 
 // The members an object may have, each read into its place; a bit per member tells what was seen.
-enum LineMember : unsigned { kOp = 1, kTask = 2, kActivity = 4, kTaskId = 8, kStatus = 16, kError = 32 };
+enum LineMember : unsigned {
+  kOp = 1,
+  kTask = 2,
+  kActivity = 4,
+  kTaskId = 8,
+  kStatus = 16,
+  kError = 32
+};
 
 struct Line {
   unsigned seen = 0;
@@ -28,8 +35,10 @@ struct Member {
   Value Object::*place;
 };
 
-constexpr Member<Line, std::string> kLineTexts[] = {
-    {"op", &Line::op}, {"task_id", &Line::task_id}, {"status", &Line::status}, {"error", &Line::error}};
+constexpr Member<Line, std::string> kLineTexts[] = {{"op", &Line::op},
+                                                    {"task_id", &Line::task_id},
+                                                    {"status", &Line::status},
+                                                    {"error", &Line::error}};
 constexpr unsigned kLineTextBits[] = {kOp, kTaskId, kStatus, kError};
 
 constexpr Member<Task, std::string> kTaskTexts[] = {
@@ -48,8 +57,9 @@ constexpr Member<Task, std::optional<Time>> kTaskTimes[] = {{"created_at", &Task
                                                             {"started_at", &Task::started_at},
                                                             {"completed_at", &Task::completed_at}};
 constexpr Member<Activity, std::string> kActivityTexts[] = {
-    {"id", &Activity::id},         {"task_id", &Activity::task_id}, {"dag_id", &Activity::dag_id},
-    {"node_id", &Activity::node_id}, {"action", &Activity::action},   {"message", &Activity::message}};
+    {"id", &Activity::id},         {"task_id", &Activity::task_id},
+    {"dag_id", &Activity::dag_id}, {"node_id", &Activity::node_id},
+    {"action", &Activity::action}, {"message", &Activity::message}};
 
 Status Bad(std::string_view field, std::string_view what) {
   std::string message(field);
@@ -59,7 +69,8 @@ Status Bad(std::string_view field, std::string_view what) {
 }
 
 template <typename Object, typename Value, std::size_t kCount>
-const Member<Object, Value>* Find(const Member<Object, Value> (&members)[kCount], std::string_view name) {
+const Member<Object, Value>* Find(const Member<Object, Value> (&members)[kCount],
+                                  std::string_view name) {
   for (const auto& member : members) {
     if (member.name == name) return &member;
   }
@@ -85,7 +96,9 @@ Status ReadNumber(JsonCursor& in, std::string_view field, std::int32_t* into) {
   const auto value = in.ReadInteger();
   if (!value) return Bad(field, in.error());
   using Limits = std::numeric_limits<std::int32_t>;
-  if (*value < Limits::min() || *value > Limits::max()) return Bad(field, "does not fit in 32 bits");
+  if (*value < Limits::min() || *value > Limits::max()) {
+    return Bad(field, "does not fit in 32 bits");
+  }
   *into = static_cast<std::int32_t>(*value);
   return Status::Ok();
 }
@@ -109,8 +122,8 @@ Status ReadJson(JsonCursor& in, std::string_view field, std::optional<std::strin
 }
 
 template <typename Enum>
-Status ReadName(JsonCursor& in, std::string_view field, std::optional<Enum> (*parse)(std::string_view),
-                Enum* into) {
+Status ReadName(JsonCursor& in, std::string_view field,
+                std::optional<Enum> (*parse)(std::string_view), Enum* into) {
   const auto name = in.ReadString();
   if (!name) return Bad(field, in.error());
   const auto value = parse(*name);

@@ -1,5 +1,5 @@
-// One line of ingest NDJSON -> an operation's parts, by the contract: unknown fields, wrong types and
-// unknown ops are refused; payload and data keep the bytes as they stand in the line.
+// One line of ingest NDJSON -> an operation's parts, by the contract: unknown fields, wrong types
+// and unknown ops are refused; payload and data keep the bytes as they stand in the line.
 #pragma once
 
 #include <string_view>
@@ -10,8 +10,8 @@
 namespace taskwal::storage {
 
 // {"op":"save_task","task":{…}} | {"op":"update_status","task_id":…,"status":…,"error":…} |
-// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}}. Checked as the calls check;
-// kInvalidArgument names the field. Times and ids that are absent stay absent.
+// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}}. Checked as the calls
+// check; kInvalidArgument names the field. Times and ids that are absent stay absent.
 Result<OperationBody> ParseIngestLine(std::string_view line);
 
 }  // namespace taskwal::storage

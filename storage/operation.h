@@ -1,5 +1,5 @@
-// Operations as values, and their binary body in the log (versioned, length-prefixed; docs/FORMAT.md
-// "Bodies"). storage/ owns this encoding; wal/ sees only type, key and bytes.
+// Operations as values, and their binary body in the log (versioned, length-prefixed;
+// docs/FORMAT.md "Bodies"). storage/ owns this encoding; wal/ sees only type, key and bytes.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +33,8 @@ constexpr bool IsBarrier(OperationType t) {
   return t == OperationType::kDagDelete || t == OperationType::kBatchUpdate;
 }
 
-// `time` is when the call was made: the default of created_at and updated_at, and what a status update
-// writes into started_at, completed_at and updated_at.
+// `time` is when the call was made: the default of created_at and updated_at, and what a status
+// update writes into started_at, completed_at and updated_at.
 struct SaveTaskOp { Task task; Time time{}; };
 struct UpdateStatusOp { std::string task_id; TaskStatus status{}; std::string error; Time time{}; };
 struct DeleteTaskOp { std::string task_id; Time time{}; };
@@ -53,45 +53,51 @@ struct Operation {
   [[nodiscard]] OperationType type() const;
 };
 
-// Key of a task in the log: activities use that of their task_id (else dag_id), dag_delete that of the dag_id.
+// Key of a task in the log: activities use that of their task_id (else dag_id), dag_delete that of
+// the dag_id.
 std::uint64_t KeyOf(std::string_view task_id);
-// What a dag_delete is indexed under: never the key of a task that happens to be named like the DAG.
+// What a dag_delete is indexed under: never the key of a task that happens to be named like the
+// DAG.
 std::uint64_t DagKeyOf(std::string_view dag_id);
 
-// --- encoding: exact size first, then into a span of that size; no allocation ----------------------
+// --- encoding: exact size first, then into a span of that size; no allocation
 std::size_t EncodedBytes(const Task& task);
 void Encode(const Task& task, Time time, std::span<std::byte> into);
 std::size_t EncodedStatusUpdateBytes(std::string_view task_id, std::string_view error);
-void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error, Time time,
-                        std::span<std::byte> into);
+void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error,
+                        Time time, std::span<std::byte> into);
 std::size_t EncodedNameBytes(std::string_view name);  // task_delete and dag_delete
 void EncodeName(std::string_view name, Time time, std::span<std::byte> into);
 // `id` and `created_at` stand in for what the activity leaves empty.
 std::size_t EncodedBytes(const Activity& activity, std::string_view id);
-void Encode(const Activity& activity, std::string_view id, Time created_at, std::span<std::byte> into);
+void Encode(const Activity& activity, std::string_view id, Time created_at,
+            std::span<std::byte> into);
 std::size_t EncodedBytes(std::span<const Task> tasks);
 void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into);
 
-// kCorruption for a body that is not what its type says (of a newer version, or a bug: checksums passed).
+// kCorruption for a body that is not what its type says (of a newer version, or a bug: checksums
+// passed).
 Result<OperationBody> Decode(OperationType type, std::span<const std::byte> body);
-// Only the keys, without decoding the rest: for the log's index. One task's operations have the record's
-// `key`, a batch_update that of each task, a dag_delete DagKeyOf its DAG; activities have none.
+// Only the keys, without decoding the rest: for the log's index. One task's operations have the
+// record's `key`, a batch_update that of each task, a dag_delete DagKeyOf its DAG; activities have
+// none.
 void IndexKeys(OperationType type, std::uint64_t key, std::span<const std::byte> body,
                std::vector<std::uint64_t>* keys);
 
-// --- checks made at the call, alike for every database (kInvalidArgument names the field) ------------
+// --- checks made at the call, alike for every database (kInvalidArgument names the field)
 Status CheckTask(const Task& task);
 Status CheckActivity(const Activity& activity);
 Status CheckStatusUpdate(std::string_view task_id, std::string_view error,
                          TaskStatus status = TaskStatus::kPending);
 Status CheckId(std::string_view field, std::string_view id, bool required);
 
-// One line of NDJSON, as `dump`, `dlq export` and `query --json` print it, members in contract order,
-// what is absent left out. Line breaks between the tokens of a payload are printed as spaces.
+// One line of NDJSON, as `dump`, `dlq export` and `query --json` print it, members in contract
+// order, what is absent left out. Line breaks between the tokens of a payload are printed as
+// spaces.
 std::string TaskToJson(const Task& task);
 std::string ActivityToJson(const Activity& activity);
-// {"op":"save_task","task":{…}} and so on: what `ingest` would take; delete_dag and save_tasks, which it
-// does not take, in the same manner.
+// {"op":"save_task","task":{…}} and so on: what `ingest` would take; delete_dag and save_tasks,
+// which it does not take, in the same manner.
 std::string OperationToJson(const OperationBody& body);
 
 }  // namespace taskwal::storage

@@ -28,7 +28,9 @@ constexpr std::uint64_t kDagKeySalt = 0x6461672d64656c65ull;
 constexpr std::size_t kTimeBytes = sizeof(std::int64_t);
 constexpr std::size_t kHeadBytes = 1 + kTimeBytes;  // body version, time
 
-constexpr std::size_t TextBytes(std::string_view text) { return sizeof(std::uint32_t) + text.size(); }
+constexpr std::size_t TextBytes(std::string_view text) {
+  return sizeof(std::uint32_t) + text.size();
+}
 
 void PutTime(ByteWriter& out, Time time) {
   out.Put(static_cast<std::int64_t>(time.time_since_epoch().count()));
@@ -44,15 +46,16 @@ std::uint8_t FieldsOf(const Task& task) {
                                    (task.completed_at ? kHasCompletedAt : 0));
 }
 
-// The task alone, as save_task and each entry of a batch hold it. The id comes first, so that the keys
-// of a batch are found without reading the rest.
+// The task alone, as save_task and each entry of a batch hold it. The id comes first, so that the
+// keys of a batch are found without reading the rest.
 std::size_t TaskBlockBytes(const Task& task) {
   std::size_t bytes = TextBytes(task.id) + 2 + 3 * sizeof(std::int32_t) + TextBytes(task.dag_id) +
                       TextBytes(task.node_id) + TextBytes(task.current_node_id) +
                       TextBytes(task.sub_dag_path) + TextBytes(task.processing_state) +
                       TextBytes(task.error);
   if (task.payload) bytes += TextBytes(*task.payload);
-  for (const auto* time : {&task.created_at, &task.updated_at, &task.started_at, &task.completed_at}) {
+  for (const auto* time :
+       {&task.created_at, &task.updated_at, &task.started_at, &task.completed_at}) {
     if (*time) bytes += kTimeBytes;
   }
   return bytes;
@@ -72,7 +75,8 @@ void PutTask(ByteWriter& out, const Task& task) {
   out.PutText(task.processing_state);
   out.PutText(task.error);
   if (task.payload) out.PutText(*task.payload);
-  for (const auto* time : {&task.created_at, &task.updated_at, &task.started_at, &task.completed_at}) {
+  for (const auto* time :
+       {&task.created_at, &task.updated_at, &task.started_at, &task.completed_at}) {
     if (*time) PutTime(out, **time);
   }
 }
@@ -252,8 +256,8 @@ std::size_t EncodedStatusUpdateBytes(std::string_view task_id, std::string_view 
   return kHeadBytes + 1 + TextBytes(task_id) + TextBytes(error);
 }
 
-void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error, Time time,
-                        std::span<std::byte> into) {
+void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error,
+                        Time time, std::span<std::byte> into) {
   Body body(into, time);
   body.out().Put(static_cast<std::uint8_t>(status));
   body.out().PutText(task_id);
@@ -274,7 +278,8 @@ std::size_t EncodedBytes(const Activity& activity, std::string_view id) {
          (activity.data ? TextBytes(*activity.data) : 0);
 }
 
-void Encode(const Activity& activity, std::string_view id, Time created_at, std::span<std::byte> into) {
+void Encode(const Activity& activity, std::string_view id, Time created_at,
+            std::span<std::byte> into) {
   Body body(into, activity.created_at.value_or(created_at));
   body.out().Put(static_cast<std::uint8_t>(activity.level));
   body.out().Put(static_cast<std::uint8_t>(activity.priority));

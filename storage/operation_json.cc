@@ -17,7 +17,8 @@ class ObjectText {
   }
   void Json(std::string_view key, const std::optional<std::string>& value) {
     if (!value) return;
-    // Inside strings JSON has no raw line breaks, so these are white space: the line stays one line.
+    // Inside strings JSON has no raw line breaks, so these are white space: the line stays one
+    // line.
     std::string line = *value;
     std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     Raw(key, line);

@@ -19,8 +19,8 @@ std::optional<std::uint8_t> ByteAt(std::string_view hex) {
 
 }  // namespace
 
-// Hexadecimal throughout: 16 digits of the time in microseconds, then the id's bytes. An id may hold
-// anything; the token is safe in a shell and in a URL.
+// Hexadecimal throughout: 16 digits of the time in microseconds, then the id's bytes. An id may
+// hold anything; the token is safe in a shell and in a URL.
 std::string MakePageToken(Time created_at, std::string_view id) {
   const auto micros = static_cast<std::uint64_t>(created_at.time_since_epoch().count());
   std::string token(kTimeDigits, '0');
@@ -61,7 +61,9 @@ Result<PageStart> ParsePaging(const Paging& paging) {
 }
 
 std::vector<TaskStatus> TerminalOf(std::span<const TaskStatus> statuses) {
-  if (statuses.empty()) return {TaskStatus::kCompleted, TaskStatus::kFailed, TaskStatus::kCancelled};
+  if (statuses.empty()) {
+    return {TaskStatus::kCompleted, TaskStatus::kFailed, TaskStatus::kCancelled};
+  }
   std::vector<TaskStatus> terminal;
   for (const TaskStatus status : statuses) {
     if (IsTerminal(status)) terminal.push_back(status);

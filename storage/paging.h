@@ -1,4 +1,5 @@
-// What all backends' queries share: paging by (created_at, id), and which statuses a clean-up may touch.
+// What all backends' queries share: paging by (created_at, id), and which statuses a clean-up may
+// touch.
 #pragma once
 
 #include <optional>

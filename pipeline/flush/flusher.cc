@@ -277,8 +277,9 @@ bool Flusher::Impl::ReaderStep() {
     has_contact = phase == Phase::kRunning;
   }
   if (!has_contact) {
+    const Monotonic contact_at = ContactAt();  // first: the clock that it asks moves on
     const Monotonic now = clock.Now();
-    if (now < ContactAt() || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
+    if (now < contact_at || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
     return Contact().ok();
   }
   if (!EnterStep()) return false;

@@ -1,6 +1,6 @@
 -- taskwal, schema version 1, SQLite.
--- Times are UTC text such as 2026-11-21T06:00:00.123456Z, whose order is that of time; JSON is text, kept
--- byte for byte. Comparison is by bytes: 'a' and 'a ' are two tasks.
+-- Times are UTC text such as 2026-11-21T06:00:00.123456Z, whose order is that of time; JSON is text,
+-- kept byte for byte. Comparison is by bytes: 'a' and 'a ' are two tasks.
 
 -- wal_id, wal_lsn and wal_stamp tell which operation of which log wrote the row last.
 CREATE TABLE dag_tasks (
@@ -44,8 +44,8 @@ CREATE INDEX dag_task_activity_logs_by_task ON dag_task_activity_logs (task_id, 
 CREATE INDEX dag_task_activity_logs_by_dag ON dag_task_activity_logs (dag_id, created_at);
 CREATE INDEX dag_task_activity_logs_by_time ON dag_task_activity_logs (created_at);
 
--- How far each log has been brought in, by partition: moved in the transaction that writes the rows.
--- stamp is the highest of any task operation that came with it.
+-- How far each log has been brought in, by partition: moved in the transaction that writes the
+-- rows. stamp is the highest of any task operation that came with it.
 CREATE TABLE wal_checkpoints (
   wal_id     TEXT NOT NULL,
   partition  INTEGER NOT NULL,

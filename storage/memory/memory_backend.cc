@@ -161,9 +161,9 @@ class MemorySession final : public Session {
     counts.activities = db_.activities_.size();
     for (auto status = TaskStatus::kPending; status <= TaskStatus::kCancelled;
          status = static_cast<TaskStatus>(static_cast<int>(status) + 1)) {
-      const auto count = std::count_if(db_.tasks_.begin(), db_.tasks_.end(), [&](const auto& entry) {
-        return entry.second.task.status == status;
-      });
+      const auto count =
+          std::count_if(db_.tasks_.begin(), db_.tasks_.end(),
+                        [&](const auto& entry) { return entry.second.task.status == status; });
       counts.tasks_by_status.emplace_back(status, static_cast<std::uint64_t>(count));
     }
     return counts;
@@ -225,7 +225,9 @@ class MemorySession final : public Session {
   void RecordProgress(const Batch& batch) REQUIRES(db_.mutex_) {
     const auto log = db_.logs_.find(batch.wal_id);
     if (log == db_.logs_.end()) return;
-    for (const WatermarkMove& move : batch.moves) log->second.row.watermarks[move.partition] = move.to;
+    for (const WatermarkMove& move : batch.moves) {
+      log->second.row.watermarks[move.partition] = move.to;
+    }
     std::uint64_t& stamp = log->second.stamp;
     for (const auto& deletion : batch.dag_deletes) stamp = std::max(stamp, deletion.origin.stamp);
     for (const TaskChange& change : batch.tasks) stamp = std::max(stamp, change.origin.stamp);

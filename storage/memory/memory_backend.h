@@ -1,5 +1,6 @@
-// A database in memory: plain maps under one lock. The model that every other backend is compared with,
-// and what `memory:` names. All sessions of one MemoryBackend see the same data, which ends with it.
+// A database in memory: plain maps under one lock. The model that every other backend is compared
+// with, and what `memory:` names. All sessions of one MemoryBackend see the same data, which ends
+// with it.
 #pragma once
 
 #include <map>

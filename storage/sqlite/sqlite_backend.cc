@@ -19,7 +19,8 @@ std::string Absolute(const std::string& path) {
 
 }  // namespace
 
-SqliteBackend::SqliteBackend(std::string name, const std::string& path, const BackendOptions& options)
+SqliteBackend::SqliteBackend(std::string name, const std::string& path,
+                             const BackendOptions& options)
     : name_(std::move(name)), path_(Absolute(path)), options_(options) {}
 
 Result<std::unique_ptr<Session>> SqliteBackend::Connect() {

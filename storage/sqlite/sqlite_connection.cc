@@ -82,7 +82,8 @@ void SqliteConnection::EnterWriteAheadMode() {
     try {
       const std::string mode = db_->execAndGet("PRAGMA journal_mode = WAL").getString();
       if (mode == "wal") return;
-      throw std::runtime_error("write-ahead mode cannot be used here (journal mode is " + mode + ")");
+      throw std::runtime_error("write-ahead mode cannot be used here (journal mode is " + mode +
+                               ")");
     } catch (const SQLite::Exception& e) {
       if (e.getErrorCode() != SQLITE_BUSY || OnBusy(this, 0) == 0) throw;
     }
@@ -93,7 +94,8 @@ int SqliteConnection::OnBusy(void* self, int count) {
   const auto* connection = static_cast<const SqliteConnection*>(self);
   const auto left = connection->deadline_ - Clock::Real().Now();
   if (left <= std::chrono::nanoseconds(0)) return 0;
-  const auto wait = std::min<std::chrono::nanoseconds>(kBusyWaitMax, std::chrono::milliseconds(1 + count));
+  const auto wait =
+      std::min<std::chrono::nanoseconds>(kBusyWaitMax, std::chrono::milliseconds(1 + count));
   Clock::Real().SleepFor(std::min<std::chrono::nanoseconds>(wait, left));
   return 1;
 }
@@ -105,8 +107,8 @@ int SqliteConnection::OnProgress(void* self) {
 Status SqliteConnection::StartCall(std::string_view what) {
   deadline_ = Clock::Real().Now() + timeout_;
   if (!broken_ && !HasMoved()) return Status::Ok();
-  const std::string_view why =
-      broken_ ? "the connection is unusable after a failed rollback" : "the file was deleted or replaced";
+  const std::string_view why = broken_ ? "the connection is unusable after a failed rollback"
+                                       : "the file was deleted or replaced";
   return SqliteFailure(name_, what, SQLITE_READONLY_DBMOVED, why);
 }
 
@@ -126,17 +128,20 @@ bool SqliteConnection::HasMoved() const {
   return moved != 0;
 }
 
-bool SqliteConnection::InTransaction() const { return sqlite3_get_autocommit(db_->getHandle()) == 0; }
+bool SqliteConnection::InTransaction() const {
+  return sqlite3_get_autocommit(db_->getHandle()) == 0;
+}
 
 void SqliteConnection::Begin() { Cached("BEGIN IMMEDIATE").Start().Run(); }
 
 Status SqliteConnection::Commit() {
   // A commit into a file that nobody will find again would be a lost one.
   if (HasMoved()) {
-    return SqliteFailure(name_, "commit", SQLITE_READONLY_DBMOVED, "the file was deleted or replaced");
+    return SqliteFailure(name_, "commit", SQLITE_READONLY_DBMOVED,
+                         "the file was deleted or replaced");
   }
-  // Crash here: SQLite rolls back at the next open, and the log brings the batch again. Crash after it:
-  // rows and watermark are both there.
+  // Crash here: SQLite rolls back at the next open, and the log brings the batch again. Crash after
+  // it: rows and watermark are both there.
   Cached("COMMIT").Start().Run();
   return Status::Ok();
 }
@@ -147,7 +152,9 @@ void SqliteConnection::Execute(std::string_view script) { db_->exec(std::string(
 
 bool SqliteConnection::HasTable(const std::string& table) { return db_->tableExists(table); }
 
-SqliteStatement SqliteConnection::Prepare(const std::string& sql) { return SqliteStatement(*db_, sql); }
+SqliteStatement SqliteConnection::Prepare(const std::string& sql) {
+  return SqliteStatement(*db_, sql);
+}
 
 SqliteStatement& SqliteConnection::Cached(std::string_view sql) {
   const auto found = cache_.find(sql);

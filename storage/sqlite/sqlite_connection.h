@@ -1,8 +1,8 @@
-// One connection to a database file: opening, transactions, the deadline of every call, and the notice
-// that the file was deleted or replaced underneath. One thread at a time.
+// One connection to a database file: opening, transactions, the deadline of every call, and the
+// notice that the file was deleted or replaced underneath. One thread at a time.
 //
-// Work is done inside Run(), which turns every exception into a Status, rolls back what was left open
-// and ends all cached statements, so that no read transaction outlives its call.
+// Work is done inside Run(), which turns every exception into a Status, rolls back what was left
+// open and ends all cached statements, so that no read transaction outlives its call.
 #pragma once
 
 #include <chrono>
@@ -19,15 +19,18 @@ namespace taskwal::storage {
 
 class SqliteConnection {
  public:
-  // `name` is for messages. `create` makes the file, but no directory. kNotFound: not there and not to be
-  // made; kUnavailable: anything else, the message naming the directory that is missing.
-  static Result<std::unique_ptr<SqliteConnection>> Open(const std::string& path, const std::string& name,
-                                                        std::chrono::milliseconds timeout, bool create);
+  // `name` is for messages. `create` makes the file, but no directory. kNotFound: not there and not
+  // to be made; kUnavailable: anything else, the message naming the directory that is missing.
+  static Result<std::unique_ptr<SqliteConnection>> Open(const std::string& path,
+                                                        const std::string& name,
+                                                        std::chrono::milliseconds timeout,
+                                                        bool create);
   ~SqliteConnection();
   SqliteConnection(const SqliteConnection&) = delete;
   SqliteConnection& operator=(const SqliteConnection&) = delete;
 
-  // `body` returns Status or Result<T>. kUnavailable at once when the file is no longer the one opened.
+  // `body` returns Status or Result<T>. kUnavailable at once when the file is no longer the one
+  // opened.
   template <typename Body>
   auto Run(std::string_view what, Body body) -> decltype(body()) {
     Status ready = StartCall(what);

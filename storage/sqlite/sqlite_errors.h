@@ -8,8 +8,9 @@
 
 namespace taskwal::storage {
 
-// By the extended result code. kRejected for what is wrong with a row for good (CONSTRAINT, MISMATCH,
-// TOOBIG); everything else, unknown codes included, is the database's trouble: kUnavailable.
+// By the extended result code. kRejected for what is wrong with a row for good (CONSTRAINT,
+// MISMATCH, TOOBIG); everything else, unknown codes included, is the database's trouble:
+// kUnavailable.
 StatusCode SqliteStatusCode(int extended_code);
 
 // "sqlite://x.db: write a batch: database is locked (SQLite 5)".

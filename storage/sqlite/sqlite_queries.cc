@@ -1,5 +1,5 @@
-// The reading side of SqliteSession, and clean-up. Pages go by key, never by OFFSET. Each query is bound
-// to one index whose order is the page's; a unary + keeps SQLite from choosing another one.
+// The reading side of SqliteSession, and clean-up. Pages go by key, never by OFFSET. Each query is
+// bound to one index whose order is the page's; a unary + keeps SQLite from choosing another one.
 #include <algorithm>
 
 #include "base/status_macros.h"
@@ -15,10 +15,12 @@ constexpr std::string_view kTaskColumns =
 constexpr std::string_view kActivityColumns =
     "id, task_id, dag_id, node_id, action, message, data, level, created_at, priority";
 
-// No stored time is at or behind this, so an upper bound there says nothing; as text it could not be told.
+// No stored time is at or behind this, so an upper bound there says nothing; as text it could not
+// be told.
 constexpr Time kTimeEnd = std::chrono::sys_days(std::chrono::year(10000) / 1 / 1);
 
-// The part of a query behind FROM. Values are parameters, so `conditions` may be used several times.
+// The part of a query behind FROM. Values are parameters, so `conditions` may be used several
+// times.
 struct Filter {
   std::string conditions = "1";
   std::vector<std::string> values;
@@ -40,8 +42,8 @@ struct Filter {
     if (until && *until < kTimeEnd) Add(name + " < ", FormatTime(*until));
   }
 
-  // The page's start bounds one side of created_at for the index; the range's own bound there is kept as
-  // a mere filter, or SQLite might begin at it and read all earlier pages again.
+  // The page's start bounds one side of created_at for the index; the range's own bound there is
+  // kept as a mere filter, or SQLite might begin at it and read all earlier pages again.
   void AddPage(const Paging& paging, const PageStart& start, const std::optional<Time>& from,
                const std::optional<Time>& until) {
     AddRange(start && !paging.newest_first ? "+created_at" : "created_at", from, std::nullopt);
@@ -51,8 +53,8 @@ struct Filter {
     values.push_back(start->second);
     const std::string time = "?" + std::to_string(values.size() - 1);
     const std::string id = "?" + std::to_string(values.size());
-    Add(std::string("(created_at, id) ") + (paging.newest_first ? "<" : ">") + " (" + time + ", " + id +
-        ")");
+    Add(std::string("(created_at, id) ") + (paging.newest_first ? "<" : ">") + " (" + time + ", " +
+        id + ")");
   }
 };
 
@@ -81,8 +83,8 @@ std::string LevelsFrom(Level min) {
   return "level IN (" + NameList(std::span<const Level>(levels), &LevelName) + ")";
 }
 
-// One row more than the page holds tells whether another page follows. Several `arms` (each an AND on top
-// of the filter) are merged in order, each read through its own index range.
+// One row more than the page holds tells whether another page follows. Several `arms` (each an AND
+// on top of the filter) are merged in order, each read through its own index range.
 std::string PageSql(std::string_view columns, std::string_view table, const Filter& filter,
                     const std::vector<std::string>& arms, const Paging& paging) {
   std::string sql;
@@ -146,8 +148,8 @@ std::string ReadPage(SqliteConnection& connection, const std::string& sql, const
   return "";
 }
 
-Result<TaskPage> ReadTaskPage(SqliteConnection& connection, const Paging& paging, const Filter& filter,
-                              const std::vector<std::string>& arms) {
+Result<TaskPage> ReadTaskPage(SqliteConnection& connection, const Paging& paging,
+                              const Filter& filter, const std::vector<std::string>& arms) {
   return connection.Run("query tasks", [&]() -> Result<TaskPage> {
     TaskPage page;
     const std::string sql = PageSql(kTaskColumns, "dag_tasks", filter, arms, paging);
@@ -258,7 +260,8 @@ Result<std::uint64_t> SqliteSession::HighestStamp() {
 
 Result<std::vector<std::string>> SqliteSession::OldTasks(Time before,
                                                          std::span<const TaskStatus> statuses,
-                                                         std::string_view after, std::uint32_t limit) {
+                                                         std::string_view after,
+                                                         std::uint32_t limit) {
   const std::string sql = "SELECT id FROM dag_tasks WHERE id > ? AND updated_at < ? AND +" +
                           StatusIn(TerminalOf(statuses)) + " ORDER BY id LIMIT ?";
   const std::string start(after);
@@ -289,8 +292,8 @@ Result<std::uint64_t> SqliteSession::DeleteOldActivities(Time before, std::uint3
   return connection_->Run("delete old activity", [&]() -> Result<std::uint64_t> {
     connection_->Begin();
     SqliteStatement erase = connection_->Prepare(
-        "DELETE FROM dag_task_activity_logs WHERE rowid IN (SELECT rowid FROM dag_task_activity_logs "
-        "WHERE created_at < ? ORDER BY created_at LIMIT ?)");
+        "DELETE FROM dag_task_activity_logs WHERE rowid IN (SELECT rowid FROM "
+        "dag_task_activity_logs WHERE created_at < ? ORDER BY created_at LIMIT ?)");
     const std::uint64_t gone = erase.Start().Bind(before).Bind(std::uint64_t{limit}).Run();
     TASKWAL_TRY(connection_->Commit());
     return gone;

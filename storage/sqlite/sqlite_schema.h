@@ -7,9 +7,9 @@
 
 namespace taskwal::storage {
 
-// Returns the db_id. Where `migrate`, missing steps are made in one transaction, by one of several that
-// open at once; else kNotFound without our tables. kInvalidArgument: the schema is newer than this
-// program, or older and not to be migrated.
+// Returns the db_id. Where `migrate`, missing steps are made in one transaction, by one of several
+// that open at once; else kNotFound without our tables. kInvalidArgument: the schema is newer than
+// this program, or older and not to be migrated.
 Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, bool migrate);
 
 }  // namespace taskwal::storage

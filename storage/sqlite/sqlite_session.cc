@@ -22,8 +22,8 @@ constexpr std::string_view kRaiseStamp =
 // between logs the higher (stamp, wal_id).
 constexpr std::string_view kInsertTask =
     "INSERT INTO dag_tasks (id, dag_id, node_id, current_node_id, sub_dag_path, processing_state, "
-    "payload, status, error, retry_count, max_retries, priority, created_at, updated_at, started_at, "
-    "completed_at, wal_id, wal_lsn, wal_stamp) "
+    "payload, status, error, retry_count, max_retries, priority, created_at, updated_at, "
+    "started_at, completed_at, wal_id, wal_lsn, wal_stamp) "
     "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) "
     "ON CONFLICT (id) DO UPDATE SET dag_id = excluded.dag_id, node_id = excluded.node_id, "
     "current_node_id = excluded.current_node_id, sub_dag_path = excluded.sub_dag_path, "
@@ -55,8 +55,8 @@ constexpr std::string_view kDeleteDag =
     "CASE WHEN wal_id = ?2 THEN wal_lsn < ?3 ELSE (wal_stamp, wal_id) < (?4, ?2) END";
 
 constexpr std::string_view kInsertActivity =
-    "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, level, "
-    "created_at, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+    "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
+    "level, created_at, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
     "ON CONFLICT (id) DO NOTHING";
 
 std::uint64_t HighestStampOf(const Batch& batch) {
@@ -160,7 +160,8 @@ void SqliteSession::ChangeTasks(const Batch& batch, const std::string& wal_id) {
   }
 }
 
-// Inserted idempotently whether or not the batch asks for it: SQLite looks for the id in either case.
+// Inserted idempotently whether or not the batch asks for it: SQLite looks for the id in either
+// case.
 std::uint64_t SqliteSession::InsertActivities(const Batch& batch) {
   if (batch.activities.empty()) return 0;
   std::uint64_t duplicates = 0;
@@ -194,7 +195,8 @@ void SqliteSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
                               std::span<const Lsn> start) {
   const Time now = Clock::Real().WallNow();
   SqliteStatement& insert = connection_->Cached(
-      "INSERT INTO wal_checkpoints (wal_id, partition, lsn, epoch, updated_at) VALUES (?, ?, ?, ?, ?)");
+      "INSERT INTO wal_checkpoints (wal_id, partition, lsn, epoch, updated_at) "
+      "VALUES (?, ?, ?, ?, ?)");
   for (std::size_t partition = 0; partition < start.size(); ++partition) {
     insert.Start().Bind(wal_id).Bind(std::uint64_t{partition}).Bind(start[partition]);
     insert.Bind(epoch).Bind(now).Run();

@@ -16,7 +16,8 @@ using std::chrono::days;
 using std::chrono::sys_days;
 using std::chrono::year;
 
-// What four digits of a year can say. Stored times are within it; bounds of queries are brought there.
+// What four digits of a year can say. Stored times are within it; bounds of queries are brought
+// there.
 constexpr Time kTimeMin = sys_days(year(0) / 1 / 1);
 constexpr Time kTimeMax = Time(sys_days(year(10000) / 1 / 1)) - std::chrono::microseconds(1);
 
@@ -103,7 +104,9 @@ SqliteStatement& SqliteStatement::Bind(TaskStatus status) {
   return Bind(NameText<TaskStatus, &TaskStatusName>(status));
 }
 
-SqliteStatement& SqliteStatement::Bind(Level level) { return Bind(NameText<Level, &taskwal::LevelName>(level)); }
+SqliteStatement& SqliteStatement::Bind(Level level) {
+  return Bind(NameText<Level, &taskwal::LevelName>(level));
+}
 
 SqliteStatement& SqliteStatement::BindNull() {
   statement_->bind(++bound_);

@@ -1,5 +1,6 @@
-// A prepared statement with its parameters bound and its columns read in order, borrowing the values it
-// is given: no copies on the way into SQLite. Throws what SQLiteCpp throws; one thread at a time.
+// A prepared statement with its parameters bound and its columns read in order, borrowing the
+// values it is given: no copies on the way into SQLite. Throws what SQLiteCpp throws; one thread at
+// a time.
 #pragma once
 
 #include <array>

@@ -18,7 +18,7 @@ using Outcome = ApplyResult::Outcome;
 INSTANTIATE_TEST_SUITE_P(Backends, BackendContract, ::testing::Values("memory", "sqlite"),
                          [](const auto& test) { return std::string(test.param); });
 
-// --- watermarks, epochs -----------------------------------------------------------------------------
+// --- watermarks, epochs
 
 TEST_P(BackendContract, WatermarkMovesWithTheRows) {
   Batch batch = MakeBatch({Put(MakeTask("t"), {5, 100})});
@@ -83,7 +83,8 @@ TEST_P(BackendContract, RegisteringStartsWhereToldOnlyTheFirstTime) {
   ASSERT_OK_AND_ASSIGN(const LogRow made, session_->RegisterLog(log, 4, std::vector<Lsn>{7, 8, 9}));
   EXPECT_EQ(made.epoch, 4u);
   EXPECT_THAT(made.watermarks, ElementsAre(7, 8, 9));
-  ASSERT_OK_AND_ASSIGN(const LogRow again, session_->RegisterLog(log, 5, std::vector<Lsn>{1, 1, 1}));
+  ASSERT_OK_AND_ASSIGN(const LogRow again,
+                       session_->RegisterLog(log, 5, std::vector<Lsn>{1, 1, 1}));
   EXPECT_EQ(again.epoch, 5u);
   EXPECT_THAT(again.watermarks, ElementsAre(7, 8, 9));
   ASSERT_OK_AND_ASSIGN(const LogRow stored, session_->ReadLog(log));
@@ -108,7 +109,7 @@ TEST_P(BackendContract, LowerEpochIsFenced) {
   EXPECT_FALSE(Exists("t"));
 }
 
-// --- the guard: which of two operations on a task wins ----------------------------------------------
+// --- the guard: which of two operations on a task wins
 
 TEST_P(BackendContract, WithinALogTheHigherLsnWinsInEitherOrder) {
   Task older = MakeTask("t"), newer = MakeTask("t");
@@ -168,7 +169,7 @@ TEST_P(BackendContract, RepeatingABatchWithoutWatermarkChangesNothing) {
   EXPECT_EQ(Get("t"), MakeTask("t"));
 }
 
-// --- what the kinds of change do --------------------------------------------------------------------
+// --- what the kinds of change do
 
 TEST_P(BackendContract, PutReplacesEveryFieldButCreatedAt) {
   Task full = MakeTask("t");
@@ -269,7 +270,8 @@ TEST_P(BackendContract, DeleteRemovesAndMayMeetNothing) {
 TEST_P(BackendContract, DagDeleteTakesOnlyWhatCameBefore) {
   ApplyTasks({Put(MakeTask("after"), {11, 11}), Put(MakeTask("before"), {5, 5}),
               Put(MakeTask("elsewhere", "run-2"), {6, 6})});
-  ApplyFrom(other_log_, {Put(MakeTask("their-after"), {1, 50}), Put(MakeTask("their-before"), {2, 3})});
+  ApplyFrom(other_log_,
+            {Put(MakeTask("their-after"), {1, 50}), Put(MakeTask("their-before"), {2, 3})});
   Batch batch = MakeBatch();
   batch.dag_deletes = {{"run-1", {10, 10}}};
   Apply(batch);
@@ -321,11 +323,22 @@ TEST_P(BackendContract, HighestStampIsThatOfAnyTaskOperation) {
   EXPECT_EQ(after, 800u);
 }
 
-// --- bytes come back as they were -------------------------------------------------------------------
+// --- bytes come back as they were
 
 TEST_P(BackendContract, IdsAreComparedByteForByte) {
-  const std::vector<std::string> ids = {"a", "a ", "A", "a'b", "a\"b", "a\\b", "a%b", "a\nb", "ä", "a\u0308",
-                                        "😀", "-- x", std::string(255, 'i')};
+  const std::vector<std::string> ids = {"a",
+                                        "a ",
+                                        "A",
+                                        "a'b",
+                                        "a\"b",
+                                        "a\\b",
+                                        "a%b",
+                                        "a\nb",
+                                        "ä",
+                                        "a\u0308",
+                                        "😀",
+                                        "-- x",
+                                        std::string(255, 'i')};
   std::vector<TaskChange> changes;
   Lsn lsn = 0;
   for (const std::string& id : ids) {
@@ -345,8 +358,13 @@ TEST_P(BackendContract, IdsAreComparedByteForByte) {
 }
 
 TEST_P(BackendContract, JsonComesBackByteForByte) {
-  const std::vector<std::string> texts = {"null", "{ \"b\":1,\"a\" : 2 }", "1.50", "\"\\u0041ä\"",
-                                          "[1,\n 2]", "{\"a\":1,\"a\":2}", "12345678901234567890123"};
+  const std::vector<std::string> texts = {"null",
+                                          "{ \"b\":1,\"a\" : 2 }",
+                                          "1.50",
+                                          "\"\\u0041ä\"",
+                                          "[1,\n 2]",
+                                          "{\"a\":1,\"a\":2}",
+                                          "12345678901234567890123"};
   std::vector<Activity> activities;
   for (std::size_t i = 0; i < texts.size(); ++i) {
     Task task = MakeTask("t" + std::to_string(i));
@@ -401,7 +419,7 @@ TEST_P(BackendContract, LargeLsnsAndStampsComeBack) {
   EXPECT_EQ(row.origin.stamp, big + 1);
 }
 
-// --- sessions ---------------------------------------------------------------------------------------
+// --- sessions
 
 TEST_P(BackendContract, SessionsOfABackendSeeEachOthersCommits) {
   ASSERT_OK_AND_ASSIGN(const auto reader, backend_->Connect());

@@ -58,7 +58,8 @@ class BackendContract : public ::testing::TestWithParam<const char*> {
 
   bool Exists(const std::string& id) {
     const auto row = session_->GetTask(id);
-    EXPECT_TRUE(row.ok() || row.status().code() == StatusCode::kNotFound) << row.status().ToString();
+    EXPECT_TRUE(row.ok() || row.status().code() == StatusCode::kNotFound)
+        << row.status().ToString();
     return row.ok();
   }
   Task Get(const std::string& id) {

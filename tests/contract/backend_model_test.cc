@@ -55,7 +55,9 @@ class BatchMaker {
     const Lsn expected = random_.Below(3);
     return {static_cast<std::uint32_t>(random_.Below(kPartitions + 1)), expected, random_.Below(3)};
   }
-  TimeChange RandomTimeChange() { return {static_cast<TimeChange::Kind>(random_.Below(3)), Moment()}; }
+  TimeChange RandomTimeChange() {
+    return {static_cast<TimeChange::Kind>(random_.Below(3)), Moment()};
+  }
 
   TaskChange Change(const std::string& id) {
     Task task = MakeTask(id, Dag(), static_cast<TaskStatus>(random_.Below(5)), Moment());

@@ -17,7 +17,7 @@ class BackendQueries : public BackendContract {};
 INSTANTIATE_TEST_SUITE_P(Backends, BackendQueries, ::testing::Values("memory", "sqlite"),
                          [](const auto& test) { return std::string(test.param); });
 
-// --- queries ----------------------------------------------------------------------------------------
+// --- queries
 
 // 1,000 tasks, five at each moment, so that pages end inside groups of equal times.
 std::vector<std::string> ThousandIds() {
@@ -55,7 +55,9 @@ TEST_P(BackendQueries, TaskPagesHaveNoGapsAndNoRepeats) {
       query.created_from = After(50);
       query.created_until = After(150);
       auto expected = InOrder(ThousandIds(), newest_first);
-      std::erase_if(expected, [](const auto& id) { return MomentOf(id) < After(50) || MomentOf(id) >= After(150); });
+      std::erase_if(expected, [](const auto& id) {
+        return MomentOf(id) < After(50) || MomentOf(id) >= After(150);
+      });
       EXPECT_EQ(TaskIds(query), expected) << limit;
     }
   }
@@ -63,7 +65,9 @@ TEST_P(BackendQueries, TaskPagesHaveNoGapsAndNoRepeats) {
 
 TEST_P(BackendQueries, ActivityPagesHaveNoGapsAndNoRepeats) {
   std::vector<Activity> activities;
-  for (const std::string& id : ThousandIds()) activities.push_back(MakeActivity(id, "t", MomentOf(id)));
+  for (const std::string& id : ThousandIds()) {
+    activities.push_back(MakeActivity(id, "t", MomentOf(id)));
+  }
   Apply(MakeBatch({}, activities));
   for (const bool newest_first : {false, true}) {
     ActivityQuery query;
@@ -147,7 +151,11 @@ TEST_P(BackendQueries, EachTaskFilterSelects) {
   EXPECT_THAT(TaskIds([](auto& q) { q.node_id = "n1"; }), ElementsAre("x", "y"));
   EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = "run-1"; q.node_id = "n1"; }), ElementsAre("x"));
   EXPECT_THAT(TaskIds([](auto& q) { q.statuses = {TaskStatus::kFailed}; }), ElementsAre("y"));
-  EXPECT_THAT(TaskIds([](auto& q) { q.dag_id = "run-1"; q.statuses = {TaskStatus::kFailed}; }), IsEmpty());
+  EXPECT_THAT(TaskIds([](auto& q) {
+                q.dag_id = "run-1";
+                q.statuses = {TaskStatus::kFailed};
+              }),
+              IsEmpty());
   EXPECT_THAT(TaskIds([](auto& q) { q.created_from = After(20); }), ElementsAre("y", "z"));
   EXPECT_THAT(TaskIds([](auto& q) { q.created_until = After(20); }), ElementsAre("x"));
   EXPECT_THAT(TaskIds([](auto& q) { q.updated_from = After(30); }), ElementsAre("z"));
@@ -172,10 +180,15 @@ TEST_P(BackendQueries, EachActivityFilterSelects) {
   EXPECT_THAT(ActivityIds([](auto& q) { q.task_id = "t1"; q.dag_id = "run-2"; }), IsEmpty());
   EXPECT_THAT(ActivityIds([](auto& q) { q.node_id = "n1"; }), ElementsAre("x"));
   EXPECT_THAT(ActivityIds([](auto& q) { q.action = "start"; }), ElementsAre("y"));
-  EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kDebug; }), ElementsAre("x", "y", "z"));
+  EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kDebug; }),
+              ElementsAre("x", "y", "z"));
   EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kInfo; }), ElementsAre("x", "z"));
   EXPECT_THAT(ActivityIds([](auto& q) { q.level_min = Level::kFatal; }), ElementsAre("z"));
-  EXPECT_THAT(ActivityIds([](auto& q) { q.created_from = After(11); q.created_until = After(30); }), ElementsAre("y"));
+  EXPECT_THAT(ActivityIds([](auto& q) {
+                q.created_from = After(11);
+                q.created_until = After(30);
+              }),
+              ElementsAre("y"));
 }
 
 TEST_P(BackendQueries, ResumableAreRunningAndFailedWithRetriesLeft) {
@@ -184,7 +197,8 @@ TEST_P(BackendQueries, ResumableAreRunningAndFailedWithRetriesLeft) {
   spent.retry_count = spent.max_retries = left.max_retries = 2;
   left.retry_count = 1;
   ApplyTasks({Put(MakeTask("done", "run-1", TaskStatus::kCompleted), {1, 1}), Put(left, {2, 2}),
-              Put(MakeTask("new"), {3, 3}), Put(MakeTask("run", "run-1", TaskStatus::kRunning, After(3)), {4, 4}),
+              Put(MakeTask("new"), {3, 3}),
+              Put(MakeTask("run", "run-1", TaskStatus::kRunning, After(3)), {4, 4}),
               Put(spent, {5, 5}), Put(MakeTask("stop", "run-1", TaskStatus::kCancelled), {6, 6})});
   Paging one_by_one;
   one_by_one.limit = 1;
@@ -212,16 +226,18 @@ TEST_P(BackendQueries, CountsEveryStatus) {
                           Pair(TaskStatus::kCancelled, 0)));
 }
 
-// --- clean-up ---------------------------------------------------------------------------------------
+// --- clean-up
 
 TEST_P(BackendQueries, OldTasksAreTerminalOldAndGivenInBatches) {
   std::vector<TaskChange> changes;
   for (int i = 0; i < 10; ++i) {
-    changes.push_back(Put(MakeTask("t" + std::to_string(i), "run-1", static_cast<TaskStatus>(i % 5), After(i)),
-                          {1, 1}));
+    changes.push_back(
+        Put(MakeTask("t" + std::to_string(i), "run-1", static_cast<TaskStatus>(i % 5), After(i)),
+            {1, 1}));
   }
   ApplyTasks(changes);
-  const auto old = [&](Time before, std::vector<TaskStatus> statuses, std::string after, std::uint32_t limit) {
+  const auto old = [&](Time before, std::vector<TaskStatus> statuses, std::string after,
+                       std::uint32_t limit) {
     auto ids = session_->OldTasks(before, statuses, after, limit);
     EXPECT_OK(ids);
     return ids.ok() ? *ids : std::vector<std::string>();
@@ -250,7 +266,9 @@ TEST_P(BackendQueries, DeletingOldTasksLooksAgain) {
 
 TEST_P(BackendQueries, OldActivitiesGoInBoundedSteps) {
   std::vector<Activity> activities;
-  for (int i = 0; i < 10; ++i) activities.push_back(MakeActivity("a" + std::to_string(i), "t", After(i)));
+  for (int i = 0; i < 10; ++i) {
+    activities.push_back(MakeActivity("a" + std::to_string(i), "t", After(i)));
+  }
   Apply(MakeBatch({}, activities));
   for (const std::uint64_t expected : {4, 3, 0}) {
     ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, session_->DeleteOldActivities(After(7), 4));

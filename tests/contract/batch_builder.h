@@ -25,7 +25,8 @@ inline Task MakeTask(const std::string& id, const std::string& dag_id = "run-1",
   return task;
 }
 
-inline Activity MakeActivity(const std::string& id, const std::string& task_id = "t", Time time = After(0)) {
+inline Activity MakeActivity(const std::string& id, const std::string& task_id = "t",
+                             Time time = After(0)) {
   Activity activity;
   activity.id = id;
   activity.task_id = task_id;
@@ -66,7 +67,8 @@ inline TaskChange Delete(const std::string& id, Origin origin) {
   return change;
 }
 
-inline StatusPatch MakePatch(TaskStatus status, const std::string& error = "", Time time = After(9)) {
+inline StatusPatch MakePatch(TaskStatus status, const std::string& error = "",
+                             Time time = After(9)) {
   StatusPatch patch;
   patch.status = status;
   patch.error = error;

@@ -1,5 +1,5 @@
-// What the child of the kill -9 test does, as a function of (cycle, producer, number): so the parent
-// knows every operation without being told.
+// What the child of the kill -9 test does, as a function of (cycle, producer, number): so the
+// parent knows every operation without being told.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +19,13 @@ struct CrashOperation {
   TaskStatus status = TaskStatus::kPending;
 };
 
-// Each producer has tasks of its own, the same ones in every cycle, so that their history crosses kills.
+// Each producer has tasks of its own, the same ones in every cycle: their history crosses kills.
 inline CrashOperation MakeCrashOperation(std::uint64_t cycle, std::uint32_t producer,
                                          std::uint64_t number) {
   using Kind = CrashOperation::Kind;
-  constexpr Kind kKinds[] = {Kind::kSave, Kind::kLog,    Kind::kUpdate, Kind::kLog, Kind::kUpdate,
-                             Kind::kLog,  Kind::kUpdate, Kind::kLog,    Kind::kLog, Kind::kDelete};
+  constexpr Kind kKinds[] = {Kind::kSave,   Kind::kLog, Kind::kUpdate, Kind::kLog,
+                             Kind::kUpdate, Kind::kLog, Kind::kUpdate, Kind::kLog,
+                             Kind::kLog,    Kind::kDelete};
   constexpr TaskStatus kStatuses[] = {TaskStatus::kRunning, TaskStatus::kFailed,
                                       TaskStatus::kCompleted};
   CrashOperation operation;

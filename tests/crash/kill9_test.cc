@@ -1,6 +1,6 @@
-// A process is killed with -9 at random points, over and over on one directory, and recovery itself is
-// killed too. At the end the database must hold exactly what was acknowledged, and beyond that at most
-// the one call that each producer was in when it was killed.
+// A process is killed with -9 at random points, over and over on one directory, and recovery
+// itself is killed too. At the end the database must hold exactly what was acknowledged, and
+// beyond that at most the one call that each producer was in when it was killed.
 //
 // TASKWAL_CRASH_CYCLES and TASKWAL_CRASH_SEED override the number of kills and the seed.
 #include <SQLiteCpp/SQLiteCpp.h>
@@ -36,7 +36,8 @@ std::uint64_t NumberFromEnvironment(const char* name, std::uint64_t otherwise) {
 // each cycle may have.
 class Expectation {
  public:
-  using State = std::optional<std::pair<std::string, std::string>>;  // status, error; or no such task
+  // Status and error, or no such task.
+  using State = std::optional<std::pair<std::string, std::string>>;
 
   void Happened(const CrashOperation& operation) { Apply(operation, false); }
   void MayHaveHappened(const CrashOperation& operation) { Apply(operation, true); }
@@ -66,7 +67,7 @@ class Expectation {
       EXPECT_TRUE(missing.erase(id) == 1 || maybe_logged_.contains(id))
           << "an activity nobody wrote: " << id;
     }
-    EXPECT_TRUE(missing.empty()) << missing.size() << " acknowledged activities are lost, the first: "
+    EXPECT_TRUE(missing.empty()) << missing.size() << " acknowledged activities are lost: "
                                  << *missing.begin();
   }
 

@@ -1,7 +1,7 @@
-// One short life of a log, made of everything that touches the disk (open, append, roll, retire and
-// recycle, kill, rescue, clean end), and a ledger of what it was told. For fault tests: the workload
-// runs over a file system that fails or crashes, then the ledger is held against what a fault-free
-// open finds.
+// One short life of a log, made of everything that touches the disk (open, append, roll, retire
+// and recycle, kill, rescue, clean end), and a ledger of what it was told. For fault tests: the
+// workload runs over a file system that fails or crashes, then the ledger is held against what a
+// fault-free open finds.
 #pragma once
 
 #include <map>
@@ -33,12 +33,12 @@ class LogLedger {
  private:
   void CheckRecord(const wal::RecordView& record) const;
 
-  std::map<wal::Lsn, std::vector<std::string>> tried_;  // several where an LSN was given out again
+  std::map<wal::Lsn, std::vector<std::string>> tried_;  // several where it was given out again
   std::map<wal::Lsn, Durability> acknowledged_;
   wal::Lsn flushed_ = 0;
 };
 
-// Single-threaded, but where it says otherwise: the log's background work is driven between the calls.
+// Single-threaded, but where it says otherwise: the log's background work is driven between calls.
 class LogWorkload {
  public:
   LogWorkload(SimulatedFileSystem& fs, LogLedger& ledger) : fs_(fs), ledger_(ledger) {}
@@ -48,7 +48,7 @@ class LogWorkload {
   // Opens without faults, checks, appends some more, ends cleanly, checks once more.
   void ReopenAndCheck(Durability level);
 
-  // For a full disk, with the log's threads: opens and appends until that is refused, with what status.
+  // For a full disk, with the log's threads: opens and appends until that is refused, and how.
   Status AppendUntilRefused();
   // On the same log, waiting for room.
   Status AppendOnceMore();

@@ -1,5 +1,5 @@
-// For N = 1, 2, 3 …: the N-th file system call of a log's life fails, or is its process's or machine's
-// last, until a life ends untouched. Then nothing acknowledged may be missing.
+// For N = 1, 2, 3 …: the N-th file system call of a log's life fails, or is its process's or
+// machine's last, until a life ends untouched. Then nothing acknowledged may be missing.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ std::uint64_t CallsOfOneLife() {
 }
 
 void FailNthCall(std::uint64_t n, bool sticky) {
-  SCOPED_TRACE(::testing::Message() << "call " << n << " fails" << (sticky ? ", and all later" : ""));
+  SCOPED_TRACE(::testing::Message() << (sticky ? "all fail from call " : "fails: call ") << n);
   SimulatedFileSystem fs(n);
   LogLedger ledger;
   LogWorkload workload(fs, ledger);

@@ -1,5 +1,6 @@
-// Feeds SegmentReader with segment files: the input as it is, or frames whose fields and bodies come
-// from the input and whose checksums are right, so that what stands behind a checksum is reached too.
+// Feeds SegmentReader with segment files: the input as it is, or frames whose fields and bodies
+// come from the input and whose checksums are right, so that what stands behind a checksum is
+// reached too.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

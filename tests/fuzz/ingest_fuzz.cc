@@ -1,5 +1,5 @@
-// Feeds lines to the ingest parser and the JSON validator. What the parser takes must survive the trip
-// through its binary encoding and back to a line unchanged.
+// Feeds lines to the ingest parser and the JSON validator. What the parser takes must survive the
+// trip through its binary encoding and back to a line unchanged.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

@@ -1,6 +1,7 @@
 #include "tests/support/recording_storage.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -28,8 +29,9 @@ bool Matches(const ActivityQuery& query, const Activity& activity) {
 // The part of `rows` that the page asks for; page tokens are offsets.
 template <typename Row>
 std::pair<std::vector<Row>, std::string> Cut(std::vector<Row> rows, const Paging& paging) {
-  std::stable_sort(rows.begin(), rows.end(), [&paging](const Row& a, const Row& b) {
-    return paging.newest_first ? b.created_at < a.created_at : a.created_at < b.created_at;
+  std::sort(rows.begin(), rows.end(), [&paging](const Row& a, const Row& b) {
+    const bool is_before = std::tie(a.created_at, a.id) < std::tie(b.created_at, b.id);
+    return paging.newest_first != is_before;
   });
   const std::size_t from = paging.after.empty() ? 0 : std::stoul(paging.after);
   const std::size_t to = std::min<std::size_t>(rows.size(), from + paging.limit);

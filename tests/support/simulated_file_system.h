@@ -34,8 +34,8 @@ enum class SimulatedCall : std::uint8_t {
 
 struct SimulatedFault {
   std::optional<SimulatedCall> call{};  // absent: calls of every kind
-  std::string path_part{};            // only calls on a path that holds this text
-  bool sticky = false;                // every further call fails too, not just one
+  std::string path_part{};              // only calls on a path that holds this text
+  bool sticky = false;                  // every further call fails too, not just one
   Status status = Status::IoError("injected fault: Input/output error (errno 5)");
 };
 

@@ -22,8 +22,8 @@ struct ChildOptions {
 };
 
 struct ChildExit {
-  int code = -1;    // -1 when a signal ended it
-  int signal = 0;   // that signal
+  int code = -1;           // -1 when a signal ended it
+  int signal = 0;          // that signal
   bool timed_out = false;  // it was killed at the deadline
 };
 

@@ -1,6 +1,6 @@
-// The process that the kill -9 test kills: crash_child WAL_DIR DSN CYCLE. Producers write operations
-// through the storage and report each acknowledgement, "PRODUCER NUMBER LSN" a line, by one write(2).
-// It ends only by being killed, or with exit code 1 on an error.
+// The process that the kill -9 test kills: crash_child WAL_DIR DSN CYCLE. Producers write
+// operations through the storage and report each acknowledgement, "PRODUCER NUMBER LSN" a line,
+// by one write(2). It ends only by being killed, or with exit code 1 on an error.
 #include <unistd.h>
 
 #include <cstdint>

@@ -57,7 +57,9 @@ class ReadOverlayTest : public ::testing::Test {
     overlay_.reset();
     calls_.reset();
     flusher_.reset();
-    if (log_) EXPECT_OK(log_->Close());
+    if (log_) {
+      EXPECT_OK(log_->Close());
+    }
     log_.reset();
     letters_.reset();
     backend_.reset();

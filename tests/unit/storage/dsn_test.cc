@@ -22,17 +22,19 @@ TEST(Dsn, KindsAndPaths) {
   EXPECT_EQ(relative.path, "some dir/x.db");
   ASSERT_OK_AND_ASSIGN(const Dsn absolute, ParseDsn("sqlite:///var/x%20.db"));
   EXPECT_EQ(absolute.path, "/var/x%20.db");
-  ASSERT_OK_AND_ASSIGN(const Dsn postgres, ParseDsn("postgresql://u@h1,h2/db?target_session_attrs=any"));
+  ASSERT_OK_AND_ASSIGN(const Dsn postgres,
+                       ParseDsn("postgresql://u@h1,h2/db?target_session_attrs=any"));
   EXPECT_EQ(postgres.kind, Dsn::Kind::kPostgres);
   ASSERT_OK_AND_ASSIGN(const Dsn mysql, ParseDsn("mysql://u@h/db"));
   EXPECT_EQ(mysql.kind, Dsn::Kind::kMysql);
 }
 
 TEST(Dsn, AnythingElseIsRefusedNamingWhatThereIs) {
-  for (const char* text : {"", "x.db", "/var/x.db", "sqlite:x.db", "sqlite://", "oracle://h/db", "memory",
-                           "memory://", "://x", "sqlite://a\xff"}) {
-    EXPECT_THAT(ParseDsn(text), StatusIs(StatusCode::kInvalidArgument,
-                                         AllOf(HasSubstr("memory:"), HasSubstr("sqlite:///absolute.db"))))
+  for (const char* text : {"", "x.db", "/var/x.db", "sqlite:x.db", "sqlite://", "oracle://h/db",
+                           "memory", "memory://", "://x", "sqlite://a\xff"}) {
+    EXPECT_THAT(ParseDsn(text),
+                StatusIs(StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("memory:"), HasSubstr("sqlite:///absolute.db"))))
         << text;
   }
 }
@@ -43,19 +45,23 @@ TEST(Dsn, SqliteInMemoryIsSentToMemory) {
 }
 
 TEST(Dsn, ErrorsNeverShowWhatMayBeAPassword) {
-  for (const char* text : {"host=h password=hunter2", "hunter2", "u:hunter2@h://db", "foo://u:hunter2@h"}) {
-    EXPECT_THAT(ParseDsn(text), StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2")))) << text;
+  for (const char* text :
+       {"host=h password=hunter2", "hunter2", "u:hunter2@h://db", "foo://u:hunter2@h"}) {
+    EXPECT_THAT(ParseDsn(text), StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2"))))
+        << text;
   }
 }
 
 TEST(MaskDsn, HidesPasswordsAndNothingElse) {
-  EXPECT_EQ(MaskDsn("postgresql://user:hunter2@h:5432/db?x=1"), "postgresql://user:***@h:5432/db?x=1");
+  EXPECT_EQ(MaskDsn("postgresql://user:hunter2@h:5432/db?x=1"),
+            "postgresql://user:***@h:5432/db?x=1");
   EXPECT_EQ(MaskDsn("postgresql://user@h:5432/db"), "postgresql://user@h:5432/db");
   EXPECT_EQ(MaskDsn("postgresql://h:5432/db"), "postgresql://h:5432/db");
   EXPECT_EQ(MaskDsn("postgresql://u:p@ss/w@h1:1,h2:2/db"), "postgresql://u:***@h1:1,h2:2/db");
   EXPECT_EQ(MaskDsn("postgresql:///db?user=u&password=hunter2&sslpassword=x y"),
             "postgresql:///db?user=u&password=***&sslpassword=*** y");
-  EXPECT_EQ(MaskDsn("mysql://u:hunter2@h/db?unix_socket=/a@b"), "mysql://u:***@h/db?unix_socket=/a@b");
+  EXPECT_EQ(MaskDsn("mysql://u:hunter2@h/db?unix_socket=/a@b"),
+            "mysql://u:***@h/db?unix_socket=/a@b");
   EXPECT_EQ(MaskDsn("host=h password=hunter2 port=1"), "host=h password=*** port=1");
   EXPECT_EQ(MaskDsn("sqlite://a:b@c.db"), "sqlite://a:b@c.db");
   EXPECT_EQ(MaskDsn("memory:"), "memory:");
@@ -65,7 +71,8 @@ TEST(MakeBackend, KnownButNotBuiltInNamesWhatThereIs) {
   for (const char* dsn : {"postgresql://u:hunter2@h/db", "mysql://u:hunter2@h/db"}) {
     EXPECT_THAT(MakeBackend(dsn, {}),
                 StatusIs(StatusCode::kInvalidArgument,
-                         AllOf(HasSubstr("not built in"), HasSubstr("sqlite://"), Not(HasSubstr("hunter2")))));
+                         AllOf(HasSubstr("not built in"), HasSubstr("sqlite://"),
+                               Not(HasSubstr("hunter2")))));
   }
   EXPECT_THAT(MakeBackend("nonsense", {}), StatusIs(StatusCode::kInvalidArgument));
 }

@@ -36,13 +36,14 @@ void ExpectRefused(const std::string& line, const std::string& named) {
 TEST(IngestLine, SaveTaskTakesEveryField) {
   ASSERT_OK_AND_ASSIGN(
       const Task task,
-      ParseTask(R"({"id":"run-1/extract","dag_id":"run-1","node_id":"extract",)"
-                R"("current_node_id":"extract.2","sub_dag_path":"/nightly/extract",)"
-                R"("processing_state":"second try","status":"failed","payload":{ "b" : 1,"a":[ ] },)"
-                R"("error":"exit 3: \"no such table\"","retry_count":2,"max_retries":-1,)"
-                R"("priority":2147483647,"created_at":"2026-11-21T07:00:00.123456+01:00",)"
-                R"("updated_at":"2026-11-21T06:00:01Z","started_at":"2026-11-21T06:00:00.5Z",)"
-                R"("completed_at":"2026-11-21T06:00:00.999999Z"})"));
+      ParseTask(
+          R"({"id":"run-1/extract","dag_id":"run-1","node_id":"extract",)"
+          R"("current_node_id":"extract.2","sub_dag_path":"/nightly/extract",)"
+          R"("processing_state":"second try","status":"failed","payload":{ "b" : 1,"a":[ ] },)"
+          R"("error":"exit 3: \"no such table\"","retry_count":2,"max_retries":-1,)"
+          R"("priority":2147483647,"created_at":"2026-11-21T07:00:00.123456+01:00",)"
+          R"("updated_at":"2026-11-21T06:00:01Z","started_at":"2026-11-21T06:00:00.5Z",)"
+          R"("completed_at":"2026-11-21T06:00:00.999999Z"})"));
   EXPECT_EQ(task, FullTask());
 }
 
@@ -81,12 +82,14 @@ TEST(IngestLine, UpdateStatusAndDelete) {
 TEST(IngestLine, MembersComeInAnyOrderWithAnySpace) {
   ASSERT_OK_AND_ASSIGN(
       const OperationBody body,
-      ParseIngestLine("  { \"task\" : {\"payload\": [ 1 ,2 ] ,\"id\":\"t\"} , \"op\":\"save_task\" }\r"));
+      ParseIngestLine(
+          "  { \"task\" : {\"payload\": [ 1 ,2 ] ,\"id\":\"t\"} , \"op\":\"save_task\" }\r"));
   EXPECT_EQ(std::get<SaveTaskOp>(body).task.payload, "[ 1 ,2 ]");
 }
 
 TEST(IngestLine, PayloadKeepsItsBytes) {
-  for (const std::string json : {"null", "1.50", "\"\\u0041\"", "{\"b\":1,  \"a\":{}}", "true", "1e5"}) {
+  for (const std::string json :
+       {"null", "1.50", "\"\\u0041\"", "{\"b\":1,  \"a\":{}}", "true", "1e5"}) {
     ASSERT_OK_AND_ASSIGN(const Task task, ParseTask(R"({"id":"t","payload":)" + json + "}"));
     EXPECT_EQ(task.payload, json);
     ASSERT_OK_AND_ASSIGN(const Activity activity, ParseActivity("{\"data\":" + json + "}"));
@@ -95,7 +98,8 @@ TEST(IngestLine, PayloadKeepsItsBytes) {
 }
 
 TEST(IngestLine, NullTimeIsAbsent) {
-  ASSERT_OK_AND_ASSIGN(const Task task, ParseTask(R"({"id":"t","started_at":null,"created_at":null})"));
+  ASSERT_OK_AND_ASSIGN(const Task task,
+                       ParseTask(R"({"id":"t","started_at":null,"created_at":null})"));
   EXPECT_EQ(task.started_at, std::nullopt);
   EXPECT_EQ(task.created_at, std::nullopt);
 }
@@ -165,9 +169,10 @@ TEST(IngestLine, MembersOfAnotherOpAreRefused) {
 }
 
 TEST(IngestLine, WhatIsNoObjectIsRefused) {
-  for (const char* line : {"", "   ", "[]", "null", "{", "{\"op\":\"save_task\",\"task\":{\"id\":\"t\"}",
-                           "{\"op\":\"delete_task\",\"task_id\":\"t\"} x", "\xff",
-                           "{\"op\":\"delete_task\",\"task_id\":\"t\",}"}) {
+  for (const char* line :
+       {"", "   ", "[]", "null", "{", "{\"op\":\"save_task\",\"task\":{\"id\":\"t\"}",
+        "{\"op\":\"delete_task\",\"task_id\":\"t\"} x", "\xff",
+        "{\"op\":\"delete_task\",\"task_id\":\"t\",}"}) {
     EXPECT_THAT(ParseIngestLine(line), StatusIs(StatusCode::kInvalidArgument)) << line;
   }
 }

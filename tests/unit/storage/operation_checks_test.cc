@@ -11,7 +11,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-auto Refused(const std::string& field) { return StatusIs(StatusCode::kInvalidArgument, HasSubstr(field)); }
+auto Refused(const std::string& field) {
+  return StatusIs(StatusCode::kInvalidArgument, HasSubstr(field));
+}
 
 template <typename Object>
 struct TextField {
@@ -29,10 +31,12 @@ const TextField<Task> kTaskTexts[] = {
     {"task.processing_state", &Task::processing_state, 255},
     {"task.error", &Task::error, 1u << 20}};
 
-const TextField<Activity> kActivityTexts[] = {
-    {"activity.id", &Activity::id, 255},           {"activity.task_id", &Activity::task_id, 255},
-    {"activity.dag_id", &Activity::dag_id, 255},   {"activity.node_id", &Activity::node_id, 255},
-    {"activity.action", &Activity::action, 255},   {"activity.message", &Activity::message, 1u << 20}};
+const TextField<Activity> kActivityTexts[] = {{"activity.id", &Activity::id, 255},
+                                              {"activity.task_id", &Activity::task_id, 255},
+                                              {"activity.dag_id", &Activity::dag_id, 255},
+                                              {"activity.node_id", &Activity::node_id, 255},
+                                              {"activity.action", &Activity::action, 255},
+                                              {"activity.message", &Activity::message, 1u << 20}};
 
 TEST(CheckTask, TakesEveryFieldUpToItsLimit) {
   for (const auto& [name, place, bytes_max] : kTaskTexts) {
@@ -99,7 +103,8 @@ TEST(CheckTask, RefusesAnUnknownStatus) {
 
 TEST(CheckTask, TimesAreWithinTheYearsEveryDatabaseHas) {
   Task task = FullTask();
-  for (auto Task::*place : {&Task::created_at, &Task::updated_at, &Task::started_at, &Task::completed_at}) {
+  for (auto Task::*place :
+       {&Task::created_at, &Task::updated_at, &Task::started_at, &Task::completed_at}) {
     Task changed = task;
     changed.*place = At(253402300799999999);  // 9999-12-31T23:59:59.999999Z
     EXPECT_OK(CheckTask(changed));

@@ -61,12 +61,13 @@ struct Sample {
 };
 
 std::vector<Sample> SamplesOfEveryType() {
-  return {{OperationType::kTaskUpdate, Encoded(FullTask())},
-          {OperationType::kStatusUpdate, EncodedUpdate("run-1/extract", TaskStatus::kFailed, "exit 3")},
-          {OperationType::kTaskDelete, EncodedName("run-1/extract")},
-          {OperationType::kDagDelete, EncodedName("run-1")},
-          {OperationType::kActivityLog, Encoded(FullActivity(), "")},
-          {OperationType::kBatchUpdate, Encoded(ThreeTasks())}};
+  return {
+      {OperationType::kTaskUpdate, Encoded(FullTask())},
+      {OperationType::kStatusUpdate, EncodedUpdate("run-1/extract", TaskStatus::kFailed, "exit 3")},
+      {OperationType::kTaskDelete, EncodedName("run-1/extract")},
+      {OperationType::kDagDelete, EncodedName("run-1")},
+      {OperationType::kActivityLog, Encoded(FullActivity(), "")},
+      {OperationType::kBatchUpdate, Encoded(ThreeTasks())}};
 }
 
 std::vector<std::uint64_t> KeysOf(OperationType type, std::uint64_t key, const Bytes& body) {
@@ -91,7 +92,8 @@ TEST(OperationEncoding, EachOptionalTaskFieldIsIndependent) {
     if (!(present & 4)) task.updated_at.reset();
     if (!(present & 8)) task.started_at.reset();
     if (!(present & 16)) task.completed_at.reset();
-    ASSERT_OK_AND_ASSIGN(const OperationBody body, Decode(OperationType::kTaskUpdate, Encoded(task)));
+    ASSERT_OK_AND_ASSIGN(const OperationBody body,
+                         Decode(OperationType::kTaskUpdate, Encoded(task)));
     EXPECT_EQ(std::get<SaveTaskOp>(body).task, task) << "present " << present;
   }
 }
@@ -118,7 +120,8 @@ TEST(OperationEncoding, StatusUpdateComesBack) {
 TEST(OperationEncoding, DeletesComeBackAsWhatTheyAre) {
   ASSERT_OK_AND_ASSIGN(const OperationBody task,
                        Decode(OperationType::kTaskDelete, EncodedName("name")));
-  ASSERT_OK_AND_ASSIGN(const OperationBody dag, Decode(OperationType::kDagDelete, EncodedName("name")));
+  ASSERT_OK_AND_ASSIGN(const OperationBody dag,
+                       Decode(OperationType::kDagDelete, EncodedName("name")));
   EXPECT_EQ(std::get<DeleteTaskOp>(task).task_id, "name");
   EXPECT_EQ(std::get<DeleteTaskOp>(task).time, kNow);
   EXPECT_EQ(std::get<DeleteDagOp>(dag).dag_id, "name");
@@ -209,7 +212,8 @@ TEST(OperationEncoding, UnknownStatusIsCorrupt) {
 
 TEST(OperationEncoding, UnknownLevelPriorityOrFieldIsCorrupt) {
   const Bytes good = Encoded(FullActivity(), "");
-  for (const auto& [at, value] : {std::pair(9, 5), std::pair(10, 0), std::pair(10, 6), std::pair(11, 2)}) {
+  for (const auto& [at, value] :
+       {std::pair(9, 5), std::pair(10, 0), std::pair(10, 6), std::pair(11, 2)}) {
     Bytes bytes = good;
     bytes[static_cast<std::size_t>(at)] = static_cast<std::byte>(value);
     EXPECT_THAT(Decode(OperationType::kActivityLog, bytes), StatusIs(StatusCode::kCorruption))
@@ -265,14 +269,16 @@ TEST(OperationTypes, BodyTellsItsType) {
 }
 
 TEST(IndexKeys, OneTaskOperationsHaveTheRecordsKey) {
-  EXPECT_EQ(KeysOf(OperationType::kTaskUpdate, 7, Encoded(FullTask())), std::vector<std::uint64_t>{7});
+  EXPECT_EQ(KeysOf(OperationType::kTaskUpdate, 7, Encoded(FullTask())),
+            std::vector<std::uint64_t>{7});
   EXPECT_EQ(KeysOf(OperationType::kStatusUpdate, 7, EncodedUpdate("t", TaskStatus::kRunning, "")),
             std::vector<std::uint64_t>{7});
   EXPECT_EQ(KeysOf(OperationType::kTaskDelete, 7, EncodedName("t")), std::vector<std::uint64_t>{7});
 }
 
 TEST(IndexKeys, BatchHasTheKeyOfEachTask) {
-  const std::vector<std::uint64_t> expected = {KeyOf("run-1/extract"), KeyOf("bare"), KeyOf("half")};
+  const std::vector<std::uint64_t> expected = {KeyOf("run-1/extract"), KeyOf("bare"),
+                                               KeyOf("half")};
   EXPECT_EQ(KeysOf(OperationType::kBatchUpdate, 7, Encoded(ThreeTasks())), expected);
 }
 

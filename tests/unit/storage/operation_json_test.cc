@@ -12,14 +12,15 @@ namespace taskwal::storage {
 namespace {
 
 TEST(OperationJson, TaskHasItsMembersInContractOrder) {
-  EXPECT_EQ(TaskToJson(FullTask()),
-            R"({"id":"run-1/extract","dag_id":"run-1","node_id":"extract",)"
-            R"("current_node_id":"extract.2","sub_dag_path":"/nightly/extract",)"
-            R"("processing_state":"second try","payload":{ "b" : 1,"a":[ ] },"status":"failed",)"
-            R"("created_at":"2026-11-21T06:00:00.123456Z","updated_at":"2026-11-21T06:00:01.000000Z",)"
-            R"("started_at":"2026-11-21T06:00:00.500000Z","completed_at":"2026-11-21T06:00:00.999999Z",)"
-            R"("error":"exit 3: \"no such table\"","retry_count":2,"max_retries":-1,)"
-            R"("priority":2147483647})");
+  EXPECT_EQ(
+      TaskToJson(FullTask()),
+      R"({"id":"run-1/extract","dag_id":"run-1","node_id":"extract",)"
+      R"("current_node_id":"extract.2","sub_dag_path":"/nightly/extract",)"
+      R"("processing_state":"second try","payload":{ "b" : 1,"a":[ ] },"status":"failed",)"
+      R"("created_at":"2026-11-21T06:00:00.123456Z","updated_at":"2026-11-21T06:00:01.000000Z",)"
+      R"("started_at":"2026-11-21T06:00:00.500000Z","completed_at":"2026-11-21T06:00:00.999999Z",)"
+      R"("error":"exit 3: \"no such table\"","retry_count":2,"max_retries":-1,)"
+      R"("priority":2147483647})");
 }
 
 TEST(OperationJson, ActivityHasItsMembersInContractOrder) {
@@ -32,10 +33,11 @@ TEST(OperationJson, ActivityHasItsMembersInContractOrder) {
 TEST(OperationJson, AbsentFieldsAreLeftOut) {
   Task task;
   task.id = "t";
-  EXPECT_EQ(TaskToJson(task),
-            R"({"id":"t","dag_id":"","node_id":"","current_node_id":"","sub_dag_path":"",)"
-            R"("processing_state":"","status":"pending","error":"","retry_count":0,"max_retries":0,)"
-            R"("priority":0})");
+  EXPECT_EQ(
+      TaskToJson(task),
+      R"({"id":"t","dag_id":"","node_id":"","current_node_id":"","sub_dag_path":"",)"
+      R"("processing_state":"","status":"pending","error":"","retry_count":0,"max_retries":0,)"
+      R"("priority":0})");
 }
 
 TEST(OperationJson, LineBreaksInsideAPayloadStayOnOneLine) {

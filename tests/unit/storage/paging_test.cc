@@ -12,8 +12,8 @@ namespace taskwal::storage {
 namespace {
 
 TEST(PageToken, ComesBackForAnyTimeAndId) {
-  for (const std::string& id : {std::string(), std::string("a"), std::string("a "), std::string("\0\xff'", 3),
-                                std::string(255, 'x')}) {
+  for (const std::string& id : {std::string(), std::string("a"), std::string("a "),
+                                std::string("\0\xff'", 3), std::string(255, 'x')}) {
     for (const Time time : {At(0), At(-1), At(1795240800123456), Time::min(), Time::max()}) {
       const std::string token = MakePageToken(time, id);
       EXPECT_EQ(ParsePageToken(token), std::pair(time, id));

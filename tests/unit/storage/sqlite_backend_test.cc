@@ -1,5 +1,5 @@
-// What only a database file can do: be locked, full, old, new, broken, gone. The faults are made by a
-// second connection.
+// What only a database file can do: be locked, full, old, new, broken, gone. The faults are made by
+// a second connection.
 #include "storage/sqlite/sqlite_backend.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
@@ -28,7 +28,8 @@ using std::chrono::milliseconds;
 
 class SqliteBackendTest : public ::testing::Test {
  protected:
-  std::unique_ptr<Backend> Make(milliseconds timeout = std::chrono::seconds(20), bool create = true) {
+  std::unique_ptr<Backend> Make(milliseconds timeout = std::chrono::seconds(20),
+                                bool create = true) {
     BackendOptions options;
     options.timeout = timeout;
     options.create = create;
@@ -45,7 +46,9 @@ class SqliteBackendTest : public ::testing::Test {
     return std::move(session).value();
   }
   // The second connection.
-  SQLite::Database Open() { return SQLite::Database(path_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE); }
+  SQLite::Database Open() {
+    return SQLite::Database(path_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+  }
   void Execute(const std::string& sql) { Open().exec(sql); }
   std::string Value(const std::string& sql) { return Open().execAndGet(sql).getString(); }
 
@@ -76,7 +79,7 @@ class SqliteBackendTest : public ::testing::Test {
   std::unique_ptr<Backend> backend_;
 };
 
-// --- opening ----------------------------------------------------------------------------------------
+// --- opening
 
 TEST_F(SqliteBackendTest, NewDatabaseIsInWriteAheadModeAndFullySynchronous) {
   Connect();
@@ -113,8 +116,8 @@ TEST_F(SqliteBackendTest, SeveralFirstOpenersMakeOneSchema) {
 TEST_F(SqliteBackendTest, MissingDirectoryIsNamedAndNotMade) {
   const std::string dsn = "sqlite://" + dir_.File("none/sub/test.db");
   ASSERT_OK_AND_ASSIGN(const auto backend, MakeBackend(dsn, {}));
-  EXPECT_THAT(backend->Connect(),
-              StatusIs(StatusCode::kUnavailable, HasSubstr("no directory " + dir_.File("none/sub"))));
+  EXPECT_THAT(backend->Connect(), StatusIs(StatusCode::kUnavailable,
+                                           HasSubstr("no directory " + dir_.File("none/sub"))));
   EXPECT_FALSE(std::filesystem::exists(dir_.File("none")));
 }
 
@@ -192,14 +195,15 @@ TEST_F(SqliteBackendTest, RelativeFileIsThatOfTheDirectoryAtTheStart) {
   EXPECT_TRUE(std::filesystem::exists(path_));
 }
 
-// --- rows that cannot be taken ----------------------------------------------------------------------
+// --- rows that cannot be taken
 
 TEST_F(SqliteBackendTest, RefusedRowIsRejectedAndNothingOfItsBatchIsKept) {
   const auto session = Connect();
   Execute("CREATE TRIGGER poison BEFORE INSERT ON dag_tasks WHEN NEW.id = 'poison' "
           "BEGIN SELECT RAISE(ABORT, 'no such row here'); END");
-  EXPECT_THAT(session->Apply(MakeBatch({"a", "poison"})),
-              StatusIs(StatusCode::kRejected, AllOf(HasSubstr("no such row here"), HasSubstr("1811"))));
+  EXPECT_THAT(
+      session->Apply(MakeBatch({"a", "poison"})),
+      StatusIs(StatusCode::kRejected, AllOf(HasSubstr("no such row here"), HasSubstr("1811"))));
   ExpectUntouched();
   ExpectApplied(*session, MakeBatch({"a"}));
 }
@@ -213,7 +217,7 @@ TEST_F(SqliteBackendTest, RefusedActivityIsRejectedToo) {
   ExpectUntouched();
 }
 
-// --- trouble of the database -------------------------------------------------------------------------
+// --- trouble of the database
 
 TEST_F(SqliteBackendTest, DroppedColumnIsNoPoison) {
   const auto session = Connect();
@@ -238,8 +242,10 @@ TEST_F(SqliteBackendTest, LockHeldByAnotherConnectionEndsAtTheTimeout) {
   const auto session = Connect(milliseconds(100));
   SQLite::Database other = Open();
   other.exec("BEGIN IMMEDIATE");
-  EXPECT_THAT(session->Apply(MakeBatch({"a"})), StatusIs(StatusCode::kUnavailable, HasSubstr("locked")));
-  EXPECT_THAT(session->RegisterLog(log_, 2, std::vector<Lsn>{0, 0}), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(session->Apply(MakeBatch({"a"})),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("locked")));
+  EXPECT_THAT(session->RegisterLog(log_, 2, std::vector<Lsn>{0, 0}),
+              StatusIs(StatusCode::kUnavailable));
   EXPECT_OK(session->Count());  // readers are not held up
   other.exec("ROLLBACK");
   ExpectApplied(*session, MakeBatch({"a"}));
@@ -267,7 +273,8 @@ TEST_F(SqliteBackendTest, SlowStatementEndsAtTheTimeout) {
 
 TEST_F(SqliteBackendTest, FullDatabaseIsNoPoison) {
   Connect();
-  ASSERT_OK_AND_ASSIGN(auto connection, SqliteConnection::Open(path_, "test", milliseconds(20000), false));
+  ASSERT_OK_AND_ASSIGN(auto connection,
+                       SqliteConnection::Open(path_, "test", milliseconds(20000), false));
   ASSERT_OK(connection->Run("limit", [&] {
     connection->Execute("PRAGMA max_page_count = 20");
     return Status::Ok();
@@ -275,7 +282,8 @@ TEST_F(SqliteBackendTest, FullDatabaseIsNoPoison) {
   SqliteSession session(std::move(connection));
   Batch large = MakeBatch({"a"});
   large.tasks[0].task.payload = '"' + std::string(1000000, 'p') + '"';
-  EXPECT_THAT(session.Apply(large), StatusIs(StatusCode::kUnavailable, HasSubstr("full (SQLite 13)")));
+  EXPECT_THAT(session.Apply(large),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("full (SQLite 13)")));
   ExpectUntouched();
   ExpectApplied(session, MakeBatch({"a"}));
 }
@@ -307,12 +315,14 @@ TEST_F(SqliteBackendTest, RowsOfOthersThatMakeNoSenseAreNoValues) {
   ExpectApplied(*session, MakeBatch({"t"}));
   for (const char* damage : {"created_at = 'yesterday'", "status = 'done'", "updated_at = ''"}) {
     Execute("UPDATE dag_tasks SET " + std::string(damage));
-    EXPECT_THAT(session->GetTask("t"), StatusIs(StatusCode::kUnavailable, HasSubstr("stored"))) << damage;
+    EXPECT_THAT(session->GetTask("t"), StatusIs(StatusCode::kUnavailable, HasSubstr("stored")))
+        << damage;
     Execute("UPDATE dag_tasks SET created_at = '2026-11-21T06:00:00.000000Z', status = 'pending', "
             "updated_at = created_at");
   }
   Execute("DELETE FROM wal_checkpoints WHERE partition = 0");
-  EXPECT_THAT(session->ReadLog(log_), StatusIs(StatusCode::kUnavailable, HasSubstr("lacks a partition")));
+  EXPECT_THAT(session->ReadLog(log_),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("lacks a partition")));
 }
 
 TEST_F(SqliteBackendTest, RowsMadeByHandAreReadAndGiveWay) {
@@ -327,12 +337,13 @@ TEST_F(SqliteBackendTest, RowsMadeByHandAreReadAndGiveWay) {
   EXPECT_EQ(session->GetTask("t")->task.error, "ours");
 }
 
-// --- how it is stored -------------------------------------------------------------------------------
+// --- how it is stored
 
 TEST_F(SqliteBackendTest, ValuesAreStoredAsTheContractSpellsThem) {
   const auto session = Connect();
   Batch batch = MakeBatch({});
-  Task task = MakeTask("t", "run-1", TaskStatus::kRunning, *ParseTime("2026-11-21T06:00:00.123456Z"));
+  Task task =
+      MakeTask("t", "run-1", TaskStatus::kRunning, *ParseTime("2026-11-21T06:00:00.123456Z"));
   batch.tasks = {Put(task, {1, 1})};
   batch.activities[0].activity.level = Level::kWarn;
   ExpectApplied(*session, batch);

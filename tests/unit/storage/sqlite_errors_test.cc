@@ -21,15 +21,17 @@ TEST(SqliteErrors, OnlyWhatIsWrongWithARowIsRejected) {
 
 TEST(SqliteErrors, EverythingElseIsTheDatabasesTrouble) {
   for (const int code :
-       {SQLITE_ERROR, SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT, SQLITE_LOCKED, SQLITE_NOMEM, SQLITE_READONLY,
-        SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_IOERR_FSYNC, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_CANTOPEN,
-        SQLITE_SCHEMA, SQLITE_MISUSE, SQLITE_AUTH, SQLITE_RANGE, SQLITE_NOTADB, SQLITE_PERM, 9999}) {
+       {SQLITE_ERROR, SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT, SQLITE_LOCKED, SQLITE_NOMEM,
+        SQLITE_READONLY, SQLITE_INTERRUPT, SQLITE_IOERR, SQLITE_IOERR_FSYNC, SQLITE_CORRUPT,
+        SQLITE_FULL, SQLITE_CANTOPEN, SQLITE_SCHEMA, SQLITE_MISUSE, SQLITE_AUTH, SQLITE_RANGE,
+        SQLITE_NOTADB, SQLITE_PERM, 9999}) {
     EXPECT_EQ(SqliteStatusCode(code), StatusCode::kUnavailable) << code;
   }
 }
 
 TEST(SqliteErrors, MessageSaysWhereWhatAndTheExtendedCode) {
-  EXPECT_EQ(SqliteFailure("sqlite://x.db", "write a batch", SQLITE_IOERR_FSYNC, "disk I/O error").message(),
+  EXPECT_EQ(SqliteFailure("sqlite://x.db", "write a batch", SQLITE_IOERR_FSYNC, "disk I/O error")
+                .message(),
             "sqlite://x.db: write a batch: disk I/O error (SQLite 1034)");
 }
 
@@ -38,8 +40,9 @@ TEST(SqliteErrors, OtherExceptionsAreTheDatabasesTroubleToo) {
     throw std::runtime_error("a stored time is not RFC 3339 text");
   } catch (...) {
     EXPECT_THAT(SqliteCaught("sqlite://x.db", "query tasks"),
-                StatusIs(StatusCode::kUnavailable, "sqlite://x.db: query tasks: a stored time is not RFC "
-                                                   "3339 text"));
+                StatusIs(StatusCode::kUnavailable,
+                         "sqlite://x.db: query tasks: a stored time is not RFC "
+                         "3339 text"));
   }
 }
 
