@@ -184,7 +184,7 @@ int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workfl
     }
     auto executed = Execute(storage, arguments, workflow, *chosen);
     if (!executed.ok()) return Fail("run", executed.status());
-    report = *std::move(executed);
+    report = std::move(executed).value();
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   PrintReport(arguments, report, all, took.count());
@@ -260,7 +260,8 @@ constexpr const char* kExamples =
 void AddRunCommand(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand(
       "run", "Execute a workflow and log every step: a YAML or JSON file of ours, or a WfCommons "
-             "trace (WfFormat), which is replayed");
+             "trace (WfFormat), which is replayed.\nRuns are kept in sqlite://taskwal.db, by way "
+             "of the log taskwal.wal, unless told otherwise.");
   // Shared with the callback, which outlives this function as long as the app does.
   const auto arguments = std::make_shared<RunArguments>();
   arguments->options.durability = Durability::kProcess;

@@ -1,5 +1,5 @@
-// One run of a graph: which nodes are ready, running or waiting to be tried again, and what is saved
-// of it. Made and executed by one thread; the nodes run on a pool, a timer thread keeps their times.
+// One run of a graph: which nodes are ready, running or waiting to be tried again, and what is
+// saved of it. Made and executed by one thread; nodes run on a pool, a timer thread keeps times.
 //
 //   node:  pending ──▶ running ──▶ completed ──▶ its successors get ready
 //             ▲           ├──────▶ failed          its descendants stay pending

@@ -20,7 +20,7 @@ struct ShellOutcome {
 inline constexpr std::chrono::milliseconds kShellGrace{200};
 
 // Blocks until the shell has ended. stdin is /dev/null; what it leaves running in the background
-// lives on. On `stop` the whole group gets SIGTERM and, what is left of it after the grace, SIGKILL.
+// lives on. On `stop` the whole group gets SIGTERM, and SIGKILL what is left of it after the grace.
 // kUnavailable: it could not be started. Any thread, several at a time.
 Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop,
                               std::chrono::milliseconds grace = kShellGrace);

@@ -1,5 +1,5 @@
-// Reads WfCommons execution traces: WfFormat 1.5 (specification and execution apart), and 1.4, where
-// one list of tasks holds both. Dates in them are not read: every engine spells them its own way.
+// Reads WfCommons execution traces: WfFormat 1.5 (specification and execution apart), and 1.4,
+// where one list of tasks holds both. Dates in them are not read: each engine spells them its way.
 #pragma once
 
 #include <string_view>

@@ -13,6 +13,7 @@ namespace {
 using storage::OperationType;
 
 constexpr auto kYear = std::chrono::hours(24 * 366);
+constexpr auto kDrainSlice = std::chrono::seconds(1);
 
 // Per thread, so that making an id takes no lock.
 std::string_view MakeId(Time now, ActivityIdText* text) {
@@ -259,14 +260,19 @@ Status WalTaskStorage::Flush(std::chrono::milliseconds timeout) {
   return flusher_->WaitFlushed(log_->end_lsn(), MakeDeadline(timeout, {}));
 }
 
+// A call that was under way when the door closed may still append, and a log that breaks meanwhile
+// has an end that never comes: both are looked at again and again.
 Status WalTaskStorage::Drain(ShutdownMode mode, const wal::Deadline& deadline) {
   if (mode == ShutdownMode::kImmediate) return Status::Ok();
-  // A call that was under way when the door closed may still append: until the end stands still.
-  for (wal::Lsn end = 0; end < log_->end_lsn();) {
-    end = log_->end_lsn();
-    TASKWAL_TRY(flusher_->WaitFlushed(end, deadline));
+  for (;;) {
+    const wal::Lsn end = log_->health().ok() ? log_->end_lsn() : log_->durable_lsn();
+    if (flusher_->flushed_lsn() >= end) return Status::Ok();
+    const Monotonic look_again = clock_.Now() + kDrainSlice;
+    const Status flushed =
+        flusher_->WaitFlushed(end, {std::min(deadline.at, look_again), deadline.stop});
+    if (flushed.ok()) continue;
+    if (flushed.code() != StatusCode::kUnavailable || clock_.Now() >= deadline.at) return flushed;
   }
-  return Status::Ok();
 }
 
 // What is left is safe in the log: the seal covers even its last record.

@@ -73,12 +73,24 @@ SegmentSummary Summarize(const SegmentFacts& facts, const SegmentJudgement& segm
   return summary;
 }
 
+// STATE is damaged and there is nothing else.
+ScanReport ReportOfNothing(const Status& status) {
+  Situation situation;
+  situation.found = Found::kBadState;
+  ScanReport report;
+  report.findings.push_back({JudgeSituation(situation), "STATE", 0, {}, status.message()});
+  return report;
+}
+
 }  // namespace
 
 Result<ScanReport> Scan(FileSystem& fs, const std::string& directory, const ScanOptions& options) {
   SurveyOptions how;
   how.on_progress = options.on_progress;
-  TASKWAL_ASSIGN(Survey survey, ReadUntilCertain(fs, directory, std::move(how)));
+  Result<Survey> read = ReadUntilCertain(fs, directory, std::move(how));
+  if (read.status().code() == StatusCode::kCorruption) return ReportOfNothing(read.status());
+  if (!read.ok()) return read.status();
+  Survey& survey = *read;
   const wal::LogState& state = survey.identity.state;
   Judgement& judgement = survey.judgement;
   ScanReport report;

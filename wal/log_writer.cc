@@ -386,6 +386,8 @@ bool LogWriter::WriteIdleFrame() {
   const Lsn durable = durable_lsn();
   if (durable <= named_lsn_ || !entries_.empty() || busy_lanes_ > 0 || is_rolling_) return false;
   if (clock_.Now() - last_work_ < kIdleFrameAfter) return false;
+  // Behind it comes the footer, written without the mutex: a frame now would land on top of it.
+  if (open_.back().sealing) return false;
   SegmentFile* file = open_.back().file.get();
   if (!file->HasRoom(kSectorBytes) || file->failed.load(std::memory_order_acquire)) return false;
   const std::uint64_t offset = file->Place(kSectorBytes, file->last_lsn(), 0, 0);

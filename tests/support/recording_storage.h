@@ -16,7 +16,7 @@ namespace taskwal {
 
 class RecordingStorage : public TaskStorage {
  public:
-  // Asked before each mutation with its number (from 1) and text. An error fails it: nothing is kept.
+  // Asked before each mutation with its number (from 1) and text. An error: nothing is kept.
   using Fault = std::function<Status(std::uint64_t number, const std::string& call)>;
 
   void SetFault(Fault fault);

@@ -26,7 +26,7 @@ ShellOutcome MustRun(const std::string& command, const std::stop_token& stop = {
                      std::chrono::milliseconds grace = kShellGrace) {
   auto outcome = RunShell(command, stop, grace);
   EXPECT_OK(outcome);
-  return outcome.ok() ? *std::move(outcome) : ShellOutcome{};
+  return outcome.ok() ? std::move(outcome).value() : ShellOutcome{};
 }
 
 // A FIFO whose reader sees the end once nobody has it open for writing: processes hold it like a

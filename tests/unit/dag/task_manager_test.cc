@@ -61,12 +61,12 @@ class TaskManagerTest : public ::testing::Test {
     options.dag_id = "d";
     auto report = TaskManager(storage_).Run(graph_, options);
     EXPECT_OK(report);
-    return report.ok() ? *std::move(report) : RunReport{};
+    return report.ok() ? std::move(report).value() : RunReport{};
   }
   Task Row(const std::string& node) {
     auto task = storage_.GetTask("d/" + node);
     EXPECT_OK(task);
-    return task.ok() ? *std::move(task) : Task{};
+    return task.ok() ? std::move(task).value() : Task{};
   }
 
   RecordingStorage storage_;
@@ -329,11 +329,11 @@ TEST_F(TaskManagerTest, NodesLogAndLeaveAResult) {
 }
 
 TEST_F(TaskManagerTest, ReportsProgressAndOutlivesWhatTheReportThrows) {
-  std::atomic<std::size_t> reports = 0;
+  std::size_t reports = 0;
   Add("a", Succeed);
   Add("b", FailAlways, {"a"});
   Add("c", Succeed, {"b"});
-  MustRun({.on_progress = [&](std::size_t done, std::size_t all) {
+  MustRun({.workers = 1, .on_progress = [&](std::size_t done, std::size_t all) {
     EXPECT_EQ(done, ++reports);
     EXPECT_EQ(all, 3u);
     throw std::runtime_error("on purpose");

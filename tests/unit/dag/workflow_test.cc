@@ -46,7 +46,7 @@ Workflow Trace() { return *ParseWorkflow(MakeWfFormat({}), "trace.json"); }
 RunReport MustRun(RecordingStorage& storage, const Graph& graph) {
   auto report = TaskManager(storage).Run(graph, {.dag_id = "d"});
   EXPECT_OK(report);
-  return report.ok() ? *std::move(report) : RunReport{};
+  return report.ok() ? std::move(report).value() : RunReport{};
 }
 
 TEST(Workflow, ReplaysRunTimesScaledBySpeed) {

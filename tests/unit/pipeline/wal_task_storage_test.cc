@@ -182,6 +182,7 @@ TEST_F(WalTaskStorageTest, AWaitThatEndsEarlyLeavesTheCallInDoubtWithItsLsn) {
   write.timeout = hours(1);
   write.stop = stop.get_token();
   EXPECT_THAT(storage_->SaveTask(TaskNamed("t"), write), StatusIs(StatusCode::kInDoubt));
+  database_.ComeBack();
 }
 
 TEST_F(WalTaskStorageTest, ADatabaseThatIsAwayDelaysNothingButTheFlush) {
@@ -346,6 +347,7 @@ TEST_F(WalTaskStorageTest, RecoveryIsToldOnceInsideOpen) {
   EXPECT_EQ(told, 2);
   EXPECT_EQ(event.last_pending, 1u);
   EXPECT_EQ(event.corrupt, 0u);
+  database_.ComeBack();
 }
 
 TEST_F(WalTaskStorageTest, FlushesAreTold) {
@@ -544,7 +546,7 @@ TEST_F(WalTaskStorageTest, AFailedSyncIsNoAcknowledgement) {
   ASSERT_OK_AND_ASSIGN(auto storage, WalTaskStorage::Open(std::move(setup)));
   ASSERT_OK(storage->SaveTask(TaskNamed("before"), {}));
   // Every file from now on: the fresh segment fails, too.
-  fs.FailNth(1, {.call = SimulatedCall::kSync, .path_part = "wal-", .sticky = true});
+  fs.FailNth(1, {.call = SimulatedCall::kSync, .sticky = true});
   const auto saved = storage->SaveTask(TaskNamed("t"), {});
   ASSERT_THAT(saved, StatusIs(StatusCode::kInDoubt));
   EXPECT_GT(saved.status().lsn(), 1u);

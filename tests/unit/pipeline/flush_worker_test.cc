@@ -1,0 +1,698 @@
+#include "pipeline/flush/flush_worker.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "storage/memory/memory_backend.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/operation_log.h"
+#include "tests/support/scripted_backend.h"
+#include "tests/support/simulated_file_system.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using storage::OperationType;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using Turn = FlushWorker::Turn;
+
+constexpr std::uint32_t kPartitions = OperationLog::kPartitions;
+
+// One worker over all partitions, fed by hand: no log.
+class FlushWorkerTest : public ::testing::Test {
+ protected:
+  FlushWorkerTest() {
+    options_.backoff_jitter = false;
+    options_.initial_backoff = milliseconds(100);
+    options_.max_backoff = seconds(10);
+    options_.breaker_failures = 3;
+    options_.breaker_open_time = seconds(60);
+    options_.max_flush_retries = 2;
+    options_.batch_size = 100;
+    options_.flush_linger = milliseconds(0);
+    options_.on_flush = [this](const FlushEvent& event) { events_.push_back(event); };
+    identity_.wal_id = Uuid::Make();
+    identity_.epoch = 5;
+    identity_.db_id = memory_.db_id();
+    auto letters = DeadLetters::Open(fs_, "/wal", false);
+    EXPECT_OK(letters);
+    letters_ = std::move(letters).value();
+    Register(memory_, 0);
+    Make();
+  }
+
+  void Register(storage::Backend& backend, wal::Lsn at) {
+    auto session = backend.Connect();
+    ASSERT_OK(session);
+    ASSERT_OK((*session)->RegisterLog(identity_.wal_id, identity_.epoch,
+                                      std::vector<wal::Lsn>(kPartitions, at)));
+  }
+  void Make() {
+    PartitionQueues::Limits limits;
+    limits.partitions = kPartitions;
+    limits.batch_records = options_.batch_size;
+    limits.linger = options_.flush_linger;
+    queues_ = std::make_unique<PartitionQueues>(limits);
+    const std::vector<wal::Lsn> none(kPartitions, 0);
+    queues_->Reset(none, none);
+    breaker_ = std::make_unique<CircuitBreaker>(options_.breaker_failures,
+                                                options_.breaker_open_time);
+    setting_ = std::make_unique<FlushSetting>(FlushSetting{
+        backend_, *queues_, *letters_, *breaker_, counters_, clock_, options_,
+        [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
+    worker_ = std::make_unique<FlushWorker>(*setting_, 0, 1);
+    worker_->Begin(identity_, nullptr);
+  }
+
+  // --- feeding ---
+  wal::Lsn Offer(OperationType type, const std::string& id, std::vector<std::byte> body) {
+    wal::RecordView record;
+    record.lsn = next_++;
+    record.header.type = static_cast<std::uint8_t>(type);
+    record.header.key = storage::KeyOf(id);
+    record.header.stamp = 1000 + record.lsn;
+    record.body = body;
+    queues_->Offer(record, clock_.Now());
+    queues_->AdvanceTo(next_);
+    return record.lsn;
+  }
+  wal::Lsn Save(const std::string& id, const std::string& dag_id = {}) {
+    Task task;
+    task.id = id;
+    task.dag_id = dag_id;
+    std::vector<std::byte> body(storage::EncodedBytes(task));
+    storage::Encode(task, clock_.WallNow(), body);
+    return Offer(OperationType::kTaskUpdate, id, body);
+  }
+  wal::Lsn Update(const std::string& id, TaskStatus status) {
+    std::vector<std::byte> body(storage::EncodedStatusUpdateBytes(id, ""));
+    storage::EncodeStatusUpdate(id, status, "", clock_.WallNow(), body);
+    return Offer(OperationType::kStatusUpdate, id, body);
+  }
+  wal::Lsn Delete(const std::string& id, OperationType type = OperationType::kTaskDelete) {
+    std::vector<std::byte> body(storage::EncodedNameBytes(id));
+    storage::EncodeName(id, clock_.WallNow(), body);
+    return Offer(type, id, body);
+  }
+  wal::Lsn SaveAll(const std::vector<std::string>& ids) {
+    std::vector<Task> tasks(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) tasks[i].id = ids[i];
+    std::vector<std::byte> body(storage::EncodedBytes(tasks));
+    storage::Encode(tasks, clock_.WallNow(), body);
+    return Offer(OperationType::kBatchUpdate, ids[0], body);
+  }
+  wal::Lsn Log(const std::string& id, const std::string& task_id = "t") {
+    Activity activity;
+    activity.task_id = task_id;
+    std::vector<std::byte> body(storage::EncodedBytes(activity, id));
+    storage::Encode(activity, id, clock_.WallNow(), body);
+    return Offer(OperationType::kActivityLog, task_id, body);
+  }
+
+  // --- driving ---
+  Turn Step() { return worker_->Step(); }
+  // Until there is nothing to do or it pauses.
+  Turn Run() {
+    Turn turn = Turn::kProgress;
+    for (int i = 0; i < 10000 && turn == Turn::kProgress; ++i) turn = Step();
+    return turn;
+  }
+  // The same, passing over pauses.
+  void Drain() {
+    for (int i = 0; i < 100; ++i) {
+      if (Run() != Turn::kPaused) return;
+      clock_.Advance(options_.breaker_open_time);
+    }
+    FAIL() << "still paused: " << counters_.Snapshot().alarm;
+  }
+  void RejectTask(const std::string& id) {
+    backend_.RejectTasks([id](const storage::TaskChange& change) { return change.id == id; });
+  }
+  std::unique_ptr<storage::Session> Session() { return std::move(memory_.Connect()).value(); }
+  bool IsStored(const std::string& id) { return Session()->GetTask(id).ok(); }
+  std::vector<wal::Lsn> Lettered() {
+    std::vector<wal::Lsn> lsns;
+    EXPECT_OK(letters_->ForEach([&](const DeadLetter& letter) {
+      lsns.push_back(letter.lsns.from);
+      return true;
+    }));
+    return lsns;
+  }
+  FlusherStats Stats() { return counters_.Snapshot(); }
+  wal::Lsn settled() { return queues_->settled_lsn(); }
+
+  FakeClock clock_;
+  SimulatedFileSystem fs_;
+  storage::MemoryBackend memory_;
+  ScriptedBackend backend_{memory_};
+  Options options_;
+  LogIdentity identity_;
+  std::unique_ptr<DeadLetters> letters_;
+  std::unique_ptr<PartitionQueues> queues_;
+  std::unique_ptr<CircuitBreaker> breaker_;
+  FlushCounters counters_;
+  std::unique_ptr<FlushSetting> setting_;
+  std::unique_ptr<FlushWorker> worker_;
+  std::vector<FlushEvent> events_;
+  std::uint64_t stamp_ = 0;
+  wal::Lsn next_ = 1;
+};
+
+// --- committing -------------------------------------------------------------------------------------------
+
+TEST_F(FlushWorkerTest, HasNothingToDoWhileIdle) {
+  EXPECT_EQ(Step(), Turn::kIdle);
+  EXPECT_EQ(backend_.connects(), 0u);
+}
+
+TEST_F(FlushWorkerTest, CommitsRowsAndWatermarksTogether) {
+  for (const char* id : {"a", "b", "c", "d"}) Save(id);
+  Log("l1");
+  EXPECT_EQ(Run(), Turn::kIdle);
+  ASSERT_THAT(backend_.committed(), SizeIs(1));
+  const auto batch = backend_.committed()[0];
+  EXPECT_EQ(batch.tasks, 4u);
+  EXPECT_EQ(batch.activities, 1u);
+  EXPECT_THAT(batch.moves, Each(Field(&storage::WatermarkMove::expected, 0u)));
+  EXPECT_EQ(settled(), 5u);
+  EXPECT_TRUE(IsStored("d"));
+  EXPECT_EQ(Stats().applied, 5u);
+  EXPECT_EQ(Stats().flush_operations, 1u);
+  EXPECT_EQ(Stats().rows_written, 5u);
+  EXPECT_TRUE(Stats().database_available);
+}
+
+TEST_F(FlushWorkerTest, ComposesTheOperationsOfATask) {
+  Save("a");
+  Update("a", TaskStatus::kRunning);
+  Update("a", TaskStatus::kCompleted);
+  Run();
+  EXPECT_EQ(backend_.committed()[0].tasks, 1u);
+  EXPECT_EQ(Session()->GetTask("a")->task.status, TaskStatus::kCompleted);
+  EXPECT_EQ(Session()->GetTask("a")->origin.lsn, 3u);
+}
+
+TEST_F(FlushWorkerTest, TellsOfEachBatch) {
+  Save("a");
+  Save("b");
+  Run();
+  ASSERT_THAT(events_, SizeIs(1));
+  EXPECT_OK(events_[0].status);
+  EXPECT_EQ(events_[0].records, 2u);
+  EXPECT_EQ(events_[0].first_lsn, 1u);
+  EXPECT_EQ(events_[0].last_lsn, 2u);
+}
+
+TEST_F(FlushWorkerTest, GoesOnWhenACallbackThrows) {
+  options_.on_flush = [](const FlushEvent&) { throw 1; };
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_EQ(Stats().flush_errors, 0u);
+}
+
+TEST_F(FlushWorkerTest, RaisesTheClockWhenItConnects) {
+  Save("a");
+  Run();
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  Save("b");
+  Drain();
+  EXPECT_EQ(stamp_, 1001u);
+}
+
+TEST_F(FlushWorkerTest, AppliesABarrierAloneAndMovesEveryPartition) {
+  Save("a", "dag");
+  Save("b", "other");
+  const wal::Lsn barrier = Delete("dag", OperationType::kDagDelete);
+  Save("c", "dag");
+  Run();
+  ASSERT_THAT(backend_.committed(), SizeIs(3));
+  const auto batch = backend_.committed()[1];
+  EXPECT_EQ(batch.dag_deletes, 1u);
+  EXPECT_EQ(batch.tasks, 0u);
+  EXPECT_THAT(batch.moves, SizeIs(kPartitions));
+  EXPECT_THAT(batch.moves, Each(Field(&storage::WatermarkMove::to, barrier)));
+  EXPECT_FALSE(IsStored("a"));
+  EXPECT_TRUE(IsStored("b"));
+  EXPECT_TRUE(IsStored("c"));
+}
+
+TEST_F(FlushWorkerTest, CountsActivitiesThatComeTwice) {
+  backend_.MindActivityIds();
+  Log("x");
+  Log("x");
+  Run();
+  EXPECT_EQ(Stats().duplicates, 1u);
+  Log("x");
+  Log("y");
+  Run();
+  EXPECT_EQ(Stats().duplicates, 2u);
+  EXPECT_EQ(Stats().applied, 4u);
+  EXPECT_TRUE(backend_.committed().back().idempotent);
+  EXPECT_THAT(Lettered(), IsEmpty());
+  Log("z");
+  Run();
+  EXPECT_FALSE(backend_.committed().back().idempotent);
+}
+
+TEST_F(FlushWorkerTest, ReplaysInIdempotentForm) {
+  identity_.replayed_until = 2;
+  worker_->Begin(identity_, nullptr);
+  Log("x");
+  Run();
+  Log("y");
+  Log("z");
+  Run();
+  Log("last");
+  Run();
+  std::vector<bool> idempotent;
+  for (const auto& batch : backend_.committed()) idempotent.push_back(batch.idempotent);
+  EXPECT_THAT(idempotent, ElementsAre(true, true, false));
+}
+
+// --- trouble of the database ---------------------------------------------------------------------------------
+
+TEST_F(FlushWorkerTest, TriesAgainAfterAGrowingPause) {
+  backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kUnavailable});
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(worker_->NextTurnIn(), milliseconds(100));
+  clock_.Advance(milliseconds(99));
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(backend_.applies(), 1u);
+  clock_.Advance(milliseconds(1));
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(worker_->NextTurnIn(), milliseconds(200));
+  clock_.Advance(milliseconds(200));
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_EQ(Stats().flush_errors, 2u);
+  EXPECT_TRUE(IsStored("a"));
+}
+
+TEST_F(FlushWorkerTest, DoesNotPauseWhereTheBackoffIsZero) {
+  options_.initial_backoff = milliseconds(0);
+  Make();
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(Run(), Turn::kIdle);
+}
+
+TEST_F(FlushWorkerTest, RaisesAnAlarmAndClearsIt) {
+  backend_.RefuseConnections(1);
+  Save("a");
+  Run();
+  EXPECT_EQ(Stats().alarm, "scripted: connection refused");
+  EXPECT_FALSE(Stats().database_available);
+  EXPECT_THAT(events_, ElementsAre(Field(&FlushEvent::status, StatusIs(StatusCode::kUnavailable))));
+  Drain();
+  EXPECT_EQ(Stats().alarm, "");
+  EXPECT_TRUE(Stats().database_available);
+}
+
+TEST_F(FlushWorkerTest, OpensTheBreakerAndTriesOnceAfterIt) {
+  backend_.RefuseConnections(UINT32_MAX);
+  Save("a");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Run(), Turn::kPaused);
+    clock_.Advance(seconds(2));
+  }
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kOpen);
+  EXPECT_EQ(backend_.connects(), 3u);
+  clock_.Advance(seconds(50));
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(backend_.connects(), 3u);
+  clock_.Advance(seconds(10));
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(backend_.connects(), 4u);
+  backend_.RefuseConnections(0);
+  Drain();
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kClosed);
+  EXPECT_TRUE(IsStored("a"));
+}
+
+TEST_F(FlushWorkerTest, FindsTheCommitWhoseAnswerWasLost) {
+  for (const ApplyFault fault : {ApplyFault::kLostAfter, ApplyFault::kThrowsAfter}) {
+    const std::size_t before = backend_.committed().size();
+    backend_.NextApplies({fault});
+    Log("x" + std::to_string(next_));
+    Save("a");
+    Drain();
+    EXPECT_EQ(backend_.committed().size(), before + 1);
+    EXPECT_EQ(settled(), next_ - 1);
+  }
+  EXPECT_EQ(Stats().applied, 4u);
+  EXPECT_EQ(Session()->Count()->activities, 2u);
+}
+
+TEST_F(FlushWorkerTest, RepeatsWhatDidNotHappen) {
+  for (const ApplyFault fault :
+       {ApplyFault::kLostBefore, ApplyFault::kThrows, ApplyFault::kThrowsOddly, ApplyFault::kMoved,
+        ApplyFault::kUnavailable}) {
+    backend_.NextApplies({fault});
+    const wal::Lsn lsn = Save("a");
+    Drain();
+    EXPECT_EQ(Session()->GetTask("a")->origin.lsn, lsn);
+    EXPECT_EQ(settled(), lsn);
+  }
+  EXPECT_EQ(Stats().applied, 5u);
+  EXPECT_EQ(Stats().flush_errors, 5u);
+}
+
+TEST_F(FlushWorkerTest, StoresACommitThatLandsLateOnce) {
+  backend_.NextApplies({ApplyFault::kLate});
+  Log("x");
+  Drain();
+  EXPECT_EQ(backend_.committed().size(), 1u);
+  EXPECT_EQ(Stats().duplicates, 0u);
+  EXPECT_EQ(settled(), 1u);
+}
+
+TEST_F(FlushWorkerTest, TreatsAskingTwiceForTheIdempotentFormAsTrouble) {
+  backend_.NextApplies({ApplyFault::kRepeat, ApplyFault::kRepeat});
+  Log("x");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  Drain();
+  EXPECT_EQ(settled(), 1u);
+}
+
+TEST_F(FlushWorkerTest, LetsATrialThatAsksForTheIdempotentFormGoOn) {
+  breaker_->Trip(clock_.Now());
+  clock_.Advance(options_.breaker_open_time);
+  backend_.NextApplies({ApplyFault::kRepeat});
+  Log("x");
+  EXPECT_EQ(Run(), Turn::kIdle);
+}
+
+TEST_F(FlushWorkerTest, PassesOverEveryFailureWhileConnecting) {
+  using Question = ScriptedBackend::Question;
+  backend_.ThrowInConnect(1);
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  clock_.Advance(seconds(1));
+  for (const Question question : {Question::kHighestStamp, Question::kReadLog}) {
+    backend_.FailNext(question);
+    clock_.Advance(options_.breaker_open_time);
+    EXPECT_EQ(Run(), Turn::kPaused);
+  }
+  Drain();
+  EXPECT_TRUE(IsStored("a"));
+}
+
+TEST_F(FlushWorkerTest, WantsToMeetAgainADatabaseThatWentBack) {
+  Save("a");
+  Run();
+  storage::MemoryBackend restored;
+  Register(restored, 0);
+  backend_.set_volatile(true);  // the same database by name, with an older content
+  backend_.SwitchTo(restored);
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  Save("b");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  clock_.Advance(seconds(1));
+  EXPECT_EQ(Run(), Turn::kMeetAgain);
+}
+
+TEST_F(FlushWorkerTest, WantsToMeetAgainAnotherDatabase) {
+  storage::MemoryBackend another;
+  backend_.SwitchTo(another);
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kMeetAgain);
+}
+
+TEST_F(FlushWorkerTest, StopsForGoodWhenFenced) {
+  backend_.NextApplies({ApplyFault::kFenced});
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kFenced);
+  EXPECT_EQ(Run(), Turn::kFenced);
+  EXPECT_THAT(worker_->fenced(), StatusIs(StatusCode::kFenced, HasSubstr("later opener")));
+  EXPECT_EQ(backend_.applies(), 1u);
+}
+
+TEST_F(FlushWorkerTest, StopsForGoodWhenSomebodyElseMovedItsWatermarks) {
+  Save("a");
+  ASSERT_OK(Session()->RegisterLog(identity_.wal_id, identity_.epoch + 1, {}));
+  Drain();
+  EXPECT_EQ(Run(), Turn::kFenced);
+  EXPECT_FALSE(IsStored("a"));
+}
+
+// --- poison ------------------------------------------------------------------------------------------------------
+
+TEST_F(FlushWorkerTest, LettersTheOneRowThatIsRefused) {
+  for (int i = 0; i < 20; ++i) Save("task-" + std::to_string(i));
+  RejectTask("task-13");
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(14));
+  EXPECT_EQ(Stats().applied, 19u);
+  EXPECT_EQ(Stats().dead_lettered, 1u);
+  EXPECT_EQ(settled(), 20u);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(IsStored("task-" + std::to_string(i)), i != 13) << i;
+}
+
+TEST_F(FlushWorkerTest, SaysInTheLetterWhatHappened) {
+  RejectTask("bad");
+  const Time first = clock_.WallNow();
+  Save("bad");
+  Run();
+  EXPECT_OK(letters_->ForEach([&](const DeadLetter& letter) {
+    EXPECT_EQ(letter.wal_id, identity_.wal_id);
+    EXPECT_EQ(letter.stamp, 1001u);
+    EXPECT_EQ(letter.type, OperationType::kTaskUpdate);
+    EXPECT_EQ(letter.task_id, "bad");
+    EXPECT_EQ(letter.error, "scripted: constraint failed (SQL 4711)");
+    EXPECT_EQ(letter.sql_code, "SQL 4711");
+    EXPECT_EQ(letter.attempts, options_.max_flush_retries + 1);
+    EXPECT_EQ(letter.first_failed, first);
+    EXPECT_EQ(letter.backend, "scripted:");
+    EXPECT_TRUE(storage::Decode(letter.type, letter.body).ok());
+    return true;
+  }));
+}
+
+TEST_F(FlushWorkerTest, TriesASingleRefusedRowAgainAsOftenAsTold) {
+  RejectTask("bad");
+  Save("bad");
+  Run();
+  EXPECT_EQ(backend_.applies(), options_.max_flush_retries + 2u);  // the last moves the watermark
+  EXPECT_EQ(Stats().flush_errors, options_.max_flush_retries + 1u);
+}
+
+TEST_F(FlushWorkerTest, AppliesWhatIsRefusedForAWhileOnly) {
+  int refusals = 2;
+  backend_.RejectTasks([&](const storage::TaskChange&) { return refusals-- > 0; });
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_TRUE(IsStored("a"));
+  EXPECT_THAT(Lettered(), IsEmpty());
+}
+
+TEST_F(FlushWorkerTest, LettersTheActivityThatIsRefused) {
+  for (int i = 0; i < 9; ++i) Log("log-" + std::to_string(i), "t" + std::to_string(i));
+  backend_.RejectActivities([](const Activity& activity) { return activity.id == "log-4"; });
+  Run();
+  EXPECT_THAT(Lettered(), ElementsAre(5));
+  EXPECT_EQ(Session()->Count()->activities, 8u);
+}
+
+TEST_F(FlushWorkerTest, SendsPartialOperationsAfterTheLetteredSave) {
+  RejectTask("bad");
+  const wal::Lsn save = Save("bad");
+  const wal::Lsn update = Update("bad", TaskStatus::kRunning);
+  Save("good");
+  Run();
+  const wal::Lsn later = Update("bad", TaskStatus::kCompleted);
+  Run();
+  EXPECT_THAT(Lettered(), ElementsAre(save, update, later));
+  EXPECT_TRUE(IsStored("good"));
+  EXPECT_EQ(Stats().dead_lettered, 3u);
+}
+
+TEST_F(FlushWorkerTest, AppliesPartialOperationsAgainAfterTheNextSave) {
+  RejectTask("t");
+  const wal::Lsn save = Save("t");
+  Run();
+  backend_.RejectTasks(nullptr);
+  const wal::Lsn follows = Update("t", TaskStatus::kFailed);
+  Save("t");
+  Update("t", TaskStatus::kRunning);
+  Run();
+  EXPECT_THAT(Lettered(), ElementsAre(save, follows));
+  EXPECT_EQ(Session()->GetTask("t")->task.status, TaskStatus::kRunning);
+}
+
+TEST_F(FlushWorkerTest, AppliesPartialOperationsAgainAfterADeleteOrABatch) {
+  RejectTask("t");
+  Save("t");
+  Run();
+  backend_.RejectTasks(nullptr);
+  Delete("t");
+  Update("t", TaskStatus::kRunning);
+  Run();
+  EXPECT_THAT(Lettered(), SizeIs(1));
+  RejectTask("t");
+  Save("t");
+  Run();
+  backend_.RejectTasks(nullptr);
+  SaveAll({"t", "u"});
+  Update("t", TaskStatus::kRunning);
+  Run();
+  EXPECT_THAT(Lettered(), SizeIs(2));
+  EXPECT_EQ(Session()->GetTask("t")->task.status, TaskStatus::kRunning);
+}
+
+TEST_F(FlushWorkerTest, LettersAWholeBatchForOneBadRow) {
+  RejectTask("bad");
+  Save("a");
+  const wal::Lsn batch = SaveAll({"b", "bad", "c"});
+  const wal::Lsn follows = Update("c", TaskStatus::kRunning);
+  Save("d");
+  Run();
+  EXPECT_THAT(Lettered(), ElementsAre(batch, follows));
+  EXPECT_FALSE(IsStored("b"));
+  EXPECT_TRUE(IsStored("d"));
+  EXPECT_EQ(settled(), 4u);
+}
+
+TEST_F(FlushWorkerTest, LettersWhatDoesNotDecode) {
+  Save("a");
+  const wal::Lsn bad = Offer(OperationType::kTaskUpdate, "x", {std::byte{0xff}});
+  const wal::Lsn odd = Offer(static_cast<OperationType>(99), "y", {std::byte{1}});
+  Save("b");
+  Run();
+  EXPECT_THAT(Lettered(), ElementsAre(bad, odd));
+  EXPECT_TRUE(IsStored("b"));
+  EXPECT_EQ(settled(), 4u);
+}
+
+TEST_F(FlushWorkerTest, SkipsALetterOfAnEarlierRun) {
+  DeadLetter letter;
+  letter.wal_id = identity_.wal_id;
+  letter.lsns = {1, 1};
+  letter.type = OperationType::kTaskUpdate;
+  letter.task_id = "a";
+  ASSERT_OK(letters_->Add(letter));
+  Save("a");
+  Save("b");
+  Run();
+  EXPECT_FALSE(IsStored("a"));
+  EXPECT_TRUE(IsStored("b"));
+  EXPECT_EQ(Stats().dead_lettered, 1u);
+}
+
+TEST_F(FlushWorkerTest, SkipsALetterOfItsFormerIdentity) {
+  const Uuid former = Uuid::Make();
+  DeadLetter letter;
+  letter.wal_id = former;
+  letter.lsns = {1, 1};
+  letter.type = OperationType::kTaskUpdate;
+  ASSERT_OK(letters_->Add(letter));
+  identity_.former = {{former, 1}};
+  worker_->Begin(identity_, nullptr);
+  Save("a");
+  Run();
+  EXPECT_FALSE(IsStored("a"));
+}
+
+TEST_F(FlushWorkerTest, GoesOnWithTheSamePartAfterTroubleInTheMiddle) {
+  for (int i = 0; i < 8; ++i) Save("task-" + std::to_string(i));
+  RejectTask("task-5");
+  backend_.NextApplies({ApplyFault::kNone, ApplyFault::kLostAfter, ApplyFault::kThrows,
+                        ApplyFault::kNone, ApplyFault::kLostBefore, ApplyFault::kLostAfter});
+  Drain();
+  EXPECT_THAT(Lettered(), ElementsAre(6));
+  EXPECT_EQ(Stats().applied, 7u);
+  EXPECT_EQ(settled(), 8u);
+  EXPECT_EQ(Session()->Count()->tasks, 7u);
+}
+
+TEST_F(FlushWorkerTest, WaitsWhereALetterCannotBeKept) {
+  RejectTask("bad");
+  fs_.SetCapacity(1);
+  Save("bad");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(settled(), 0u);
+  fs_.SetCapacity(1 << 20);
+  Drain();
+  EXPECT_THAT(Lettered(), ElementsAre(1));
+  EXPECT_EQ(settled(), 1u);
+}
+
+TEST_F(FlushWorkerTest, WaitsWhereAClearedTaskCannotBeKept) {
+  RejectTask("t");
+  Save("t");
+  Run();
+  backend_.RejectTasks(nullptr);
+  fs_.FailNth(1, {.call = SimulatedCall::kWrite});
+  Save("t");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_FALSE(IsStored("t"));
+  Drain();
+  EXPECT_TRUE(IsStored("t"));
+}
+
+// --- a broken schema is not poison ---------------------------------------------------------------------------------
+
+TEST_F(FlushWorkerTest, LettersNoMoreThanPoisonCouldExplain) {
+  options_.batch_size = 100;
+  Make();
+  backend_.RejectTasks([](const storage::TaskChange&) { return true; });
+  for (int i = 0; i < 100; ++i) Save("task-" + std::to_string(i));
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(letters_->count(), 10u);
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kOpen);
+  EXPECT_THAT(Stats().alarm, HasSubstr("constraint failed"));
+  for (int i = 0; i < 5; ++i) {
+    clock_.Advance(options_.breaker_open_time);
+    EXPECT_EQ(Run(), Turn::kPaused);
+  }
+  EXPECT_EQ(letters_->count(), 10u);
+  EXPECT_EQ(settled(), 10u);
+}
+
+TEST_F(FlushWorkerTest, BringsTheRestOnceTheSchemaIsRepaired) {
+  backend_.RejectTasks([](const storage::TaskChange&) { return true; });
+  for (int i = 0; i < 100; ++i) Save("task-" + std::to_string(i));
+  Run();
+  backend_.RejectTasks(nullptr);
+  Drain();
+  EXPECT_EQ(settled(), 100u);
+  EXPECT_EQ(Session()->Count()->tasks, 90u);
+  EXPECT_EQ(Stats().alarm, "");
+}
+
+TEST_F(FlushWorkerTest, LettersNothingMoreOnceTheStoreIsFull) {
+  options_.dead_letter_count_max = 2;
+  Make();
+  backend_.RejectTasks([](const storage::TaskChange& c) { return c.id.starts_with("bad"); });
+  for (int i = 0; i < 5; ++i) Save("bad-" + std::to_string(i));
+  Save("good");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(letters_->count(), 2u);
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kOpen);
+  EXPECT_THAT(Stats().alarm, HasSubstr("dead_letter_count_max=2"));
+  EXPECT_EQ(settled(), 2u);
+}
+
+TEST_F(FlushWorkerTest, HoldsBackWhatWouldFollowIntoAFullStore) {
+  options_.dead_letter_count_max = 1;
+  Make();
+  RejectTask("bad");
+  Save("bad");
+  Update("bad", TaskStatus::kRunning);
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(settled(), 1u);
+}
+
+}  // namespace
+}  // namespace taskwal::pipeline

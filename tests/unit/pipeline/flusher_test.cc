@@ -1,0 +1,515 @@
+#include "pipeline/flush/flusher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "storage/memory/memory_backend.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/operation_log.h"
+#include "tests/support/scripted_backend.h"
+#include "tests/support/simulated_file_system.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class FlusherTest : public ::testing::Test {
+ protected:
+  FlusherTest() {
+    options_.wal_dir = "/wal";
+    options_.worker_count = 2;
+    options_.backoff_jitter = false;
+    Open();
+  }
+
+  void Open() {
+    auto letters = DeadLetters::Open(fs_, "/wal", false);
+    EXPECT_OK(letters);
+    letters_ = std::move(letters).value();
+    flusher_ = std::make_unique<Flusher>(log_->log(), backend_, *letters_, clock_, options_, fs_);
+  }
+  // As a clean end and a new process.
+  void Reopen() {
+    flusher_.reset();
+    log_->Close();
+    log_->Open();
+    Open();
+  }
+  // As a kill at this point, and a new process.
+  void Restart() {
+    flusher_.reset();
+    log_->Abandon();
+    fs_.Kill();
+    log_->Open();
+    Open();
+  }
+  // Until nothing is left, over pauses and the linger.
+  void Drain() {
+    log_->Sync();
+    for (int i = 0; i < 200 && flusher_->flushed_lsn() < log_->log().end_lsn(); ++i) {
+      while (flusher_->Step()) {
+      }
+      clock_.Advance(seconds(1));
+    }
+    while (flusher_->Step()) {
+    }
+    EXPECT_EQ(flusher_->flushed_lsn(), log_->log().end_lsn()) << Stats().alarm;
+  }
+  FlusherStats Stats() { return flusher_->GetStats(); }
+  std::unique_ptr<storage::Session> Session() { return std::move(memory_.Connect()).value(); }
+  bool IsStored(const std::string& id) { return Session()->GetTask(id).ok(); }
+  storage::LogRow Row(storage::Backend& backend) {
+    return *(*backend.Connect())->ReadLog(log_->log().state().wal_id);
+  }
+
+  FakeClock clock_;
+  SimulatedFileSystem fs_;
+  std::unique_ptr<OperationLog> log_ = std::make_unique<OperationLog>(fs_, clock_);
+  storage::MemoryBackend memory_;
+  ScriptedBackend backend_{memory_};
+  Options options_;
+  std::unique_ptr<DeadLetters> letters_;
+  std::unique_ptr<Flusher> flusher_;
+};
+
+// --- the way in ------------------------------------------------------------------------------------------
+
+TEST_F(FlusherTest, BringsTheLogIntoTheDatabase) {
+  for (int i = 0; i < 50; ++i) log_->Save("task-" + std::to_string(i));
+  for (int i = 0; i < 50; ++i) log_->LogActivity("log-" + std::to_string(i), "task-1");
+  Drain();
+  EXPECT_EQ(Session()->Count()->tasks, 50u);
+  EXPECT_EQ(Session()->Count()->activities, 50u);
+  EXPECT_EQ(Stats().applied, 100u);
+  EXPECT_EQ(Stats().already_there, 0u);
+  EXPECT_EQ(Stats().start_lsn, 1u);
+  EXPECT_EQ(Stats().breaker_state, "closed");
+  EXPECT_TRUE(Stats().last_flush_time.has_value());
+}
+
+TEST_F(FlusherTest, NeedsNoDatabaseWhereNothingIsPending) {
+  backend_.RefuseConnections(UINT32_MAX);
+  EXPECT_OK(flusher_->WaitFlushed(0, {clock_.Now(), {}}));
+}
+
+TEST_F(FlusherTest, TellsWhyItIsNotFlushed) {
+  backend_.RefuseConnections(UINT32_MAX);
+  log_->Save("a");
+  log_->Sync();
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(flusher_->WaitFlushed(1, {clock_.Now(), {}}),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("connection refused")));
+  EXPECT_FALSE(Stats().database_available);
+}
+
+TEST_F(FlusherTest, TriesContactAgainUntilItSucceeds) {
+  backend_.RefuseConnections(3, Status::InvalidArgument("the schema is newer than this program"));
+  log_->Save("a");
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_FALSE(flusher_->Step());
+  EXPECT_EQ(backend_.connects(), 1u);  // backing off
+  Drain();
+  EXPECT_TRUE(IsStored("a"));
+  EXPECT_EQ(Stats().alarm, "");
+}
+
+TEST_F(FlusherTest, SurvivesADriverThatThrowsAtContact) {
+  backend_.ThrowInConnect(1);
+  log_->Save("a");
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kUnavailable, HasSubstr("threw")));
+  Drain();
+  EXPECT_TRUE(IsStored("a"));
+}
+
+TEST_F(FlusherTest, TakesARecordOfSixteenMebibytes) {
+  options_.memory_bytes = 1u << 20;
+  Open();
+  log_->Save("large", {}, 16u << 20);
+  log_->Save("small");
+  Drain();
+  EXPECT_TRUE(IsStored("large"));
+  EXPECT_TRUE(IsStored("small"));
+}
+
+TEST_F(FlusherTest, AppliesBarriersInLogOrder) {
+  log_->Save("a", "dag");
+  log_->Save("b", "dag");
+  log_->DeleteDag("dag");
+  log_->Save("c", "dag");
+  log_->SaveAll({"d", "e"});
+  log_->Update("d", TaskStatus::kRunning);
+  Drain();
+  EXPECT_FALSE(IsStored("a"));
+  EXPECT_FALSE(IsStored("b"));
+  EXPECT_TRUE(IsStored("c"));
+  EXPECT_EQ(Session()->GetTask("d")->task.status, TaskStatus::kRunning);
+  EXPECT_EQ(Stats().applied, 6u);
+}
+
+// --- starting again ------------------------------------------------------------------------------------------
+
+TEST_F(FlusherTest, GoesOnWhereItStoppedAfterACleanEnd) {
+  for (int i = 0; i < 20; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  Drain();
+  const std::size_t before = backend_.committed().size();
+  Reopen();
+  EXPECT_EQ(flusher_->flushed_lsn(), 20u);
+  Drain();
+  EXPECT_EQ(backend_.committed().size(), before);
+  EXPECT_EQ(Stats().start_lsn, 21u);
+  EXPECT_EQ(Stats().applied, 0u);
+}
+
+TEST_F(FlusherTest, FindsThereWhatWasAppliedBeforeAKill) {
+  for (int i = 0; i < 20; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  Drain();
+  const std::size_t before = backend_.committed().size();
+  Restart();
+  Drain();
+  EXPECT_EQ(backend_.committed().size(), before);
+  EXPECT_EQ(Stats().applied, Stats().already_there);
+  EXPECT_EQ(Stats().applied, log_->log().end_lsn() - Stats().start_lsn + 1);
+}
+
+TEST_F(FlusherTest, SkipsALetteredRecordWhenTheWatermarkHasNotPassedIt) {
+  backend_.RejectTasks([](const storage::TaskChange&) { return true; });
+  // The letter is durable; the move of the watermark is not answered.
+  options_.max_flush_retries = 0;
+  Open();
+  backend_.NextApplies({ApplyFault::kNone, ApplyFault::kLostBefore});
+  log_->Save("bad");
+  log_->Sync();
+  while (flusher_->Step()) {
+  }
+  ASSERT_EQ(letters_->count(), 1u);
+  ASSERT_EQ(flusher_->flushed_lsn(), 0u);
+  Restart();
+  backend_.RejectTasks(nullptr);
+  Drain();
+  EXPECT_FALSE(IsStored("bad"));
+  EXPECT_EQ(Stats().dead_lettered, 1u);
+  EXPECT_EQ(letters_->count(), 1u);
+}
+
+// --- a database that changes under it --------------------------------------------------------------------------
+
+TEST_F(FlusherTest, ReplaysWhenTheDatabaseWentBackWhileRunning) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
+  Drain();
+  storage::MemoryBackend restored;
+  const auto session = std::move(restored.Connect()).value();
+  ASSERT_OK(session->RegisterLog(log_->log().state().wal_id, log_->log().epoch(),
+                                 std::vector<wal::Lsn>(OperationLog::kPartitions, 0)));
+  options_.worker_count = 1;
+  backend_.set_volatile(true);  // no db_id to tell it by
+  backend_.SwitchTo(restored);
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  log_->Save("last");
+  Drain();
+  EXPECT_EQ(session->Count()->tasks, 11u);
+  EXPECT_EQ(Stats().applied, 11u);  // each counted once
+}
+
+TEST_F(FlusherTest, ReplaysWhatIsRetainedWhenTheDatabaseWentBackBetweenRuns) {
+  for (int i = 0; i < 10; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  Drain();
+  flusher_->Stop();
+  Reopen();
+  // The same database, restored from before its first contact with this log.
+  storage::MemoryBackend restored;
+  backend_.SwitchTo(restored);
+  ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
+  Open();
+  Drain();
+  EXPECT_EQ((*restored.Connect())->Count()->activities, 10u);
+  EXPECT_TRUE(backend_.committed().back().idempotent);
+}
+
+TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
+  log_->Abandon();
+  log_->Open(64u << 10);
+  Open();
+  for (int i = 0; i < 100; ++i) {
+    log_->Save("task-" + std::to_string(i), {}, 4000);
+    log_->Sync();
+    while (log_->log().MaintenanceStep()) {
+    }
+  }
+  Drain();
+  flusher_->Stop();
+  const wal::Lsn first = log_->log().first_lsn();
+  ASSERT_GT(first, 1u);
+  Reopen();
+  storage::MemoryBackend restored;
+  backend_.SwitchTo(restored);
+  ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
+  Open();
+  Drain();
+  EXPECT_THAT(Stats().losses, ElementsAre(wal::LsnRange{1, first - 1}));
+  EXPECT_EQ((*restored.Connect())->Count()->tasks, 100 - (first - 1));
+}
+
+TEST_F(FlusherTest, IsFencedByALaterOpener) {
+  log_->Save("a");
+  Drain();
+  const Uuid wal_id = log_->log().state().wal_id;
+  ASSERT_OK(Session()->RegisterLog(wal_id, log_->log().epoch() + 1, {}));
+  log_->Save("b");
+  log_->Sync();
+  for (int i = 0; i < 10; ++i) {
+    while (flusher_->Step()) {
+    }
+    clock_.Advance(seconds(1));
+  }
+  EXPECT_THAT(flusher_->health(), StatusIs(StatusCode::kFenced));
+  EXPECT_THAT(flusher_->WaitFlushed(2, {}), StatusIs(StatusCode::kFenced));
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kFenced));
+  EXPECT_FALSE(flusher_->Step());
+  EXPECT_FALSE(IsStored("b"));
+  EXPECT_NE(Stats().alarm, "");
+}
+
+TEST_F(FlusherTest, IsFencedByAnotherDatabaseThanBefore) {
+  log_->Save("a");
+  Drain();
+  Reopen();
+  storage::MemoryBackend another;
+  backend_.SwitchTo(another);
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kFenced, HasSubstr("--new-db")));
+  EXPECT_THAT(flusher_->health(), StatusIs(StatusCode::kFenced));
+  EXPECT_THAT(Row(another).watermarks, IsEmpty());
+}
+
+// --- going on while something is stuck ------------------------------------------------------------------------
+
+TEST_F(FlusherTest, LetsOtherPartitionsGoOnWhileOneIsStuck) {
+  options_.memory_bytes = 1;  // the least there is: 64 KiB a partition
+  options_.breaker_failures = 0;
+  Open();
+  // A row lock: whatever concerns partition 0 fails.
+  std::atomic<bool> is_locked = true;
+  backend_.OnApply([&](const storage::Batch& batch) {
+    for (const auto& move : batch.moves) {
+      if (is_locked && move.partition == 0) throw std::runtime_error("lock wait timeout");
+    }
+  });
+  const std::string stuck = OperationLog::IdIn(0);
+  const std::string free = OperationLog::IdIn(1);
+  for (int i = 0; i < 200; ++i) {
+    log_->Save(stuck, {}, 2000);
+    log_->Update(free, i % 2 == 0 ? TaskStatus::kRunning : TaskStatus::kPending);
+  }
+  log_->Save(free);
+  log_->Sync();
+  for (int i = 0; i < 50; ++i) {
+    while (flusher_->Step()) {
+    }
+    clock_.Advance(seconds(1));
+  }
+  EXPECT_TRUE(IsStored(free));
+  EXPECT_EQ(flusher_->flushed_lsn(1), log_->log().end_lsn());
+  EXPECT_EQ(flusher_->flushed_lsn(0), 0u);
+  is_locked = false;
+  Drain();
+  EXPECT_TRUE(IsStored(stuck));
+  EXPECT_EQ(Stats().applied, 401u);
+}
+
+TEST_F(FlusherTest, RetiresWhatIsSettled) {
+  log_->Abandon();
+  log_->Open(64u << 10);
+  Open();
+  for (int i = 0; i < 100; ++i) {
+    log_->Save("task-" + std::to_string(i), {}, 4000);
+    log_->Sync();
+    while (log_->log().MaintenanceStep()) {
+    }
+  }
+  const std::uint64_t before = log_->log().GetStats().segments;
+  Drain();
+  flusher_->Stop();
+  EXPECT_LT(log_->log().GetStats().segments, before);
+  EXPECT_GT(log_->log().first_lsn(), 1u);
+  EXPECT_EQ(log_->log().state().flushed_lsn, 100u);
+  EXPECT_EQ(log_->log().state().watermarks, Row(memory_).watermarks);
+}
+
+TEST_F(FlusherTest, ConfirmsNothingOfADatabaseThatForgets) {
+  backend_.set_volatile(true);
+  Open();
+  log_->Save("a");
+  Drain();
+  flusher_->Stop();
+  EXPECT_EQ(log_->log().state().flushed_lsn, 1u);
+  EXPECT_THAT(log_->log().state().watermarks, IsEmpty());
+}
+
+TEST_F(FlusherTest, BringsWhatIsRetainedIntoADatabaseAfterOneThatForgets) {
+  backend_.set_volatile(true);
+  Open();
+  log_->Save("a");
+  Drain();
+  Reopen();
+  storage::MemoryBackend lasting;
+  backend_.SwitchTo(lasting);
+  backend_.set_volatile(false);
+  Open();
+  Drain();
+  EXPECT_TRUE((*lasting.Connect())->GetTask("a").ok());
+}
+
+// --- exactly once, whatever dies -----------------------------------------------------------------------------------
+
+// The process dies in its n-th file system call, for every n; a database that is asked throughout sees
+// each acknowledged record once.
+TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
+  for (std::uint64_t n = 1;; n += 3) {
+    FakeClock clock;
+    SimulatedFileSystem fs(n);
+    storage::MemoryBackend memory;
+    ScriptedBackend backend(memory);
+    backend.RejectActivities([](const Activity& a) { return a.id == "log-7"; });
+    Options options;
+    options.wal_dir = "/wal";
+    options.batch_size = 6;
+    options.max_flush_retries = 0;
+    OperationLog log(fs, clock);
+    for (int i = 0; i < 30; ++i) log.LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+    log.Sync();
+    bool has_crashed = true;
+    for (int life = 0; life < 3; ++life) {
+      if (life > 0) log.Open();
+      if (life == 0) fs.CrashAfter(n);
+      {
+        auto letters = DeadLetters::Open(fs, "/wal", false);
+        if (letters.ok()) {
+          Flusher flusher(log.log(), backend, **letters, clock, options, fs);
+          for (int turn = 0; turn < 60; ++turn) {
+            while (flusher.Step()) {
+            }
+            clock.Advance(seconds(1));
+          }
+          if (life > 0) {
+            EXPECT_EQ(flusher.flushed_lsn(), 30u) << n;
+            EXPECT_EQ((*letters)->count(), 1u) << n;
+          }
+        }
+      }
+      if (life == 0) has_crashed = fs.crashed();
+      log.Abandon();
+      fs.Kill();
+    }
+    EXPECT_EQ((*memory.Connect())->Count()->activities, 29u) << n;
+    std::size_t rows = 0;
+    for (const auto& batch : backend.committed()) rows += batch.activities;
+    EXPECT_EQ(rows, 29u) << n;
+    if (!has_crashed) break;
+  }
+}
+
+// --- threads ---------------------------------------------------------------------------------------------------------
+
+class FlusherThreadsTest : public ::testing::Test {
+ protected:
+  FlusherThreadsTest() {
+    options_.wal_dir = "/wal";
+    options_.worker_count = 2;
+    options_.initial_backoff = milliseconds(1);
+    options_.max_backoff = milliseconds(2);
+    options_.breaker_open_time = milliseconds(1);
+    auto letters = DeadLetters::Open(fs_, "/wal", false);
+    EXPECT_OK(letters);
+    letters_ = std::move(letters).value();
+    flusher_ = std::make_unique<Flusher>(log_.log(), backend_, *letters_, Clock::Real(), options_,
+                                         fs_);
+  }
+
+  SimulatedFileSystem fs_;
+  OperationLog log_{fs_, Clock::Real()};
+  storage::MemoryBackend memory_;
+  ScriptedBackend backend_{memory_};
+  Options options_;
+  std::unique_ptr<DeadLetters> letters_;
+  std::unique_ptr<Flusher> flusher_;
+};
+
+TEST_F(FlusherThreadsTest, FlushesWhatSeveralThreadsAppend) {
+  flusher_->Start();
+  std::vector<std::thread> producers;
+  for (int producer = 0; producer < 4; ++producer) {
+    producers.emplace_back([&, producer] {
+      for (int i = 0; i < 250; ++i) {
+        const std::string id = std::to_string(producer) + "-" + std::to_string(i);
+        log_.LogActivity(id, "task-" + id);
+      }
+    });
+  }
+  for (std::thread& producer : producers) producer.join();
+  EXPECT_OK(flusher_->WaitFlushed(log_.log().end_lsn(), {}));
+  EXPECT_EQ((*memory_.Connect())->Count()->activities, 1000u);
+  flusher_->Stop();
+  flusher_->Stop();
+}
+
+TEST_F(FlusherThreadsTest, GetsThroughEveryKindOfTrouble) {
+  backend_.RefuseConnections(2);
+  backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kLostBefore, ApplyFault::kLostAfter,
+                        ApplyFault::kThrows, ApplyFault::kThrowsAfter, ApplyFault::kLate,
+                        ApplyFault::kMoved, ApplyFault::kThrowsOddly});
+  flusher_->Start();
+  for (int i = 0; i < 300; ++i) {
+    const std::string id = std::to_string(i);
+    log_.LogActivity(id, "task-" + id);
+    if (i % 50 == 0) {
+      EXPECT_OK(flusher_->WaitFlushed(log_.log().end_lsn(), {}));
+    }
+  }
+  EXPECT_OK(flusher_->WaitFlushed(log_.log().end_lsn(), {}));
+  EXPECT_EQ((*memory_.Connect())->Count()->activities, 300u);
+  EXPECT_EQ(flusher_->GetStats().applied, 300u);
+  EXPECT_EQ(flusher_->GetStats().duplicates, 0u);
+}
+
+TEST_F(FlusherThreadsTest, EndsAWaitOnADeadlineAStopAndTheEnd) {
+  backend_.RefuseConnections(UINT32_MAX);
+  flusher_->Start();
+  log_.Save("a");
+  EXPECT_THAT(flusher_->WaitFlushed(1, {Clock::Real().Now() + milliseconds(1), {}}),
+              StatusIs(StatusCode::kUnavailable));
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THAT(flusher_->WaitFlushed(1, {Monotonic::max(), stop.get_token()}),
+              StatusIs(StatusCode::kUnavailable));
+  std::thread waiter([&] {
+    EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kUnavailable));
+  });
+  flusher_->Stop();
+  waiter.join();
+}
+
+TEST_F(FlusherThreadsTest, EndsAWaitWhenFenced) {
+  log_.Save("a");
+  ASSERT_OK((*memory_.Connect())
+                ->RegisterLog(log_.log().state().wal_id, 99,
+                              std::vector<wal::Lsn>(OperationLog::kPartitions, 0)));
+  flusher_->Start();
+  EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kFenced));
+}
+
+}  // namespace
+}  // namespace taskwal::pipeline

@@ -1,0 +1,390 @@
+#include "pipeline/flush/partition_queues.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+#include "storage/operation.h"
+#include "tests/support/fake_clock.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using storage::OperationType;
+using storage::WatermarkMove;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using Offered = PartitionQueues::Offered;
+
+class PartitionQueuesTest : public ::testing::Test {
+ protected:
+  PartitionQueuesTest() { Make(1); }
+
+  void Make(std::uint32_t workers) {
+    PartitionQueues::Limits limits;
+    limits.partitions = 2;
+    limits.workers = workers;
+    limits.partition_bytes = 4000;
+    limits.batch_records = 5;
+    limits.batch_bytes = 1500;
+    limits.due_records = 3;
+    limits.due_age = milliseconds(200);
+    limits.linger = milliseconds(20);
+    queues_ = std::make_unique<PartitionQueues>(limits);
+    Reset({0, 0});
+  }
+  void Reset(const std::vector<wal::Lsn>& start) { queues_->Reset(start, start); }
+
+  // A record of partition `key` (0 or 1) with `bytes` of body.
+  wal::RecordView Record(wal::Lsn lsn, std::uint64_t key, std::size_t bytes = 10,
+                         OperationType type = OperationType::kTaskUpdate) {
+    body_.resize(std::max(body_.size(), bytes));
+    wal::RecordView record;
+    record.lsn = lsn;
+    record.header.key = key;
+    record.header.type = static_cast<std::uint8_t>(type);
+    record.body = std::span(body_).first(bytes);
+    return record;
+  }
+  Offered Offer(wal::Lsn lsn, std::uint64_t key, std::size_t bytes = 10,
+                OperationType type = OperationType::kTaskUpdate) {
+    return queues_->Offer(Record(lsn, key, bytes, type), now_);
+  }
+  // One record each, in LSN order from 1, then the reader is behind them.
+  void OfferAll(const std::vector<std::uint64_t>& keys) {
+    wal::Lsn lsn = 0;
+    for (const std::uint64_t key : keys) Offer(++lsn, key);
+    queues_->AdvanceTo(lsn + 1);
+  }
+  std::vector<wal::Lsn> Take(std::uint32_t worker = 0) {
+    std::vector<wal::Lsn> lsns;
+    for (const QueuedRecord* record : queues_->Take(worker)) lsns.push_back(record->lsn);
+    return lsns;
+  }
+  PartitionQueues::Settled Settle(const std::vector<WatermarkMove>& moves) {
+    return queues_->Settle(0, moves, now_);
+  }
+  // When the next batch is due, from now; -1: never.
+  std::int64_t DueIn(std::uint32_t worker = 0) {
+    const auto due = queues_->DueAt(worker, now_);
+    if (!due) return -1;
+    return std::max<std::int64_t>(0, std::chrono::duration_cast<milliseconds>(*due - now_).count());
+  }
+
+  std::unique_ptr<PartitionQueues> queues_;
+  Monotonic now_{std::chrono::hours(1)};
+  std::vector<std::byte> body_;
+};
+
+// --- positions ----------------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, IsSettledUpToTheReaderWhereNothingIsQueued) {
+  OfferAll({0, 0, 0});
+  EXPECT_EQ(queues_->settled_lsn(0), 0u);
+  EXPECT_EQ(queues_->settled_lsn(1), 3u);
+  EXPECT_EQ(queues_->settled_lsn(), 0u);
+}
+
+TEST_F(PartitionQueuesTest, SettlesUpToTheFirstUnsettledRecord) {
+  OfferAll({0, 1, 0, 1, 0});
+  Settle({{0, 0, 3}});
+  EXPECT_EQ(queues_->settled_lsn(0), 4u);
+  EXPECT_EQ(queues_->settled_lsn(1), 1u);
+  EXPECT_THAT(queues_->stored(), ElementsAre(3, 0));
+  Settle({{0, 3, 5}, {1, 0, 4}});
+  EXPECT_EQ(queues_->settled_lsn(), 5u);
+}
+
+TEST_F(PartitionQueuesTest, NeverStepsBackInTheMiddleOfAFrame) {
+  OfferAll({0});
+  Offer(2, 0);
+  Settle({{0, 0, 1}});
+  EXPECT_EQ(queues_->settled_lsn(0), 1u);
+  Offer(5, 0);
+  Settle({{0, 1, 2}});
+  EXPECT_EQ(queues_->settled_lsn(0), 4u);
+  Settle({{0, 2, 5}});
+  EXPECT_EQ(queues_->settled_lsn(0), 5u);
+}
+
+TEST_F(PartitionQueuesTest, CountsEachRecordOnce) {
+  OfferAll({0, 0, 1});
+  const auto first = Settle({{0, 0, 2}});
+  EXPECT_EQ(first.applied, 2u);
+  Reset({1, 0});
+  EXPECT_EQ(Offer(1, 0), Offered::kKnown);
+  EXPECT_EQ(Offer(2, 0), Offered::kTaken);
+  EXPECT_EQ(Settle({{0, 1, 2}}).applied, 0u);
+}
+
+TEST_F(PartitionQueuesTest, CountsLetteredRecordsApart) {
+  OfferAll({0, 0});
+  queues_->Take(0)[0]->is_lettered = true;
+  const auto settled = Settle({{0, 0, 2}});
+  EXPECT_EQ(settled.applied, 1u);
+  EXPECT_EQ(settled.lettered, 1u);
+}
+
+TEST_F(PartitionQueuesTest, FindsWhatWasSettledBeforeOnce) {
+  Reset({5, 0});
+  EXPECT_EQ(queues_->next_lsn(), 1u);
+  EXPECT_EQ(Offer(3, 0), Offered::kFoundSettled);
+  EXPECT_EQ(Offer(3, 0), Offered::kKnown);
+  EXPECT_EQ(Offer(6, 0), Offered::kTaken);
+  EXPECT_THAT(Take(), ElementsAre(6));
+}
+
+TEST_F(PartitionQueuesTest, TakesARecordInOnceHoweverOftenItIsOffered) {
+  Offer(1, 0);
+  Offer(1, 0);
+  EXPECT_THAT(Take(), ElementsAre(1));
+}
+
+// --- batches --------------------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, TakesInLsnOrderOverPartitions) {
+  OfferAll({0, 1, 1, 0});
+  EXPECT_THAT(Take(), ElementsAre(1, 2, 3, 4));
+}
+
+TEST_F(PartitionQueuesTest, TakesAtMostTheBatchSize) {
+  OfferAll({0, 1, 1, 0, 0, 1, 0});
+  EXPECT_THAT(Take(), ElementsAre(1, 2, 3, 4, 5));
+}
+
+TEST_F(PartitionQueuesTest, TakesAtMostTheBatchBytesButAtLeastOneRecord) {
+  Offer(1, 0, 5000);
+  Offer(2, 1, 700);
+  Offer(3, 1, 700);
+  Offer(4, 1, 700);
+  queues_->AdvanceTo(5);
+  EXPECT_THAT(Take(), ElementsAre(1));
+  Settle({{0, 0, 1}});
+  EXPECT_THAT(Take(), ElementsAre(2, 3));
+}
+
+TEST_F(PartitionQueuesTest, GivesEachWorkerItsPartitions) {
+  Make(2);
+  OfferAll({0, 1, 0, 1});
+  EXPECT_THAT(Take(0), ElementsAre(1, 3));
+  EXPECT_THAT(Take(1), ElementsAre(2, 4));
+}
+
+// --- when a batch is due -----------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, IsNeverDueWhileEmpty) { EXPECT_EQ(DueIn(), -1); }
+
+TEST_F(PartitionQueuesTest, IsDueAtOnceWhenNothingWasFlushedLately) {
+  OfferAll({0});
+  EXPECT_EQ(DueIn(), 0);
+}
+
+TEST_F(PartitionQueuesTest, LingersAfterAFlush) {
+  OfferAll({0});
+  Settle({{0, 0, 1}});
+  now_ += milliseconds(5);
+  Offer(2, 0);
+  queues_->AdvanceTo(3);
+  EXPECT_EQ(DueIn(), 15);
+}
+
+TEST_F(PartitionQueuesTest, IsDueByAgeCountAndBytes) {
+  OfferAll({0});
+  now_ += milliseconds(1000);
+  queues_->Settle(0, std::vector<WatermarkMove>{{0, 0, 1}}, now_ + milliseconds(900));
+  Offer(2, 0);
+  EXPECT_EQ(DueIn(), 200);  // the age; the linger would be later
+  Offer(3, 0);
+  Offer(4, 1);
+  EXPECT_EQ(DueIn(), 0);    // the count
+  Reset({4, 4});
+  Offer(5, 0, 1500);
+  EXPECT_EQ(DueIn(), 0);    // the bytes
+}
+
+TEST_F(PartitionQueuesTest, IsDueAtOnceWhileSomebodyWaits) {
+  OfferAll({0});
+  Settle({{0, 0, 1}});
+  Offer(2, 0);
+  queues_->AdvanceTo(3);
+  ASSERT_GT(DueIn(), 0);
+  FakeClock clock;
+  std::thread waiter([&] {
+    EXPECT_TRUE(queues_->WaitSettled(2, {}, clock));
+  });
+  while (queues_->awaited_lsn() == 0) std::this_thread::yield();
+  EXPECT_EQ(queues_->awaited_lsn(), 2u);
+  EXPECT_EQ(DueIn(), 0);
+  Settle({{0, 1, 2}});
+  waiter.join();
+  EXPECT_EQ(queues_->awaited_lsn(), 0u);
+}
+
+// --- left behind -------------------------------------------------------------------------------------------
+
+// Partition 0 full after three records of 1,400 bytes.
+class LeftBehindTest : public PartitionQueuesTest {
+ protected:
+  LeftBehindTest() {
+    for (wal::Lsn lsn = 1; lsn <= 5; ++lsn) Offer(lsn, 0, 1400);
+    Offer(6, 1);
+    queues_->AdvanceTo(7);
+  }
+  void Late(wal::Lsn from, wal::Lsn to) {
+    for (wal::Lsn lsn = from; lsn <= to; ++lsn) {
+      const std::uint64_t key = lsn == 6 ? 1 : 0;
+      queues_->OfferLate(from, Record(lsn, key, 1400), now_);
+    }
+    queues_->AdvanceLate(from, to);
+  }
+};
+
+TEST_F(LeftBehindTest, LetsTheOthersGoOn) {
+  EXPECT_TRUE(queues_->has_left_behind());
+  EXPECT_FALSE(queues_->is_blocked());
+  EXPECT_EQ(queues_->settled_lsn(1), 5u);
+  Settle({{1, 0, 6}});
+  EXPECT_EQ(queues_->settled_lsn(1), 6u);
+  EXPECT_EQ(queues_->CatchUpFrom(), std::nullopt);
+}
+
+TEST_F(LeftBehindTest, IsServedFromHalfEmptyOn) {
+  Settle({{0, 0, 1}});
+  EXPECT_EQ(queues_->CatchUpFrom(), std::nullopt);
+  Settle({{0, 1, 2}});
+  EXPECT_EQ(queues_->CatchUpFrom(), 4u);
+}
+
+TEST_F(LeftBehindTest, ComesUpToTheReaderAgain) {
+  Settle({{0, 0, 3}});
+  EXPECT_EQ(queues_->settled_lsn(0), 3u);
+  Late(4, 6);
+  EXPECT_FALSE(queues_->has_left_behind());
+  Offer(7, 0);
+  queues_->AdvanceTo(8);
+  EXPECT_THAT(Take(), ElementsAre(4));
+  Settle({{0, 3, 4}});
+  EXPECT_THAT(Take(), ElementsAre(5, 6, 7));
+}
+
+TEST_F(LeftBehindTest, StaysBehindAtTheRecordThatFoundNoRoom) {
+  for (wal::Lsn lsn = 7; lsn <= 9; ++lsn) Offer(lsn, 0, 1400);
+  queues_->AdvanceTo(10);
+  Settle({{0, 0, 3}});
+  Late(4, 9);  // 4, 5 and 7 fill it again
+  EXPECT_TRUE(queues_->has_left_behind());
+  Settle({{0, 3, 7}, {1, 0, 6}});
+  EXPECT_EQ(queues_->CatchUpFrom(), 8u);
+  EXPECT_EQ(queues_->settled_lsn(0), 7u);
+  Late(8, 9);
+  EXPECT_FALSE(queues_->has_left_behind());
+}
+
+TEST_F(LeftBehindTest, GetsNoRecordOfALaterTurnBeforeEarlierOnes) {
+  Settle({{0, 0, 3}});
+  queues_->OfferLate(5, Record(5, 0), now_);  // a turn that began behind its position
+  queues_->AdvanceLate(5, 6);
+  EXPECT_EQ(queues_->CatchUpFrom(), 4u);
+}
+
+TEST_F(LeftBehindTest, BlocksTheReaderOnceAllAreBehind) {
+  for (wal::Lsn lsn = 7; lsn <= 12; ++lsn) Offer(lsn, 1, 1400);
+  queues_->AdvanceTo(13);
+  EXPECT_TRUE(queues_->is_blocked());
+  EXPECT_EQ(queues_->settled_lsn(), 0u);
+}
+
+TEST_F(PartitionQueuesTest, TakesOneRecordOfAnySize) {
+  EXPECT_EQ(Offer(1, 0, 1u << 20), Offered::kTaken);
+  queues_->AdvanceTo(2);
+  EXPECT_FALSE(queues_->has_left_behind());
+  EXPECT_THAT(Take(), ElementsAre(1));
+}
+
+// --- barriers ------------------------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, HoldsEverythingBackBehindABarrier) {
+  Offer(1, 0);
+  Offer(2, 1, 10, OperationType::kDagDelete);
+  Offer(3, 0);
+  Offer(4, 1);
+  queues_->AdvanceTo(5);
+  EXPECT_THAT(Take(), ElementsAre(1));
+  EXPECT_EQ(DueIn(), 0);
+  EXPECT_EQ(queues_->settled_lsn(1), 1u);
+  Settle({{0, 0, 1}});
+  EXPECT_THAT(Take(), ElementsAre(2));
+  EXPECT_EQ(queues_->settled_lsn(), 1u);
+  EXPECT_EQ(Settle({{0, 1, 2}, {1, 0, 2}}).applied, 1u);
+  EXPECT_THAT(queues_->stored(), ElementsAre(2, 2));
+  EXPECT_THAT(Take(), ElementsAre(3, 4));
+}
+
+TEST_F(PartitionQueuesTest, GivesABarrierToTheFirstWorkerAlone) {
+  Make(2);
+  Offer(1, 1, 10, OperationType::kBatchUpdate);
+  Offer(2, 1);
+  queues_->AdvanceTo(3);
+  EXPECT_THAT(Take(1), IsEmpty());
+  EXPECT_EQ(DueIn(1), -1);
+  EXPECT_THAT(Take(0), ElementsAre(1));
+}
+
+TEST_F(LeftBehindTest, WaitsWithABarrierForThoseLeftBehind) {
+  Offer(7, 1, 10, OperationType::kDagDelete);
+  queues_->AdvanceTo(8);
+  Settle({{0, 0, 3}});
+  Settle({{1, 0, 6}});
+  EXPECT_THAT(Take(), IsEmpty());
+  Late(4, 7);
+  EXPECT_THAT(Take(), ElementsAre(4));
+  Settle({{0, 3, 5}});
+  EXPECT_THAT(Take(), ElementsAre(7));
+}
+
+TEST_F(PartitionQueuesTest, FindsABarrierSettledWhereAllPartitionsAreBehindIt) {
+  Reset({5, 5});
+  EXPECT_EQ(Offer(4, 0, 10, OperationType::kDagDelete), Offered::kFoundSettled);
+  Reset({5, 3});
+  EXPECT_EQ(Offer(4, 0, 10, OperationType::kDagDelete), Offered::kTaken);
+}
+
+TEST_F(PartitionQueuesTest, BlocksTheReaderWhenBarriersFillTheBound) {
+  Offer(1, 0, 5000, OperationType::kBatchUpdate);
+  queues_->AdvanceTo(2);
+  EXPECT_TRUE(queues_->is_blocked());
+}
+
+// --- waiting -------------------------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, EndsAWaitByDeadlineStopAndInterrupt) {
+  FakeClock clock;
+  OfferAll({0});
+  EXPECT_FALSE(queues_->WaitSettled(1, {clock.Now(), {}}, clock));
+  std::stop_source stop;
+  std::thread stopped([&] {
+    EXPECT_FALSE(queues_->WaitSettled(1, {Monotonic::max(), stop.get_token()}, clock));
+  });
+  std::thread interrupted([&] { EXPECT_FALSE(queues_->WaitSettled(1, {}, clock)); });
+  stop.request_stop();
+  stopped.join();
+  queues_->Interrupt();
+  interrupted.join();
+  EXPECT_FALSE(queues_->WaitSettled(1, {}, clock));
+  Settle({{0, 0, 1}});
+  EXPECT_TRUE(queues_->WaitSettled(1, {}, clock));
+}
+
+TEST_F(PartitionQueuesTest, WakesWhoeverWaitsForAChange) {
+  const std::uint64_t seen = queues_->change();
+  std::thread waiter([&] { queues_->WaitForChange(seen, std::chrono::hours(1)); });
+  queues_->Wake();
+  waiter.join();
+  queues_->WaitForChange(seen, std::chrono::hours(1));  // changed before: no wait at all
+}
+
+}  // namespace
+}  // namespace taskwal::pipeline
