@@ -18,6 +18,7 @@ constexpr auto kSettleEvery = std::chrono::milliseconds(5);
 Result<std::unique_ptr<wal::Log>> OpenProductLog(const std::string& directory,
                                                  const wal::LogOptions& options) {
   FileSystem& fs = FileSystem::Real();
+  SetIoUringAllowed(Options{}.io_uring);
   recovery::PrepareOptions how;
   how.directory = directory;
   recovery::PrepareReport report;

@@ -94,6 +94,14 @@ Status CleanKeptPart(FileSystem& fs, const std::string& directory, const Job& jo
   return Status::Ok();
 }
 
+// A process killed while sealing may have left the footer in the page cache alone. From here on it
+// counts as sealed, so no power cut may take it away.
+Status SyncFooter(FileSystem& fs, const std::string& directory, const SegmentFacts& facts) {
+  const std::string path = wal::JoinPath(directory, wal::SegmentName(facts.number));
+  TASKWAL_ASSIGN(const auto file, fs.OpenWritable(path, false));
+  return file->Sync();
+}
+
 Status Seal(FileSystem& fs, const std::string& directory, Lsn end_lsn, const Job& job) {
   if (job.worth_end > job.keep_end) {
     TASKWAL_TRY(CopyToQuarantine(fs, directory, {job.file(), job.keep_end, job.worth_end},
@@ -173,6 +181,9 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
   for (std::size_t i = 0; i < survey.segments.size(); ++i) {
     const SegmentFacts& facts = survey.segments[i];
     const SegmentJudgement& judged = survey.judgement.segments[i];
+    if (facts.has_footer && !survey.identity.state.clean) {
+      TASKWAL_TRY(SyncFooter(fs, survey.directory, facts));
+    }
     const auto builder = builders.find(facts.number);
     const bool to_seal = facts.header_state == wal::HeaderState::kValid && !facts.has_footer &&
                          !judged.damaged;

@@ -38,7 +38,7 @@ struct TailReader::Impl {
 std::optional<TailEvent> TailReader::Impl::DeclaredLoss(Lsn limit) {
   for (const LsnRange& range : source.declared) {
     if (position < range.from || position > range.to) continue;
-    TailEvent event = Lose(std::min(range.to, limit), "declared lost by salvage");
+    TailEvent event = Lose(std::min(range.to, limit), "declared by salvage");
     event.declared = true;
     reader.reset();
     return event;

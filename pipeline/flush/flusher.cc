@@ -61,7 +61,7 @@ struct Flusher::Impl {
   Status TryContact();
   void Adopt(pipeline::Contact contact);
   Status ContactFailed(const Status& status);
-  [[nodiscard]] Monotonic ContactAt() const;
+  [[nodiscard]] Monotonic ContactAt(Monotonic now) const;
 
   // Between EnterStep and LeaveStep no contact is made.
   bool EnterStep();
@@ -226,9 +226,9 @@ Status Flusher::Impl::ContactFailed(const Status& status) {
   return Status::Unavailable(status.message());
 }
 
-Monotonic Flusher::Impl::ContactAt() const {
+Monotonic Flusher::Impl::ContactAt(Monotonic now) const {
   const bool is_urgent = queues.awaited_lsn() > 0;
-  Monotonic at = breaker.next_trial(clock.Now(), is_urgent);
+  const Monotonic at = breaker.next_trial(now, is_urgent);
   MutexLock lock(mutex);
   if (contact_failures == 0) return at;
   const auto pause = is_urgent ? std::min(contact_pause, kUrgentRetry) : contact_pause;
@@ -277,9 +277,8 @@ bool Flusher::Impl::ReaderStep() {
     has_contact = phase == Phase::kRunning;
   }
   if (!has_contact) {
-    const Monotonic contact_at = ContactAt();  // first: the clock that it asks moves on
     const Monotonic now = clock.Now();
-    if (now < contact_at || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
+    if (now < ContactAt(now) || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
     return Contact().ok();
   }
   if (!EnterStep()) return false;
@@ -348,7 +347,8 @@ void Flusher::Impl::RunReader(const std::stop_token& stop) {
     if (has_contact) {
       feeder.WaitForMore(kReaderPoll);
     } else {
-      queues.WaitForChange(seen, std::max(ContactAt() - clock.Now(), kShortestPause));
+      const Monotonic now = clock.Now();
+      queues.WaitForChange(seen, std::max(ContactAt(now) - now, kShortestPause));
     }
   }
 }

@@ -1,7 +1,10 @@
 // One process writes a log directory at a time; the other one is told who does.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "taskwal/open.h"
 #include "tests/support/status_matchers.h"

@@ -45,7 +45,8 @@ class SegmentBuilder {
   // that everything before it was synced.
   FramePlace AddFrame(std::uint32_t records, wal::Lsn synced_lsn = UINT64_MAX, bool compress = false);
   // A record as given, alone in its frame.
-  FramePlace AddRecord(const wal::RecordHeader& header, std::span<const std::byte> body);
+  FramePlace AddRecord(const wal::RecordHeader& header, std::span<const std::byte> body,
+                       bool compress = false);
   // LSNs that no frame of this segment holds, and bytes between two frames.
   void SkipLsns(std::uint64_t count) { next_lsn_ += count; }
   void AddBytes(std::span<const std::byte> bytes);

@@ -27,10 +27,15 @@ TEST(WorkerPool, RunsJobsAtTheSameTime) {
 
 TEST(WorkerPool, RunsHigherPriorityFirstAndElseInOrder) {
   ASSERT_OK_AND_ASSIGN(const auto pool, WorkerPool::Start(1));
+  Rendezvous begun(2);
   Rendezvous all_submitted(2);
   Rendezvous last_ran(2);
   std::vector<std::string> order;
-  pool->Submit(0, [&] { all_submitted.Arrive(); });
+  pool->Submit(0, [&] {
+    begun.Arrive();
+    all_submitted.Arrive();
+  });
+  ASSERT_TRUE(begun.Arrive());  // the only worker is busy until everything is queued
   pool->Submit(1, [&] { order.push_back("first low"); });
   pool->Submit(1, [&] { order.push_back("second low"); });
   pool->Submit(9, [&] { order.push_back("high"); });

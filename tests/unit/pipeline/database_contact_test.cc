@@ -128,7 +128,8 @@ TEST(Decide, StartsAVolatileDatabaseAtTheOldestRecord) {
               ElementsAre(70, 60));
 }
 
-// --- after a reconnection ----------------------------------------------------------------------------
+// --- after a reconnection
+// ----------------------------------------------------------------------------
 
 const std::vector<storage::WatermarkMove> kAttempt = {{0, 10, 15}, {1, 20, 25}};
 
@@ -163,7 +164,8 @@ TEST(Recheck, StopsWhereSomebodyElseWrites) {
   EXPECT_EQ(After({16, 26, 30}), Standing::kFenced);
 }
 
-// --- carried out --------------------------------------------------------------------------------------
+// --- carried out
+// --------------------------------------------------------------------------------------
 
 class ContactTest : public ::testing::Test {
  protected:

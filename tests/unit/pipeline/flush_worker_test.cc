@@ -66,11 +66,11 @@ class FlushWorkerTest : public ::testing::Test {
     queues_ = std::make_unique<PartitionQueues>(limits);
     const std::vector<wal::Lsn> none(kPartitions, 0);
     queues_->Reset(none, none);
-    breaker_ = std::make_unique<CircuitBreaker>(options_.breaker_failures,
-                                                options_.breaker_open_time);
-    setting_ = std::make_unique<FlushSetting>(FlushSetting{
-        backend_, *queues_, *letters_, *breaker_, counters_, clock_, options_,
-        [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
+    breaker_ =
+        std::make_unique<CircuitBreaker>(options_.breaker_failures, options_.breaker_open_time);
+    setting_ = std::make_unique<FlushSetting>(
+        FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, clock_, options_,
+                     [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
     worker_ = std::make_unique<FlushWorker>(*setting_, 0, 1);
     worker_->Begin(identity_, nullptr);
   }
@@ -169,7 +169,8 @@ class FlushWorkerTest : public ::testing::Test {
   wal::Lsn next_ = 1;
 };
 
-// --- committing -------------------------------------------------------------------------------------------
+// --- committing
+// -------------------------------------------------------------------------------------------
 
 TEST_F(FlushWorkerTest, HasNothingToDoWhileIdle) {
   EXPECT_EQ(Step(), Turn::kIdle);
@@ -280,7 +281,8 @@ TEST_F(FlushWorkerTest, ReplaysInIdempotentForm) {
   EXPECT_THAT(idempotent, ElementsAre(true, true, false));
 }
 
-// --- trouble of the database ---------------------------------------------------------------------------------
+// --- trouble of the database
+// ---------------------------------------------------------------------------------
 
 TEST_F(FlushWorkerTest, TriesAgainAfterAGrowingPause) {
   backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kUnavailable});
@@ -447,7 +449,8 @@ TEST_F(FlushWorkerTest, StopsForGoodWhenSomebodyElseMovedItsWatermarks) {
   EXPECT_FALSE(IsStored("a"));
 }
 
-// --- poison ------------------------------------------------------------------------------------------------------
+// --- poison
+// ------------------------------------------------------------------------------------------------------
 
 TEST_F(FlushWorkerTest, LettersTheOneRowThatIsRefused) {
   for (int i = 0; i < 20; ++i) Save("task-" + std::to_string(i));
@@ -641,7 +644,8 @@ TEST_F(FlushWorkerTest, WaitsWhereAClearedTaskCannotBeKept) {
   EXPECT_TRUE(IsStored("t"));
 }
 
-// --- a broken schema is not poison ---------------------------------------------------------------------------------
+// --- a broken schema is not poison
+// ---------------------------------------------------------------------------------
 
 TEST_F(FlushWorkerTest, LettersNoMoreThanPoisonCouldExplain) {
   options_.batch_size = 100;

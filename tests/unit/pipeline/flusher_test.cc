@@ -87,7 +87,8 @@ class FlusherTest : public ::testing::Test {
   std::unique_ptr<Flusher> flusher_;
 };
 
-// --- the way in ------------------------------------------------------------------------------------------
+// --- the way in
+// ------------------------------------------------------------------------------------------
 
 TEST_F(FlusherTest, BringsTheLogIntoTheDatabase) {
   for (int i = 0; i < 50; ++i) log_->Save("task-" + std::to_string(i));
@@ -161,10 +162,12 @@ TEST_F(FlusherTest, AppliesBarriersInLogOrder) {
   EXPECT_EQ(Stats().applied, 6u);
 }
 
-// --- starting again ------------------------------------------------------------------------------------------
+// --- starting again
+// ------------------------------------------------------------------------------------------
 
 TEST_F(FlusherTest, GoesOnWhereItStoppedAfterACleanEnd) {
-  for (int i = 0; i < 20; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  for (int i = 0; i < 20; ++i)
+    log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
   Drain();
   const std::size_t before = backend_.committed().size();
   Reopen();
@@ -176,7 +179,8 @@ TEST_F(FlusherTest, GoesOnWhereItStoppedAfterACleanEnd) {
 }
 
 TEST_F(FlusherTest, FindsThereWhatWasAppliedBeforeAKill) {
-  for (int i = 0; i < 20; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  for (int i = 0; i < 20; ++i)
+    log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
   Drain();
   const std::size_t before = backend_.committed().size();
   Restart();
@@ -206,7 +210,8 @@ TEST_F(FlusherTest, SkipsALetteredRecordWhenTheWatermarkHasNotPassedIt) {
   EXPECT_EQ(letters_->count(), 1u);
 }
 
-// --- a database that changes under it --------------------------------------------------------------------------
+// --- a database that changes under it
+// --------------------------------------------------------------------------
 
 TEST_F(FlusherTest, ReplaysWhenTheDatabaseWentBackWhileRunning) {
   for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
@@ -226,7 +231,8 @@ TEST_F(FlusherTest, ReplaysWhenTheDatabaseWentBackWhileRunning) {
 }
 
 TEST_F(FlusherTest, ReplaysWhatIsRetainedWhenTheDatabaseWentBackBetweenRuns) {
-  for (int i = 0; i < 10; ++i) log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  for (int i = 0; i < 10; ++i)
+    log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
   Drain();
   flusher_->Stop();
   Reopen();
@@ -260,6 +266,7 @@ TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
   ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
   Open();
   Drain();
+  std::cerr << flusher_->health().ToString() << " " << Stats().breaker_state << " " << Stats().applied << " conn " << backend_.connects() << " ap " << backend_.applies() << " err " << Stats().flush_errors << " dur " << log_->log().durable_lsn() << " f0 " << flusher_->flushed_lsn(0) << flusher_->flushed_lsn(1) << flusher_->flushed_lsn(2)<< flusher_->flushed_lsn(3) << "\n";
   EXPECT_THAT(Stats().losses, ElementsAre(wal::LsnRange{1, first - 1}));
   EXPECT_EQ((*restored.Connect())->Count()->tasks, 100 - (first - 1));
 }
@@ -295,7 +302,8 @@ TEST_F(FlusherTest, IsFencedByAnotherDatabaseThanBefore) {
   EXPECT_THAT(Row(another).watermarks, IsEmpty());
 }
 
-// --- going on while something is stuck ------------------------------------------------------------------------
+// --- going on while something is stuck
+// ------------------------------------------------------------------------
 
 TEST_F(FlusherTest, LetsOtherPartitionsGoOnWhileOneIsStuck) {
   options_.memory_bytes = 1;  // the least there is: 64 KiB a partition
@@ -373,10 +381,11 @@ TEST_F(FlusherTest, BringsWhatIsRetainedIntoADatabaseAfterOneThatForgets) {
   EXPECT_TRUE((*lasting.Connect())->GetTask("a").ok());
 }
 
-// --- exactly once, whatever dies -----------------------------------------------------------------------------------
+// --- exactly once, whatever dies
+// -----------------------------------------------------------------------------------
 
-// The process dies in its n-th file system call, for every n; a database that is asked throughout sees
-// each acknowledged record once.
+// The process dies in its n-th file system call, for every n; a database that is asked throughout
+// sees each acknowledged record once.
 TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
   for (std::uint64_t n = 1;; n += 3) {
     FakeClock clock;
@@ -389,7 +398,8 @@ TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
     options.batch_size = 6;
     options.max_flush_retries = 0;
     OperationLog log(fs, clock);
-    for (int i = 0; i < 30; ++i) log.LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+    for (int i = 0; i < 30; ++i)
+      log.LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
     log.Sync();
     bool has_crashed = true;
     for (int life = 0; life < 3; ++life) {
@@ -422,7 +432,8 @@ TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
   }
 }
 
-// --- threads ---------------------------------------------------------------------------------------------------------
+// --- threads
+// ---------------------------------------------------------------------------------------------------------
 
 class FlusherThreadsTest : public ::testing::Test {
  protected:
@@ -435,8 +446,8 @@ class FlusherThreadsTest : public ::testing::Test {
     auto letters = DeadLetters::Open(fs_, "/wal", false);
     EXPECT_OK(letters);
     letters_ = std::move(letters).value();
-    flusher_ = std::make_unique<Flusher>(log_.log(), backend_, *letters_, Clock::Real(), options_,
-                                         fs_);
+    flusher_ =
+        std::make_unique<Flusher>(log_.log(), backend_, *letters_, Clock::Real(), options_, fs_);
   }
 
   SimulatedFileSystem fs_;
@@ -495,9 +506,8 @@ TEST_F(FlusherThreadsTest, EndsAWaitOnADeadlineAStopAndTheEnd) {
   stop.request_stop();
   EXPECT_THAT(flusher_->WaitFlushed(1, {Monotonic::max(), stop.get_token()}),
               StatusIs(StatusCode::kUnavailable));
-  std::thread waiter([&] {
-    EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kUnavailable));
-  });
+  std::thread waiter(
+      [&] { EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kUnavailable)); });
   flusher_->Stop();
   waiter.join();
 }

@@ -41,8 +41,8 @@ class LogFeederTest : public ::testing::Test {
     const std::vector<wal::Lsn> all(OperationLog::kPartitions, start);
     queues_->Reset(all, all);
     identity_.wal_id = log_.log().state().wal_id;
-    feeder_ = std::make_unique<LogFeeder>(log_.log(), *queues_, *letters_, counters_, clock_,
-                                          options_);
+    feeder_ =
+        std::make_unique<LogFeeder>(log_.log(), *queues_, *letters_, counters_, clock_, options_);
     feeder_->Start(identity_);
   }
   void Read() {
@@ -268,8 +268,7 @@ TEST(LostIn, FindsRunsOfRecordsThatASyncTookAway) {
   wal::TailEvent event;
   event.from = 10;
   event.to = 15;
-  EXPECT_THAT(LostIn(frame, event),
-              ElementsAre(wal::LsnRange{11, 12}, wal::LsnRange{14, 14}));
+  EXPECT_THAT(LostIn(frame, event), ElementsAre(wal::LsnRange{11, 12}, wal::LsnRange{14, 14}));
   event.from = 12;
   event.to = 13;
   EXPECT_THAT(LostIn(frame, event), ElementsAre(wal::LsnRange{12, 12}));

@@ -79,7 +79,8 @@ class PartitionQueuesTest : public ::testing::Test {
   std::vector<std::byte> body_;
 };
 
-// --- positions ----------------------------------------------------------------------------------------
+// --- positions
+// ----------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, IsSettledUpToTheReaderWhereNothingIsQueued) {
   OfferAll({0, 0, 0});
@@ -143,7 +144,8 @@ TEST_F(PartitionQueuesTest, TakesARecordInOnceHoweverOftenItIsOffered) {
   EXPECT_THAT(Take(), ElementsAre(1));
 }
 
-// --- batches --------------------------------------------------------------------------------------------
+// --- batches
+// --------------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, TakesInLsnOrderOverPartitions) {
   OfferAll({0, 1, 1, 0});
@@ -173,7 +175,8 @@ TEST_F(PartitionQueuesTest, GivesEachWorkerItsPartitions) {
   EXPECT_THAT(Take(1), ElementsAre(2, 4));
 }
 
-// --- when a batch is due -----------------------------------------------------------------------------------
+// --- when a batch is due
+// -----------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, IsNeverDueWhileEmpty) { EXPECT_EQ(DueIn(), -1); }
 
@@ -199,10 +202,10 @@ TEST_F(PartitionQueuesTest, IsDueByAgeCountAndBytes) {
   EXPECT_EQ(DueIn(), 200);  // the age; the linger would be later
   Offer(3, 0);
   Offer(4, 1);
-  EXPECT_EQ(DueIn(), 0);    // the count
+  EXPECT_EQ(DueIn(), 0);  // the count
   Reset({4, 4});
   Offer(5, 0, 1500);
-  EXPECT_EQ(DueIn(), 0);    // the bytes
+  EXPECT_EQ(DueIn(), 0);  // the bytes
 }
 
 TEST_F(PartitionQueuesTest, IsDueAtOnceWhileSomebodyWaits) {
@@ -212,9 +215,7 @@ TEST_F(PartitionQueuesTest, IsDueAtOnceWhileSomebodyWaits) {
   queues_->AdvanceTo(3);
   ASSERT_GT(DueIn(), 0);
   FakeClock clock;
-  std::thread waiter([&] {
-    EXPECT_TRUE(queues_->WaitSettled(2, {}, clock));
-  });
+  std::thread waiter([&] { EXPECT_TRUE(queues_->WaitSettled(2, {}, clock)); });
   while (queues_->awaited_lsn() == 0) std::this_thread::yield();
   EXPECT_EQ(queues_->awaited_lsn(), 2u);
   EXPECT_EQ(DueIn(), 0);
@@ -223,7 +224,8 @@ TEST_F(PartitionQueuesTest, IsDueAtOnceWhileSomebodyWaits) {
   EXPECT_EQ(queues_->awaited_lsn(), 0u);
 }
 
-// --- left behind -------------------------------------------------------------------------------------------
+// --- left behind
+// -------------------------------------------------------------------------------------------
 
 // Partition 0 full after three records of 1,400 bytes.
 class LeftBehindTest : public PartitionQueuesTest {
@@ -304,7 +306,8 @@ TEST_F(PartitionQueuesTest, TakesOneRecordOfAnySize) {
   EXPECT_THAT(Take(), ElementsAre(1));
 }
 
-// --- barriers ------------------------------------------------------------------------------------------------
+// --- barriers
+// ------------------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, HoldsEverythingBackBehindABarrier) {
   Offer(1, 0);
@@ -358,7 +361,8 @@ TEST_F(PartitionQueuesTest, BlocksTheReaderWhenBarriersFillTheBound) {
   EXPECT_TRUE(queues_->is_blocked());
 }
 
-// --- waiting -------------------------------------------------------------------------------------------------
+// --- waiting
+// -------------------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, EndsAWaitByDeadlineStopAndInterrupt) {
   FakeClock clock;

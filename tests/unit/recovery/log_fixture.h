@@ -32,6 +32,7 @@ inline std::string Describe(const std::vector<Finding>& findings) {
     if (!f.lsns.empty()) {
       all += "[" + std::to_string(f.lsns.from) + "-" + std::to_string(f.lsns.to) + "]";
     }
+    if (std::getenv("DBG")) all += "(" + f.detail + ")";
     all += " ";
   }
   return all;

@@ -1,0 +1,99 @@
+// Micro-benchmarks of the parts of an append, for working on them: where the nanoseconds go.
+#include <benchmark/benchmark.h>
+#include <stdlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "base/checksum.h"
+#include "base/file_system.h"
+#include "storage/operation.h"
+#include "wal/frame.h"
+#include "wal/ring_buffer.h"
+
+namespace taskwal {
+namespace {
+
+constexpr std::size_t kBodyBytes = 232;
+constexpr std::uint64_t kRingBytes = 16u << 20;
+
+Activity SomeActivity() {
+  Activity activity;
+  activity.id = "01K9ZQ4T7XAC00000000000001";
+  activity.task_id = "01K9ZQ4T7XTA00000000000001";
+  activity.dag_id = "nightly-report-2026-11-21";
+  activity.node_id = "node-00001";
+  activity.action = "node.progress";
+  activity.message = std::string(60, 'm');
+  activity.data = R"({"rows": 4096, "bytes": 1048576})";
+  activity.created_at = Time(std::chrono::seconds(1'790'000'000));
+  return activity;
+}
+
+void ChecksumOfARecord(benchmark::State& state) {
+  const std::vector<std::byte> body(kBodyBytes, std::byte{'x'});
+  for (auto _ : state) benchmark::DoNotOptimize(Checksum(body, 1));
+}
+BENCHMARK(ChecksumOfARecord);
+
+void KeyOfATask(benchmark::State& state) {
+  const Activity activity = SomeActivity();
+  for (auto _ : state) benchmark::DoNotOptimize(storage::KeyOf(activity.task_id));
+}
+BENCHMARK(KeyOfATask);
+
+void EncodeAnActivity(benchmark::State& state) {
+  const Activity activity = SomeActivity();
+  std::vector<std::byte> into(storage::EncodedBytes(activity, activity.id));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(storage::EncodedBytes(activity, activity.id));
+    storage::Encode(activity, activity.id, *activity.created_at, into);
+    benchmark::ClobberMemory();
+  }
+}
+BENCHMARK(EncodeAnActivity);
+
+// Claim, copy, checksum, publish; zeroing and release included, by the same thread.
+void AppendToTheRing(benchmark::State& state) {
+  std::string directory = std::filesystem::temp_directory_path() / "taskwal-micro-XXXXXX";
+  TASKWAL_CHECK(::mkdtemp(directory.data()) != nullptr);
+  auto ring = wal::RingBuffer::Create(FileSystem::Real(), directory + "/RING", kRingBytes,
+                                      Uuid::Make(), 1, 1);
+  TASKWAL_CHECK(ring.ok());
+  const std::vector<std::byte> body(kBodyBytes, std::byte{'x'});
+  wal::RingPosition end = (*ring)->released();
+  for (auto _ : state) {
+    auto claim = (*ring)->TryClaim({}, body.size(), 0);
+    if (claim.slot == nullptr) {
+      (*ring)->Release(end);
+      claim = (*ring)->TryClaim({}, body.size(), 0);
+    }
+    std::memcpy(wal::RingBuffer::BodyOf(claim.slot, body.size()).data(), body.data(), body.size());
+    (*ring)->Publish(claim.slot, claim.lsn, body.size());
+    end = {end.bytes + wal::RingBuffer::SlotBytes(body.size()), claim.lsn + 1};
+  }
+  std::filesystem::remove_all(directory);
+}
+BENCHMARK(AppendToTheRing);
+
+// A frame of 1,024 records of 256 bytes, checksummed.
+void BuildAFrame(benchmark::State& state) {
+  const std::vector<std::byte> body(kBodyBytes, std::byte{'x'});
+  wal::FrameBuilder builder;
+  constexpr int kRecords = 1024;
+  for (auto _ : state) {
+    builder.Reset(1);
+    for (int i = 0; i < kRecords; ++i) builder.Add({}, body);
+    benchmark::DoNotOptimize(builder.Finish({}).data());
+  }
+  state.SetItemsProcessed(state.iterations() * kRecords);
+}
+BENCHMARK(BuildAFrame);
+
+}  // namespace
+}  // namespace taskwal
+
+BENCHMARK_MAIN();

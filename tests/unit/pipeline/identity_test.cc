@@ -1,0 +1,184 @@
+#include "pipeline/identity.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "pipeline/wal_task_storage.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/switchable_backend.h"
+#include "tests/support/temp_dir.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+class IdentityTest : public ::testing::Test {
+ protected:
+  IdentityTest() {
+    options_.ring_bytes = 1u << 20;
+    options_.initial_backoff = milliseconds(1);
+  }
+
+  Result<std::unique_ptr<WalTaskStorage>> Open(const std::string& name,
+                                               SwitchableDatabase& database) {
+    WalStorageSetup setup;
+    setup.options = options_;
+    setup.options.wal_dir = dir_.File(name);
+    setup.backend = database.Open();
+    return WalTaskStorage::Open(std::move(setup));
+  }
+  Result<AdoptReport> Adopt(const std::string& name, SwitchableDatabase& database, Adoption word) {
+    const auto backend = database.Open();
+    return pipeline::Adopt(FileSystem::Real(), Clock::Real(), dir_.File(name), *backend, word);
+  }
+  // `first` to `last` as activities; drained or left in the log.
+  void Log(const std::string& name, SwitchableDatabase& database, int first, int last, bool drain) {
+    if (!drain) database.GoAway();
+    ASSERT_OK_AND_ASSIGN(auto storage, Open(name, database));
+    for (int i = first; i <= last; ++i) {
+      Activity activity;
+      activity.id = "a" + std::to_string(i);
+      ASSERT_OK(storage->LogActivity(activity, {}));
+    }
+    const Status closed =
+        storage->Shutdown(drain ? ShutdownMode::kGraceful : ShutdownMode::kImmediate, seconds(20));
+    EXPECT_EQ(closed.ok(), drain) << closed.ToString();
+    database.ComeBack();
+  }
+  void Copy(const std::string& from, const std::string& to) {
+    std::filesystem::copy(dir_.File(from), dir_.File(to), std::filesystem::copy_options::recursive);
+  }
+  // Opens, drains, and says how many activities the database has.
+  std::uint64_t DrainAndCount(const std::string& name, SwitchableDatabase& database) {
+    auto storage = Open(name, database);
+    EXPECT_OK(storage);
+    if (!storage.ok()) return 0;
+    EXPECT_OK((*storage)->Flush(seconds(20)));
+    const auto counts = (*storage)->Count();
+    EXPECT_OK(counts);
+    return counts.ok() ? counts->activities : 0;
+  }
+
+  TempDir dir_;
+  Options options_;
+  SwitchableDatabase database_;
+};
+
+TEST_F(IdentityTest, AMovedDirectoryGoesOnAsBefore) {
+  Log("wal", database_, 1, 3, true);
+  Log("wal", database_, 4, 5, false);
+  Copy("wal", "moved");
+  std::filesystem::remove_all(dir_.File("wal"));
+  ASSERT_THAT(Open("moved", database_), StatusIs(StatusCode::kFenced));
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("moved", database_, Adoption::kMoved));
+  EXPECT_TRUE(report.changed);
+  EXPECT_EQ(DrainAndCount("moved", database_), 5u);
+  // Said once more: it knows itself.
+  ASSERT_OK_AND_ASSIGN(const AdoptReport again, Adopt("moved", database_, Adoption::kMoved));
+  EXPECT_FALSE(again.changed);
+  EXPECT_EQ(again.wal_id, report.wal_id);
+}
+
+TEST_F(IdentityTest, ARelabelledCopyBringsOnlyWhatItAppendedItself) {
+  Log("wal", database_, 1, 3, true);
+  Log("wal", database_, 4, 5, false);  // the original's to bring
+  Copy("wal", "copy");
+  Log("copy", database_, 6, 7, false);
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("copy", database_, Adoption::kRelabel));
+  EXPECT_EQ(report.from, 6u);
+  EXPECT_EQ(DrainAndCount("copy", database_), 5u);  // 1, 2, 3, 6, 7
+  EXPECT_EQ(DrainAndCount("wal", database_), 7u);
+  EXPECT_EQ(DrainAndCount("copy", database_), 7u);  // both go on
+}
+
+TEST_F(IdentityTest, ADirectoryThatIsNoCopyIsNotRelabelled) {
+  Log("wal", database_, 1, 3, true);
+  EXPECT_THAT(Adopt("wal", database_, Adoption::kRelabel),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("no copy")));
+  EXPECT_EQ(DrainAndCount("wal", database_), 3u);
+}
+
+TEST_F(IdentityTest, ANewDatabaseIsFedFromTheOldestRecord) {
+  Log("wal", database_, 1, 3, true);
+  SwitchableDatabase fresh;
+  ASSERT_THAT(Open("wal", fresh), StatusIs(StatusCode::kFenced, HasSubstr("--new-db")));
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("wal", fresh, Adoption::kNewDatabase));
+  EXPECT_EQ(report.from, 1u);
+  EXPECT_EQ(DrainAndCount("wal", fresh), 3u);
+  // And back again: that one knows the log, and goes on where it was.
+  Log("wal", fresh, 4, 4, true);
+  ASSERT_OK(Adopt("wal", database_, Adoption::kNewDatabase));
+  EXPECT_EQ(DrainAndCount("wal", database_), 4u);
+}
+
+TEST_F(IdentityTest, ACopyMayFeedAnotherDatabase) {
+  Log("wal", database_, 1, 3, true);
+  Copy("wal", "copy");
+  SwitchableDatabase fresh;
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("copy", fresh, Adoption::kNewDatabase));
+  EXPECT_EQ(report.from, 1u);
+  EXPECT_EQ(DrainAndCount("copy", fresh), 3u);
+  EXPECT_EQ(DrainAndCount("wal", database_), 3u);
+}
+
+TEST_F(IdentityTest, WordsThatDoNotFitAreRefusedAndChangeNothing) {
+  Log("wal", database_, 1, 3, true);
+  Copy("wal", "copy");
+  SwitchableDatabase fresh;
+  EXPECT_THAT(Adopt("copy", database_, Adoption::kNewDatabase),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("--relabel")));
+  EXPECT_THAT(Adopt("copy", fresh, Adoption::kMoved),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("--new-db")));
+  EXPECT_THAT(Adopt("copy", fresh, Adoption::kRelabel),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("--new-db")));
+  EXPECT_THAT(Open("copy", database_), StatusIs(StatusCode::kFenced));
+}
+
+TEST_F(IdentityTest, NeedsALogADatabaseAndTheLock) {
+  EXPECT_THAT(Adopt("absent", database_, Adoption::kMoved), StatusIs(StatusCode::kNotFound));
+  EXPECT_FALSE(std::filesystem::exists(dir_.File("absent")));
+  Log("wal", database_, 1, 1, true);
+  database_.GoAway();
+  EXPECT_THAT(Adopt("wal", database_, Adoption::kMoved), StatusIs(StatusCode::kUnavailable));
+  database_.ComeBack();
+  ASSERT_OK_AND_ASSIGN(auto storage, Open("wal", database_));
+  EXPECT_THAT(Adopt("wal", database_, Adoption::kMoved), StatusIs(StatusCode::kUnavailable));
+}
+
+TEST_F(IdentityTest, AnEpochThatTheDatabaseHasSeenIsNotUsedAgain) {
+  Log("wal", database_, 1, 1, true);
+  Copy("wal", "backup");
+  for (int i = 2; i < 6; ++i) Log("wal", database_, i, i, true);  // five epochs
+  std::filesystem::remove_all(dir_.File("wal"));
+  // The restored directory is older than what the database knows of it.
+  ASSERT_OK(Adopt("backup", database_, Adoption::kMoved));
+  EXPECT_OK(Open("backup", database_));
+}
+
+// The ring of a killed process belongs to the original, as its segments do.
+TEST_F(IdentityTest, WhatTheRingOfACopyHeldIsTheOriginals) {
+  database_.GoAway();
+  {
+    ASSERT_OK_AND_ASSIGN(auto storage, Open("wal", database_));
+    WriteOptions write;
+    write.durability = Durability::kProcess;
+    Activity activity;
+    activity.id = "original";
+    ASSERT_OK(storage->LogActivity(activity, write));
+    Copy("wal", "copy");  // while it runs: the ring and whatever segments hold by now
+    ASSERT_THAT(storage->Shutdown(ShutdownMode::kImmediate, {}),
+                StatusIs(StatusCode::kUnavailable));
+  }
+  database_.ComeBack();
+  ASSERT_EQ(DrainAndCount("wal", database_), 1u);
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("copy", database_, Adoption::kRelabel));
+  EXPECT_EQ(report.from, 2u);
+}
+
+}  // namespace
+}  // namespace taskwal::pipeline

@@ -1,0 +1,262 @@
+// The log's own writer and recovery against each other, on a simulated disk: whatever is killed, cut
+// off from power or failing, no acknowledged record is lost, nothing sound is called damaged, and the
+// repaired log is clean. Every run prints its seed when it fails.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "recovery/prepare_log.h"
+#include "recovery/salvage.h"
+#include "tests/support/fake_clock.h"
+#include "tests/unit/recovery/log_fixture.h"
+#include "wal/log.h"
+
+namespace taskwal::recovery {
+namespace {
+
+using wal::Log;
+using wal::Lsn;
+
+std::string BodyOf(std::uint64_t seed, std::uint64_t number) {
+  Random random(seed * 1000003 + number);
+  std::string body = "record " + std::to_string(number) + " ";
+  return body.append(random.OneIn(20) ? random.Below(9000) : random.Below(300), 'x');
+}
+
+// One log over several lives, and what was promised of it.
+class Machine {
+ public:
+  explicit Machine(std::uint64_t seed) : seed_(seed), fs_(seed, &clock_), random_(seed) {}
+
+  Status Open() {
+    PrepareOptions options;
+    options.directory = kDirectory;
+    report_ = {};
+    Result<wal::LogStart> start = PrepareLog(fs_, options, &report_);
+    if (!start.ok()) return start.status();
+    wal::LogOptions how;
+    how.directory = kDirectory;
+    how.ring_bytes = 64u << 10;
+    how.segment_bytes = 32u << 10;
+    how.frame_bytes = 4u << 10;
+    how.compression = random_.OneIn(2);
+    how.sync_lanes = 2;
+    how.start_threads = false;
+    Result<std::unique_ptr<Log>> log = Log::Open(fs_, clock_, how, std::move(start).value());
+    if (!log.ok()) return log.status();
+    log_ = std::move(log).value();
+    return Status::Ok();
+  }
+
+  // Something a process does; errors are what the simulated disk makes of it.
+  void Act() {
+    const std::uint64_t what = random_.Below(10);
+    if (what < 6) return Append();
+    if (what < 8) return Sync();
+    if (what == 8) {
+      log_->WriterStep();
+    } else {
+      log_->MaintenanceStep();
+    }
+    clock_.Advance(std::chrono::milliseconds(7));
+  }
+
+  void Append() {
+    const std::string body = BodyOf(seed_, ++appended_);
+    const bool disk = random_.OneIn(2);
+    const auto lsn = log_->Append(
+        {20, 0, appended_, appended_}, body.size(),
+        disk ? Durability::kDisk : Durability::kProcess, {clock_.Now(), {}},
+        [&](std::span<std::byte> into) { std::memcpy(into.data(), body.data(), body.size()); });
+    if (!lsn.ok()) return;
+    bodies_[*lsn] = body;
+    if (!disk) in_process_ = std::max(in_process_, *lsn);
+  }
+  void Sync() {
+    const Lsn end = log_->end_lsn();
+    if (log_->WaitDurable(end, {clock_.Now(), {}}).ok()) on_disk_ = std::max(on_disk_, end);
+  }
+  Status Close() {
+    const Status closed = log_->Close();
+    if (closed.ok()) on_disk_ = std::max(on_disk_, log_->end_lsn());
+    log_.reset();
+    return closed;
+  }
+  void Kill() {
+    log_.reset();
+    fs_.Kill();
+  }
+  void PowerLoss() {
+    log_.reset();
+    fs_.PowerLoss(random_);
+    // Only what had reached the disk is promised to be there; the rest may be, or may be given anew.
+    in_process_ = 0;
+    std::erase_if(bodies_, [&](const auto& record) { return record.first > on_disk_; });
+  }
+
+  ScanReport MustScan() {
+    auto report = Scan(fs_, kDirectory);
+    EXPECT_OK(report);
+    return report.ok() ? std::move(report).value() : ScanReport{};
+  }
+
+  // Everything promised is there, as it was given.
+  void CheckRecords() {
+    wal::TailReader reader = log_->Tail(1);
+    const Lsn promised = std::max(on_disk_, in_process_);
+    ASSERT_OK(log_->WaitDurable(log_->end_lsn(), {}));
+    ASSERT_LE(promised, log_->durable_lsn());
+    std::map<Lsn, std::string> found;
+    wal::Frame frame;
+    while (true) {
+      ASSERT_OK_AND_ASSIGN(const wal::TailEvent event, reader.Next(log_->durable_lsn(), &frame));
+      if (event.kind == wal::TailEvent::Kind::kEnd) break;
+      ASSERT_EQ(event.kind, wal::TailEvent::Kind::kFrame) << event.loss.from << event.detail;
+      wal::FrameRecords records(frame.header, frame.raw);
+      for (wal::RecordView record; records.Next(&record);) {
+        if (record.lsn < event.from || record.lsn > event.to) continue;
+        found[record.lsn].assign(reinterpret_cast<const char*>(record.body.data()),
+                                 record.body.size());
+      }
+    }
+    for (const auto& [lsn, body] : bodies_) {
+      if (lsn <= promised) {
+        ASSERT_EQ(found[lsn], body) << lsn;
+      }
+    }
+    for (auto& [lsn, body] : found) bodies_[lsn] = body;
+    on_disk_ = log_->durable_lsn();
+  }
+
+  SimulatedFileSystem& fs() { return fs_; }
+  Random& random() { return random_; }
+  Log& log() { return *log_; }
+  [[nodiscard]] const PrepareReport& report() const { return report_; }
+
+ private:
+  const std::uint64_t seed_;
+  FakeClock clock_;
+  SimulatedFileSystem fs_;
+  Random random_;
+  std::unique_ptr<Log> log_;
+  PrepareReport report_;
+  std::uint64_t appended_ = 0;
+  std::map<Lsn, std::string> bodies_;
+  Lsn on_disk_ = 0;
+  Lsn in_process_ = 0;
+};
+
+void LiveOneLife(Machine& machine, bool with_power_loss) {
+  ASSERT_OK(machine.Open());
+  EXPECT_FALSE(std::any_of(machine.report().findings.begin(), machine.report().findings.end(),
+                           [](const Finding& f) { return IsDamage(f.verdict); }))
+      << Describe(machine.report().findings);
+  machine.CheckRecords();
+  if (::testing::Test::HasFailure()) return;
+  machine.fs().CrashAfter(1 + machine.random().Below(120));
+  for (int i = 0; i < 120 && !machine.fs().crashed(); ++i) machine.Act();
+  if (!machine.fs().crashed() && machine.random().OneIn(3)) {
+    IgnoreStatus(machine.Close(), "it may die while closing");
+  }
+  if (with_power_loss && machine.random().OneIn(2)) {
+    machine.PowerLoss();
+  } else {
+    machine.Kill();
+  }
+  const ScanReport scan = machine.MustScan();
+  EXPECT_FALSE(scan.damaged()) << Describe(scan.findings);
+if (scan.damaged() && getenv("DBG")) { auto st=wal::ReadState(machine.fs(), kDirectory); printf("epoch %lu clean %d last %lu\n", st->epoch, st->clean, st->last_lsn); for (auto& g: scan.segments) printf("%lu %s e%lu %lu-%lu b%lu sealed %d\n", g.number,g.state.c_str(),g.epoch,g.lsns.from,g.lsns.to,g.file_bytes,g.sealed); auto c=machine.fs().Content(PathOf(scan.segments[0].number<=2?2:scan.segments[0].number)); FILE*f=fopen("/tmp/b/recovery/bad.log","wb"); fwrite(c.data(),1,c.size(),f); fclose(f);}
+}
+
+// The seeds of a run: the usual ones, or TASKWAL_SEED alone, or TASKWAL_SEEDS of them.
+std::vector<std::uint64_t> Seeds(std::uint64_t usual) {
+  if (const char* seed = std::getenv("TASKWAL_SEED")) return {std::stoull(seed)};
+  const char* count = std::getenv("TASKWAL_SEEDS");
+  std::vector<std::uint64_t> seeds(count != nullptr ? std::stoull(count) : usual);
+  std::iota(seeds.begin(), seeds.end(), std::uint64_t{1});
+  return seeds;
+}
+
+// The log says loudly what the simulated disk does to it.
+class Quiet {
+ public:
+  Quiet() : level_(Logger().level()) { Logger().set_level(spdlog::level::off); }
+  ~Quiet() { Logger().set_level(level_); }
+
+ private:
+  const spdlog::level::level_enum level_;
+};
+
+class LogCrashes : public ::testing::TestWithParam<bool> {
+  Quiet quiet_;
+};
+
+TEST_P(LogCrashes, LoseNothingThatWasAcknowledged) {
+  for (const std::uint64_t seed : Seeds(60)) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Machine machine(seed);
+    for (int life = 0; life < 6 && !HasFailure(); ++life) LiveOneLife(machine, GetParam());
+    if (HasFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(By, LogCrashes, ::testing::Bool(), [](const auto& name) {
+  return std::string(name.param ? "PowerLoss" : "Kill");
+});
+
+TEST(LogRoundTrip, ACleanEndLeavesNothingToRepairAndNothingUncovered) {
+  Machine machine(7);
+  ASSERT_OK(machine.Open());
+  for (int i = 0; i < 150; ++i) machine.Act();
+  ASSERT_OK(machine.Close());
+  machine.Kill();
+  const ScanReport scan = machine.MustScan();
+  EXPECT_EQ(Describe(scan.findings), "");
+  EXPECT_GT(scan.segments.size(), 1u);
+  for (const SegmentSummary& segment : scan.segments) {
+    EXPECT_TRUE(segment.sealed);
+    const std::string path = PathOf(segment.number);
+    for (std::uint64_t at = 0; at < segment.file_bytes; at += 211) {
+      machine.fs().Corrupt(path, at, 0x10);
+      EXPECT_TRUE(machine.MustScan().damaged()) << path << " at " << at;
+      machine.fs().Corrupt(path, at, 0x10);
+    }
+  }
+}
+
+TEST(LogRoundTrip, AFailedSyncLeavesNoDamageBehind) {
+  const Quiet quiet;
+  for (const std::uint64_t seed : Seeds(40)) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Machine machine(seed);
+    ASSERT_OK(machine.Open());
+    for (int i = 0; i < 40; ++i) machine.Act();
+    machine.fs().FailNth(1 + seed % 3, {.call = SimulatedCall::kSync, .path_part = "wal-"});
+    for (int i = 0; i < 80; ++i) machine.Act();
+    machine.fs().ClearFaults();
+    if (seed % 2 == 0) {
+      ASSERT_OK(machine.Close());
+    }
+    machine.Kill();
+    const ScanReport scan = machine.MustScan();
+    ASSERT_FALSE(scan.damaged()) << Describe(scan.findings);
+    ASSERT_OK(machine.Open());
+    machine.CheckRecords();
+    ASSERT_OK(machine.Close());
+    machine.Kill();
+    const ScanReport again = machine.MustScan();
+    ASSERT_FALSE(again.damaged()) << Describe(again.findings);
+    if (HasFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace taskwal::recovery
