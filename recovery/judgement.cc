@@ -147,8 +147,8 @@ std::size_t Judge::NextOwner(std::size_t i) const {
   return facts_.size();
 }
 
-// A file whose sync failed is never touched again, so it is not sealed either: the next segment starts
-// over right behind what was synced, and the file keeps the size it was made with.
+// A file whose sync failed is never touched again, so it is not sealed either: the next segment
+// starts over right behind what was synced, and the file keeps the size it was made with.
 bool Judge::MayBeGivenUp(std::size_t i) const {
   const SegmentFacts& facts = facts_[i];
   const std::size_t next = NextOwner(i);
@@ -328,7 +328,8 @@ void Judge::BlameBytes(std::size_t i, LsnRange missing) {
   Add(i, SituationOf(i, Found::kBadBytes, Stake::kSynced), offset, missing, std::move(detail));
 }
 
-// --- files, frames and bytes that cost no synced record --------------------------------------------
+// --- files, frames and bytes that cost no synced record
+// --------------------------------------------
 
 void Judge::JudgeFile(std::size_t i) {
   const SegmentFacts& facts = facts_[i];
@@ -371,8 +372,9 @@ void Judge::JudgeFrames(std::size_t i) {
     if (lsns.empty()) continue;
     Situation situation = SituationOf(i, Found::kFrames, Stake::kAboveSynced);
     situation.reachable = lsns.from <= out_.end_lsn;
-    const Verdict verdict = Add(i, situation, run.offset, lsns,
-                                situation.reachable ? "named by nothing as synced" : "behind a gap");
+    const Verdict verdict =
+        Add(i, situation, run.offset, lsns,
+            situation.reachable ? "named by nothing as synced" : "behind a gap");
     if (verdict == Verdict::kUnknownTail) out_.unknown.push_back(lsns);
     if (verdict == Verdict::kTornTail) out_.torn_bytes += run.end_offset - run.offset;
   }

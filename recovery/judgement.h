@@ -1,9 +1,9 @@
-// From the facts of the segments to what counts, what is lost and what to do about it: the one place
-// where verdicts are given, for opening, verifying and salvage alike. Pure functions.
+// From the facts of the segments to what counts, what is lost and what to do about it: the one
+// place where verdicts are given, for opening, verifying and salvage alike. Pure functions.
 //
-// Verdicts are counted in LSNs, not file positions. A segment owns the LSNs from its own first one on,
-// up to the first LSN of any later segment; a frame counts for the LSNs its segment owns. Damage is an
-// LSN at or below the highest one named as synced that no frame counts for.
+// Verdicts are counted in LSNs, not file positions. A segment owns the LSNs from its own first one
+// on, up to the first LSN of any later segment; a frame counts for the LSNs its segment owns.
+// Damage is an LSN at or below the highest one named as synced that no frame counts for.
 #pragma once
 
 #include <cstdint>

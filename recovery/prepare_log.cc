@@ -75,7 +75,8 @@ bool IsCopy(const wal::LogState& state, const FileStat& lock) {
   return other_inode || other_birth;
 }
 
-// Writes STATE where it was damaged, or where the directory is seen to be a copy for the first time.
+// Writes STATE where it was damaged, or where the directory is seen to be a copy for the first
+// time.
 Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
                    wal::LogState* state) {
   bool changed = false;

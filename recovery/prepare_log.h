@@ -1,7 +1,7 @@
-// The first step of opening a log: takes the lock, reads STATE (or makes the directory), judges the end
-// of the log, cuts a torn tail (a copy goes to quarantine/), syncs and seals what nobody sealed.
-// Reads only the last segments: those that no later header names as synced. Damage in older ones is
-// found when they are read.
+// The first step of opening a log: takes the lock, reads STATE (or makes the directory), judges the
+// end of the log, cuts a torn tail (a copy goes to quarantine/), syncs and seals what nobody
+// sealed. Reads only the last segments: those that no later header names as synced. Damage in older
+// ones is found when they are read.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,10 @@ struct PrepareReport {
   bool copied = false;             // the directory is a copy of another (LOCK does not match STATE)
 };
 
-// Durable on return. kUnavailable: locked, the message names the holder's process id. kCorruption: a
-// format version this program does not read, or a STATE that does not validate with no segment to
+// Durable on return. kUnavailable: locked, the message names the holder's process id. kCorruption:
+// a format version this program does not read, or a STATE that does not validate with no segment to
 // rebuild it from. Safe to repeat after a crash at any point.
-Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options, PrepareReport* report);
+Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options,
+                                 PrepareReport* report);
 
 }  // namespace taskwal::recovery

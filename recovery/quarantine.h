@@ -1,5 +1,5 @@
-// quarantine/: where recovery puts what it takes out of the log. Nothing reads it and nothing deletes
-// it but a person. Durable on return, safe to repeat after a crash at any point.
+// quarantine/: where recovery puts what it takes out of the log. Nothing reads it and nothing
+// deletes it but a person. Durable on return, safe to repeat after a crash at any point.
 #pragma once
 
 #include <cstdint>

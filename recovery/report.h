@@ -20,7 +20,8 @@ struct Finding {
 
 struct SegmentSummary {    // a row of `taskwal inspect`
   std::uint64_t number = 0;
-  std::string state;       // "active" (unsealed), "flushed", "flushing" (sealed, not yet flushed), "failed" (damaged)
+  std::string state;  // "active" (unsealed), "flushed", "flushing" (sealed, not yet flushed),
+                      // "failed" (damaged)
   std::uint64_t epoch = 0;
   wal::LsnRange lsns;
   std::uint64_t records = 0;
@@ -35,7 +36,8 @@ struct ScanReport {
   std::uint64_t scanned = 0;                // records that validate
   wal::LsnRange lsns;                       // first and last LSN that counts
   wal::Lsn synced_lsn = 0;                  // highest named
-  std::vector<wal::LsnRange> lost;          // damage: synced records that no valid frame holds, not declared
+  std::vector<wal::LsnRange>
+      lost;  // damage: synced records that no valid frame holds, not declared
   std::vector<wal::LsnRange> declared;      // losses that salvage declared before
   std::vector<wal::LsnRange> unknown;       // a tail of unknown standing
   std::uint64_t torn_bytes = 0;

@@ -50,7 +50,8 @@ class Rewriter {
     return wal::SegmentName(number) + ".salvage";
   }
 
-  // Durable on return (but for the name, which a repeated run overwrites). Returns the records kept.
+  // Durable on return (but for the name, which a repeated run overwrites). Returns the records
+  // kept.
   Result<std::uint64_t> Run() {
     const std::string path =
         wal::JoinPath(survey_.directory, TemporaryName(facts_.number));
@@ -190,8 +191,8 @@ Result<SalvageReport> Salvage(FileSystem& fs, const std::string& directory, wal:
     report.kept += kept;
     to_replace.push_back(facts.number);
   }
-  // Crash here: the new files are overwritten next time. The loss is declared before anything moves,
-  // or a repeated run would find a gap where it no longer can tell that it was known.
+  // Crash here: the new files are overwritten next time. The loss is declared before anything
+  // moves, or a repeated run would find a gap where it no longer can tell that it was known.
   TASKWAL_TRY(DeclareLost(fs, survey, &start->state));
   report.lost = survey.judgement.lost;
   for (const std::uint64_t number : to_replace) {

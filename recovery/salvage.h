@@ -1,6 +1,7 @@
 // `taskwal recover --salvage`: rewrites each damaged segment with its intact frames alone, puts the
-// original into quarantine/, and declares the missing LSNs in STATE (LogState::lost) so that they are no
-// damage any more. Nothing is deleted. Needs the directory's lock, held by the caller through `start`.
+// original into quarantine/, and declares the missing LSNs in STATE (LogState::lost) so that they
+// are no damage any more. Nothing is deleted. Needs the directory's lock, held by the caller
+// through `start`.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +21,9 @@ struct SalvageReport {
   std::uint64_t kept = 0;                 // records carried over
 };
 
-// After it Scan() finds no damage. Safe to repeat after a crash at any point: a segment is replaced by
-// rename, after the sync of the new one, of the copy in quarantine/ and of STATE. `index_keys` as in
-// PrepareOptions. kCorruption: a segment of another format version, which may hold anything.
+// After it Scan() finds no damage. Safe to repeat after a crash at any point: a segment is replaced
+// by rename, after the sync of the new one, of the copy in quarantine/ and of STATE. `index_keys`
+// as in PrepareOptions. kCorruption: a segment of another format version, which may hold anything.
 Result<SalvageReport> Salvage(FileSystem& fs, const std::string& directory, wal::LogStart* start,
                               void (*index_keys)(const wal::RecordView& record,
                                                  std::vector<std::uint64_t>* keys) = nullptr);

@@ -35,9 +35,10 @@ bool HasDamage(const Judgement& judgement) {
                      [](const Finding& f) { return IsDamage(f.verdict); });
 }
 
-// Beside a live writer a first reading may see damage where there is none: a frame that was not there
-// yet when we passed, and that a later one names as synced. So damage is believed only when a second
-// reading finds it below what was named at the end of the first, in files that did not change.
+// Beside a live writer a first reading may see damage where there is none: a frame that was not
+// there yet when we passed, and that a later one names as synced. So damage is believed only when a
+// second reading finds it below what was named at the end of the first, in files that did not
+// change.
 Result<Survey> ReadUntilCertain(FileSystem& fs, const std::string& directory,
                                 SurveyOptions options) {
   TASKWAL_ASSIGN(Survey survey, SurveyLog(fs, directory, options));

@@ -1,5 +1,5 @@
-// Walks a log directory, verifies every checksum and applies the verdicts. Changes nothing, takes no
-// lock: `verify`, `inspect` and `recover --dry-run` run it beside a live process.
+// Walks a log directory, verifies every checksum and applies the verdicts. Changes nothing, takes
+// no lock: `verify`, `inspect` and `recover --dry-run` run it beside a live process.
 #pragma once
 
 #include <functional>
@@ -16,8 +16,9 @@ struct ScanOptions {
   std::function<void(std::uint64_t done, std::uint64_t all)> on_progress;
 };
 
-// kNotFound when there is no directory or nothing of a log in it; kIoError when a file cannot be read.
-// Damage is part of the report, not an error.
-Result<ScanReport> Scan(FileSystem& fs, const std::string& directory, const ScanOptions& options = {});
+// kNotFound when there is no directory or nothing of a log in it; kIoError when a file cannot be
+// read. Damage is part of the report, not an error.
+Result<ScanReport> Scan(FileSystem& fs, const std::string& directory,
+                        const ScanOptions& options = {});
 
 }  // namespace taskwal::recovery

@@ -58,7 +58,6 @@ void AddBadBytes(const SegmentEvent& event, SegmentFacts* facts) {
   if (event.named_count > 0) {
     region.named = {event.named_first, event.named_first + event.named_count - 1};
   }
-  const std::uint64_t bytes = event.end_offset - event.offset;
   if (facts->has_footer && event.end_offset > facts->file_bytes) {  // not written to its end
     facts->has_footer = facts->was_sealed = false;
   } else if (facts->has_footer && !event.is_padding) {  // bytes behind it
@@ -66,10 +65,8 @@ void AddBadBytes(const SegmentEvent& event, SegmentFacts* facts) {
     facts->broken_footer = true;
     // No writer leaves a part of a sector.
     facts->was_sealed = facts->file_bytes % wal::kSectorBytes != 0;
-  } else if (event.names_footer && bytes > wal::kSectorBytes) {
-    facts->broken_footer = event.resembles_footer;
   } else {
-    facts->was_sealed = facts->was_sealed || event.resembles_footer;
+    facts->broken_footer = facts->broken_footer || event.resembles_footer;
   }
   facts->bad.push_back(std::move(region));
 }

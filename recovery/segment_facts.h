@@ -1,5 +1,5 @@
-// What one segment file holds, without any judgement: the ground on which verdicts are given. Its size
-// does not depend on the number of frames, only on the number of gaps and damaged places.
+// What one segment file holds, without any judgement: the ground on which verdicts are given. Its
+// size does not depend on the number of frames, only on the number of gaps and damaged places.
 #pragma once
 
 #include <cstdint>
@@ -41,9 +41,9 @@ struct SegmentFacts {
   std::uint64_t epoch = 0;           // of its header, else of its frames
   std::uint64_t file_bytes = 0;
   bool has_footer = false;           // a valid one, at the very end
-  bool was_sealed = false;           // has one, or what is left of one for certain
-  bool broken_footer = false;        // one that is all there, but does not validate or does not end
-                                     // the file: a power cut while sealing may leave that too
+  bool was_sealed = false;           // has one, or had one for certain
+  bool broken_footer = false;        // one that does not validate, or does not end the file: damaged,
+                                     // or left so by a power cut while sealing
   wal::FooterSummary footer{};       // where has_footer
   std::uint64_t frames_end = wal::kSegmentHeaderBytes;  // behind the last valid frame
   std::vector<FrameRun> runs;        // in file order
@@ -58,6 +58,7 @@ using FrameVisitor = std::function<void(const wal::Frame& frame)>;
 // Reads the whole segment from its first frame on; `visit` (may be empty) is told each valid frame.
 Result<SegmentFacts> ReadSegment(wal::SegmentReader& reader, const FrameVisitor& visit);
 // Of a sealed segment, from header and footer alone: its frames are believed to be there.
-Result<SegmentFacts> FactsOfSealed(const wal::SegmentReader& reader, const wal::FooterSummary& footer);
+Result<SegmentFacts> FactsOfSealed(const wal::SegmentReader& reader,
+                                   const wal::FooterSummary& footer);
 
 }  // namespace taskwal::recovery

@@ -1,5 +1,5 @@
-// Reads a log directory and judges it: all of it (verify, salvage), or only its end (opening, dump).
-// Changes nothing and takes no lock.
+// Reads a log directory and judges it: all of it (verify, salvage), or only its end (opening,
+// dump). Changes nothing and takes no lock.
 #pragma once
 
 #include <cstdint>

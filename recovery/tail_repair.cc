@@ -111,8 +111,8 @@ Status Seal(FileSystem& fs, const std::string& directory, Lsn end_lsn, const Job
                  fs.OpenWritable(wal::JoinPath(directory, job.file()), false));
   TASKWAL_TRY(CleanKeptPart(fs, directory, job, *file));
   TASKWAL_TRY(file->Truncate(job.keep_end));
-  // The frames of a killed process may be in the page cache alone. A footer on disk before them would
-  // turn a power cut into damage.
+  // The frames of a killed process may be in the page cache alone. A footer on disk before them
+  // would turn a power cut into damage.
   TASKWAL_TRY(file->Sync());
   // Crash here: an unsealed segment that ends with its last frame.
   const std::vector<std::byte> footer =

@@ -1,5 +1,5 @@
-// Writes records into fresh segments outside the ring's normal course: what a killed process left in
-// its ring, and what must be written again after a failed sync. One thread.
+// Writes records into fresh segments outside the ring's normal course: what a killed process left
+// in its ring, and what must be written again after a failed sync. One thread.
 #pragma once
 
 #include <functional>

@@ -52,7 +52,8 @@ struct SegmentHeader {
 static_assert(sizeof(SegmentHeader) == kSectorBytes);
 
 // A frame: header, body, zeros up to the next sector. Checksums are seeded with
-// FrameSeed(wal_id, segment number, epoch), so that nothing an older use of the file left validates.
+// FrameSeed(wal_id, segment number, epoch), so that nothing an older use of the file left
+// validates.
 struct FrameHeader {
   std::uint32_t magic;            // kFrameMagic, or kFooterMagic
   std::uint16_t header_bytes;     // 64

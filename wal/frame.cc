@@ -16,11 +16,13 @@ namespace {
 constexpr int kZstdLevel = 1;
 
 std::uint64_t HeaderChecksum(const FrameHeader& header, std::uint64_t seed, std::uint64_t offset) {
-  const auto bytes = std::as_bytes(std::span(&header, 1)).first(offsetof(FrameHeader, header_checksum));
+  const auto bytes =
+      std::as_bytes(std::span(&header, 1)).first(offsetof(FrameHeader, header_checksum));
   return Checksum(bytes, seed + offset);
 }
 
-FrameHeader MakeHeader(std::uint32_t magic, Lsn first_lsn, const FrameBuilder::Placement& placement) {
+FrameHeader MakeHeader(std::uint32_t magic, Lsn first_lsn,
+                       const FrameBuilder::Placement& placement) {
   FrameHeader header{};
   header.magic = magic;
   header.header_bytes = sizeof(FrameHeader);
@@ -98,7 +100,8 @@ std::vector<std::byte> MakeFooter(const FooterSummary& summary, std::span<const 
   std::vector<std::byte> bytes(AlignUp(sizeof(FrameHeader) + body, kSectorBytes));
   std::memcpy(bytes.data() + sizeof(FrameHeader), &summary, sizeof summary);
   if (!index.empty()) {
-    std::memcpy(bytes.data() + sizeof(FrameHeader) + sizeof summary, index.data(), index.size_bytes());
+    std::memcpy(bytes.data() + sizeof(FrameHeader) + sizeof summary, index.data(),
+                index.size_bytes());
   }
   FrameHeader header = MakeHeader(kFooterMagic, summary.last_lsn + 1, placement);
   header.body_bytes = static_cast<std::uint32_t>(body);
@@ -132,7 +135,8 @@ bool UnpackFrameBody(const FrameHeader& header, std::span<const std::byte> store
     return stored.size() == header.raw_bytes;
   }
   raw->resize(header.raw_bytes);
-  return ZSTD_decompress(raw->data(), raw->size(), stored.data(), stored.size()) == header.raw_bytes;
+  return ZSTD_decompress(raw->data(), raw->size(), stored.data(), stored.size()) ==
+         header.raw_bytes;
 }
 
 bool FrameRecords::Next(RecordView* record) {

@@ -14,8 +14,8 @@ namespace taskwal::wal {
 
 std::uint64_t FrameSeed(const Uuid& wal_id, std::uint64_t segment_number, std::uint64_t epoch);
 
-// Collects records, then makes the bytes to write. Reused frame after frame: no allocation once warm.
-// Not thread-safe.
+// Collects records, then makes the bytes to write. Reused frame after frame: no allocation once
+// warm. Not thread-safe.
 class FrameBuilder {
  public:
   void Reset(Lsn first_lsn);

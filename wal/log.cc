@@ -60,11 +60,14 @@ LogWriter::Config Log::Impl::WriterConfig(const LogOptions& options, const LogSt
   return config;
 }
 
-Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions options, LogStart start) {
+Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions options,
+                                       LogStart start) {
   const std::string ring_path = JoinPath(options.directory, kRingFileName);
-  TASKWAL_ASSIGN(const Rescue rescue, RescueRing(fs, ring_path, IdentitiesOf(start.state), start.next_lsn));
+  TASKWAL_ASSIGN(const Rescue rescue,
+                 RescueRing(fs, ring_path, IdentitiesOf(start.state), start.next_lsn));
   if (!rescue.refused.empty()) {
-    Logger().warn("event=ring_refused directory={} reason=\"{}\"", options.directory, rescue.refused);
+    Logger().warn("event=ring_refused directory={} reason=\"{}\"", options.directory,
+                  rescue.refused);
   }
   TASKWAL_ASSIGN(const DiskSpace space, fs.Space(options.directory));
   const LogSizes sizes = FitToDisk(space, options.ring_bytes, options.segment_bytes);
@@ -102,10 +105,12 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
     if (ring.ok()) {
       large_bytes_ = std::min(kLargeBytes, bytes / 8);
       writer_.SetRing(std::move(ring).value());
-      writer_.SetSpaceCallback([this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
+      writer_.SetSpaceCallback(
+          [this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
       return Status::Ok();
     }
-    const bool may_shrink = ring.status().code() == StatusCode::kUnavailable && bytes > kSmallSegmentBytes;
+    const bool may_shrink =
+        ring.status().code() == StatusCode::kUnavailable && bytes > kSmallSegmentBytes;
     if (!may_shrink) return ring.status();
   }
 }
@@ -165,7 +170,8 @@ void Log::Impl::StopThreads() {
   if (maintenance_thread_.joinable()) maintenance_thread_.join();
 }
 
-// --- appending -------------------------------------------------------------------------------------
+// --- appending
+// -------------------------------------------------------------------------------------
 
 Result<Log::Reservation> Log::Reserve(const RecordHeader& header, std::size_t body_bytes,
                                       Durability level, const Deadline& deadline) {
@@ -176,8 +182,8 @@ Result<Log::Reservation> Log::Reserve(const RecordHeader& header, std::size_t bo
   std::size_t in_ring = body_bytes;
   if (body_bytes > impl.large_bytes_) [[unlikely]] {
     if (body_bytes > kRecordBodyBytesMax) {
-      return Status::InvalidArgument("a record of " + std::to_string(body_bytes) + " bytes, above " +
-                                     std::to_string(kRecordBodyBytesMax));
+      return Status::InvalidArgument("a record of " + std::to_string(body_bytes) +
+                                     " bytes, above " + std::to_string(kRecordBodyBytesMax));
     }
     flags |= kSlotLarge;
     in_ring = 0;
@@ -231,7 +237,8 @@ Status Log::Impl::MakeRoomAlone(Monotonic now) {
   if (has_worked || MaintenanceStep()) return Status::Ok();
   const Status synced = writer_.WaitDurable(writer_.ring().end_lsn(), {now, {}});
   return synced.code() == StatusCode::kUnavailable || synced.ok()
-             ? (is_short_.load(std::memory_order_relaxed) ? Status::Overloaded("the log is full") : Status::Ok())
+             ? (is_short_.load(std::memory_order_relaxed) ? Status::Overloaded("the log is full")
+                                                          : Status::Ok())
              : synced;
 }
 
@@ -265,11 +272,18 @@ void Log::RaiseStamp(std::uint64_t seen) {
   impl_->writer_.RaiseStamp(seen);
 }
 
-// --- waiting, positions ----------------------------------------------------------------------------
+// --- waiting, positions
+// ----------------------------------------------------------------------------
 
-Status Log::WaitDurable(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitDurable(lsn, deadline); }
-Status Log::WaitWritten(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitWritten(lsn, deadline); }
-bool Log::WaitForMore(Lsn lsn, const Deadline& deadline) { return impl_->writer_.WaitForMore(lsn, deadline); }
+Status Log::WaitDurable(Lsn lsn, const Deadline& deadline) {
+  return impl_->writer_.WaitDurable(lsn, deadline);
+}
+Status Log::WaitWritten(Lsn lsn, const Deadline& deadline) {
+  return impl_->writer_.WaitWritten(lsn, deadline);
+}
+bool Log::WaitForMore(Lsn lsn, const Deadline& deadline) {
+  return impl_->writer_.WaitForMore(lsn, deadline);
+}
 Lsn Log::end_lsn() const { return impl_->writer_.ring().end_lsn(); }
 Lsn Log::written_lsn() const { return impl_->writer_.written_lsn(); }
 Lsn Log::durable_lsn() const { return impl_->writer_.durable_lsn(); }
@@ -283,7 +297,8 @@ TailReader Log::Tail(Lsn from) {
                     {impl_->options_.directory, IdentitiesOf(now), now.first_lsn, now.lost}, from);
 }
 
-// --- life ------------------------------------------------------------------------------------------
+// --- life
+// ------------------------------------------------------------------------------------------
 
 Log::Log(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
@@ -308,8 +323,8 @@ Status Log::Close() {
 Status Log::Impl::EndCleanly() {
   // A segment that never took a record leaves nothing to keep.
   for (const ClosedSegment& segment : pool_.Closed()) {
-    if (segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn && segment.last_lsn + 1 == segment.first_lsn &&
-        segment.first_lsn > writer_.durable_lsn()) {
+    if (segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn &&
+        segment.last_lsn + 1 == segment.first_lsn && segment.first_lsn > writer_.durable_lsn()) {
       TASKWAL_TRY(pool_.Drop(segment));
     }
   }
@@ -321,7 +336,8 @@ Status Log::Impl::EndCleanly() {
   }
   TASKWAL_TRY(SaveState());
   // Everything in it is in sealed segments.
-  IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kRingFileName)), "an empty ring harms nobody");
+  IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kRingFileName)),
+               "an empty ring harms nobody");
   return fs_.SyncDirectory(options_.directory);
 }
 

@@ -1,6 +1,8 @@
-// Log: a durable, ordered, gap-free sequence of opaque records in one directory. The folder's one entry.
+// Log: a durable, ordered, gap-free sequence of opaque records in one directory. The folder's one
+// entry.
 //
-//   Append ─▶ ring (mapped) ─▶ frames ─▶ segment file ─▶ fdatasync ─▶ durable position ─▶ Tail, Retire
+//   Append ─▶ ring (mapped) ─▶ frames ─▶ segment file ─▶ fdatasync ─▶ durable position ─▶ Tail,
+//   Retire
 //
 // Any thread may call any method. Append takes no lock, allocates nothing and makes no system call
 // while there is room. Opening is two steps: recovery::PrepareLog repairs the directory's end and
@@ -49,10 +51,10 @@ struct LogOptions {
 // What recovery found; the lock is handed over to the log.
 struct LogStart {
   std::unique_ptr<FileLock> lock;
-  LogState state;                       // epoch as found: Open raises it, synced, before anything else
+  LogState state;  // epoch as found: Open raises it, synced, before anything else
   std::vector<std::uint64_t> segments;  // numbers present, ascending; all sealed or damaged
   std::uint64_t next_segment = 1;       // higher than any number ever used
-  Lsn next_lsn = 1;                     // everything below is on disk and synced, or reported as lost
+  Lsn next_lsn = 1;  // everything below is on disk and synced, or reported as lost
   std::uint64_t stamp = 0;              // highest seen
 };
 
@@ -95,8 +97,8 @@ class Log {
   };
   Result<Reservation> Reserve(const RecordHeader& header, std::size_t body_bytes, Durability level,
                               const Deadline& deadline);
-  // Acknowledged at levels `memory` and `process` on an OK return. A record too large for the ring is
-  // written to the OS before it returns (kInDoubt with its LSN when that fails).
+  // Acknowledged at levels `memory` and `process` on an OK return. A record too large for the ring
+  // is written to the OS before it returns (kInDoubt with its LSN when that fails).
   Status Publish(Reservation reservation);
 
   // Reserve, encode(span), Publish.
@@ -130,16 +132,17 @@ class Log {
 
   // --- reading -------------------------------------------------------------------------------
   [[nodiscard]] TailReader Tail(Lsn from);
-  // Visits the records of `key` with LSN >= from that stand in segments, newest first, until `visit`
-  // returns false. Records still in the ring are written (not synced) first. The view is valid only
-  // inside the call; no lock is held in it. kCorruption when a needed frame is damaged.
+  // Visits the records of `key` with LSN >= from that stand in segments, newest first, until
+  // `visit` returns false. Records still in the ring are written (not synced) first. The view is
+  // valid only inside the call; no lock is held in it. kCorruption when a needed frame is damaged.
   Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit);
 
   // --- space ---------------------------------------------------------------------------------
   // Everything up to `flushed` is settled: segments below may go once retention allows it, after
   // STATE with `watermarks` (by partition, may be empty) and db_id is on disk.
   Status Retire(Lsn flushed, const std::vector<Lsn>& watermarks);
-  // What STATE holds now. SetState replaces the identity parts (db_id, copied, lost…), durable on return.
+  // What STATE holds now. SetState replaces the identity parts (db_id, copied, lost…), durable on
+  // return.
   [[nodiscard]] LogState state() const;
   Status SetState(const std::function<void(LogState*)>& change);
   [[nodiscard]] std::uint64_t epoch() const;

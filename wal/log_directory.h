@@ -12,7 +12,8 @@
 
 namespace taskwal::wal {
 
-std::string SegmentName(std::uint64_t number);  // "wal-00000001.log"; longer once eight digits are used up
+std::string SegmentName(
+    std::uint64_t number);  // "wal-00000001.log"; longer once eight digits are used up
 std::optional<std::uint64_t> ParseSegmentName(std::string_view name);
 std::string SpareName(std::uint64_t number);    // "spare-00000001"
 std::optional<std::uint64_t> ParseSpareName(std::string_view name);

@@ -16,7 +16,8 @@
 namespace taskwal::wal {
 
 struct Log::Impl {
-  Impl(FileSystem& fs, Clock& clock, const LogOptions& options, LogStart start, const LogSizes& sizes);
+  Impl(FileSystem& fs, Clock& clock, const LogOptions& options, LogStart start,
+       const LogSizes& sizes);
 
   static LogWriter::Config WriterConfig(const LogOptions& options, const LogStart& start,
                                         const LogSizes& sizes);

@@ -1,8 +1,8 @@
 // LogWriter after a failed write or sync. The kernel has told of the loss once and marked the pages
-// clean: a second fdatasync would say OK for data that is gone (PostgreSQL 2018; ATC '20). So the file
-// is condemned, and whatever is not known to be durable is written again, to a fresh segment that
-// starts right behind the durable position: from the ring, or, where the ring has given the space back
-// (level `process`), from the condemned file, its checksums deciding.
+// clean: a second fdatasync would say OK for data that is gone (PostgreSQL 2018; ATC '20). So the
+// file is condemned, and whatever is not known to be durable is written again, to a fresh segment
+// that starts right behind the durable position: from the ring, or, where the ring has given the
+// space back (level `process`), from the condemned file, its checksums deciding.
 #include <algorithm>
 
 #include "base/check.h"
@@ -54,7 +54,8 @@ Status LogWriter::RewriteAfterFailure() {
 }
 
 Status LogWriter::CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t>& segments,
-                               const RingPosition& released, DirectWriter* writer, std::uint64_t* lost) {
+                               const RingPosition& released, DirectWriter* writer,
+                               std::uint64_t* lost) {
   Lsn next = from;
   if (next < released.next_lsn) {
     TASKWAL_TRY(CopyFromFiles(&next, released.next_lsn - 1, segments, writer, lost));
@@ -78,7 +79,8 @@ Status LogWriter::CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t
   return writer->Finish();
 }
 
-// What neither ring nor file holds any more is declared lost, so that the durable position can go on.
+// What neither ring nor file holds any more is declared lost, so that the durable position can go
+// on.
 Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64_t>& segments,
                                 DirectWriter* writer, std::uint64_t* lost) {
   const auto declare_lost = [&](Lsn below) -> Status {
@@ -109,8 +111,8 @@ Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64
 }
 
 void LogWriter::AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segments, Lsn end) {
-  // From here on the old files' frames beyond the durable position are void: the fresh segment's first
-  // LSN says so. Whatever still had unsynced frames is left unsealed.
+  // From here on the old files' frames beyond the durable position are void: the fresh segment's
+  // first LSN says so. Whatever still had unsynced frames is left unsealed.
   for (const Entry& entry : entries_) entry.segment->failed.store(true, std::memory_order_release);
   const RingPosition ring_end = cursor_;
   first_serial_ += entries_.size();

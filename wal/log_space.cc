@@ -17,7 +17,8 @@ constexpr int kLearnAtOnce = 64;
 
 }  // namespace
 
-// --- background ------------------------------------------------------------------------------------
+// --- background
+// ------------------------------------------------------------------------------------
 
 bool Log::Impl::MaintenanceStep() {
   bool has_worked = writer_.SealStep();
@@ -34,7 +35,8 @@ bool Log::Impl::LearnOlderSegments() {
   const std::vector<Uuid> ids = Identities();
   int learned = 0;
   Lsn next_first = writer_.open_first_lsn();
-  for (auto segment = closed.rbegin(); segment != closed.rend() && learned < kLearnAtOnce; ++segment) {
+  for (auto segment = closed.rbegin(); segment != closed.rend() && learned < kLearnAtOnce;
+       ++segment) {
     if (segment->first_lsn != 0) {
       next_first = segment->first_lsn;
       continue;
@@ -74,7 +76,8 @@ void Log::Impl::CheckSpace() {
     is_short = pool_.IsShort(flushed, active, next);
   }
   if (is_short != is_short_.exchange(is_short, std::memory_order_relaxed)) {
-    Logger().warn("event={} directory={}", is_short ? "log_full" : "log_has_room", options_.directory);
+    Logger().warn("event={} directory={}", is_short ? "log_full" : "log_has_room",
+                  options_.directory);
   }
 }
 
@@ -83,7 +86,8 @@ std::vector<Uuid> Log::Impl::Identities() const {
   return IdentitiesOf(state_);
 }
 
-// --- retiring --------------------------------------------------------------------------------------
+// --- retiring
+// --------------------------------------------------------------------------------------
 
 Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks) {
   Impl& impl = *impl_;
@@ -147,7 +151,8 @@ LogStats Log::GetStats() const {
   stats.segments = impl.pool_.closed_count() + figures.open_segments;
   stats.log_bytes = impl.pool_.closed_bytes() + figures.open_bytes;
   stats.unflushed_bytes =
-      impl.pool_.UnflushedBytes(impl.flushed_lsn_.load(std::memory_order_relaxed)) + figures.open_bytes;
+      impl.pool_.UnflushedBytes(impl.flushed_lsn_.load(std::memory_order_relaxed)) +
+      figures.open_bytes;
   stats.bytes_written = figures.bytes_written;
   stats.writes = figures.writes;
   stats.syncs = figures.syncs;
@@ -157,30 +162,34 @@ LogStats Log::GetStats() const {
   return stats;
 }
 
-// --- finding records -------------------------------------------------------------------------------
+// --- finding records
+// -------------------------------------------------------------------------------
 
-Status Log::Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit) {
+Status Log::Lookup(std::uint64_t key, Lsn from,
+                   const std::function<bool(const RecordView&)>& visit) {
   Impl& impl = *impl_;
   const Lsn end = end_lsn();
   if (written_lsn() < end) TASKWAL_TRY(WaitWritten(end, {}));
-  // Closed ones are listed before the open ones are searched: one that is sealed meanwhile is then in
-  // neither twice nor never, as the list is taken again behind.
+  // Closed ones are listed before the open ones are searched: one that is sealed meanwhile is then
+  // in neither twice nor never, as the list is taken again behind.
   const std::vector<LogWriter::Place> places = impl.writer_.FindInOpenSegments(key);
   bool go_on = true;
   for (const LogWriter::Place& place : places) {
-    TASKWAL_TRY(impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on));
+    TASKWAL_TRY(
+        impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on));
     if (!go_on) return Status::Ok();
   }
   const Lsn open_first = impl.writer_.open_first_lsn();
   Lsn void_from = open_first;
   for (const ClosedSegment& segment : impl.ClosedNewestFirst()) {
     if (void_from <= from) break;  // everything older ends below
-    const bool was_searched = std::any_of(places.begin(), places.end(), [&](const LogWriter::Place& p) {
-      return p.segment == segment.number;
-    });
+    const bool was_searched =
+        std::any_of(places.begin(), places.end(),
+                    [&](const LogWriter::Place& p) { return p.segment == segment.number; });
     if (!was_searched) {
       TASKWAL_ASSIGN(std::vector<std::uint64_t> offsets, impl.FramesOf(segment.number, key));
-      TASKWAL_TRY(impl.LookupIn(segment.number, std::move(offsets), key, from, void_from, visit, &go_on));
+      TASKWAL_TRY(
+          impl.LookupIn(segment.number, std::move(offsets), key, from, void_from, visit, &go_on));
       if (!go_on) return Status::Ok();
     }
     if (segment.first_lsn != 0) void_from = std::min(void_from, segment.first_lsn);
@@ -196,8 +205,8 @@ std::vector<ClosedSegment> Log::Impl::ClosedNewestFirst() {
   return closed;
 }
 
-// Offsets of the frames of a closed segment that hold the key, newest first: from its footer; where it
-// has none, all its frames.
+// Offsets of the frames of a closed segment that hold the key, newest first: from its footer; where
+// it has none, all its frames.
 Result<std::vector<std::uint64_t>> Log::Impl::FramesOf(std::uint64_t segment, std::uint64_t key) {
   const std::vector<Uuid> ids = Identities();
   std::vector<std::uint64_t> offsets;
@@ -223,9 +232,9 @@ Result<std::vector<std::uint64_t>> Log::Impl::FramesOf(std::uint64_t segment, st
   return offsets;
 }
 
-Status Log::Impl::LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,
-                           Lsn from, Lsn void_from, const std::function<bool(const RecordView&)>& visit,
-                           bool* go_on) {
+Status Log::Impl::LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets,
+                           std::uint64_t key, Lsn from, Lsn void_from,
+                           const std::function<bool(const RecordView&)>& visit, bool* go_on) {
   if (offsets.empty()) return Status::Ok();
   const std::vector<Uuid> ids = Identities();
   TASKWAL_ASSIGN(const std::unique_ptr<SegmentReader> reader,

@@ -46,8 +46,8 @@ Status LogWriter::LeadCommit(std::uint32_t lane, bool sync) {
   return status;
 }
 
-// Whether some lane is busy with the frame of `lsn`, or has done what is to be done and waits for the
-// frames before it.
+// Whether some lane is busy with the frame of `lsn`, or has done what is to be done and waits for
+// the frames before it.
 bool LogWriter::IsUnderWay(Lsn lsn, bool sync) {
   if (lsn >= cursor_.next_lsn) return false;
   const auto entry = std::lower_bound(entries_.begin(), entries_.end(), lsn,
@@ -159,7 +159,8 @@ Status LogWriter::Close() {
   TASKWAL_TRY(WaitDurable(end, {}));
   MutexLock lock(mutex_);
   for (;;) {
-    while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_ || (!open_.empty() && open_.front().sealing)) {
+    while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_ ||
+           (!open_.empty() && open_.front().sealing)) {
       lanes_idle_.WaitFor(mutex_, kStopPoll);
     }
     TASKWAL_TRY(CheckUsable());

@@ -36,7 +36,8 @@ Status LogWriter::Start(const std::vector<RecordView>& rescued) {
   std::uint64_t number = config_.next_segment;
   const std::uint64_t first_bytes = next_segment_bytes();
   // Room for all that was rescued at once, so that the first segment is not full from the start.
-  std::uint64_t wanted = AlignUp(kSegmentHeaderBytes + body_bytes + body_bytes / 8, kSegmentHeaderBytes);
+  std::uint64_t wanted =
+      AlignUp(kSegmentHeaderBytes + body_bytes + body_bytes / 8, kSegmentHeaderBytes);
   DirectWriter writer(
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
         const std::uint64_t bytes = std::max(
@@ -69,7 +70,8 @@ void LogWriter::RaiseStamp(std::uint64_t seen) {
   }
 }
 
-// --- one commit ------------------------------------------------------------------------------------
+// --- one commit
+// ------------------------------------------------------------------------------------
 
 // Writes what is published as one frame; syncs it, and what is written before it, where asked.
 Status LogWriter::Commit(std::uint32_t lane, bool sync) {
@@ -150,7 +152,8 @@ bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
       const auto& [body, bytes] = large_.at(record.lsn);
       record.body = {body.get(), bytes};
     }
-    const std::uint64_t grown = lane.builder.body_bytes() + sizeof(RecordPrefix) + record.body.size();
+    const std::uint64_t grown =
+        lane.builder.body_bytes() + sizeof(RecordPrefix) + record.body.size();
     if (lane.builder.count() > 0 && grown > config_.frame_bytes) break;
     lane.builder.Add(record.header, record.body);
     AppendKeys(config_.index_keys, record, &lane.keys);
@@ -172,8 +175,8 @@ void LogWriter::PlaceFrame(std::uint32_t lane_number, const RingPosition& end, b
   for (const std::uint64_t key : lane.keys) segment.file->index().Add(key, work->offset);
   RaiseStamp(lane.builder.stamp_max());
   named_lsn_ = durable_lsn();
-  // The checksum is made here, still under the mutex: `synced_lsn` must not run ahead of the order of
-  // the frames. It costs what reading the bytes once costs.
+  // The checksum is made here, still under the mutex: `synced_lsn` must not run ahead of the order
+  // of the frames. It costs what reading the bytes once costs.
   work->bytes = lane.builder.Finish(
       {segment.file->seed(), work->offset, segment.file->header().epoch, named_lsn_});
   work->serial = first_serial_ + entries_.size();
@@ -200,11 +203,13 @@ void LogWriter::PlanSyncs(const SegmentFile* only, Work* work) {
   figures_.syncs += work->to_sync.size();
 }
 
-// The I/O of a commit, without the mutex. Crash anywhere in here: unacknowledged frames, found or cut.
+// The I/O of a commit, without the mutex. Crash anywhere in here: unacknowledged frames, found or
+// cut.
 void LogWriter::Perform(Work* work) {
   const auto run = [&](SegmentFile* segment, const Status& status) {
     if (status.ok()) return true;
-    Logger().error("event=log_write_failed segment={} error=\"{}\"", segment->number(), status.message());
+    Logger().error("event=log_write_failed segment={} error=\"{}\"", segment->number(),
+                   status.message());
     segment->failed.store(true, std::memory_order_release);
     work->failed = segment;
     return false;
@@ -233,7 +238,9 @@ Status LogWriter::Complete(const Work& work) {
   const Lsn durable_before = durable_lsn();
   Advance();
   Status result;
-  const auto is_failed = [](const Entry& e) { return e.segment->failed.load(std::memory_order_acquire); };
+  const auto is_failed = [](const Entry& e) {
+    return e.segment->failed.load(std::memory_order_acquire);
+  };
   if (std::any_of(entries_.begin(), entries_.end(), is_failed)) result = RewriteAfterFailure();
   waiting_.Wake(durable_before, durable_lsn());
   if (more_waiters_ > 0) more_written_.NotifyAll();
@@ -283,7 +290,8 @@ void LogWriter::ReleaseRing() {
   if (room_waiters_ > 0) room_.NotifyAll();
 }
 
-// --- segments --------------------------------------------------------------------------------------
+// --- segments
+// --------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number, Lsn first_lsn,
                                                             std::uint64_t bytes) {
@@ -302,14 +310,16 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number
 
 Status LogWriter::MakeRoom(std::uint64_t frame_bytes) {
   const SegmentFile& segment = *open_.back().file;
-  const bool is_full = config_.segment_records_max > 0 && segment.records() >= config_.segment_records_max;
+  const bool is_full =
+      config_.segment_records_max > 0 && segment.records() >= config_.segment_records_max;
   const bool is_condemned = segment.failed.load(std::memory_order_acquire);
   if (!is_full && !is_condemned && segment.HasRoom(frame_bytes)) return Status::Ok();
   if (clock_.Now() < roll_retry_at_) return roll_status_;
   return Roll(frame_bytes);
 }
 
-// Makes the next segment. The mutex is given up meanwhile; `is_rolling_` keeps everybody from placing.
+// Makes the next segment. The mutex is given up meanwhile; `is_rolling_` keeps everybody from
+// placing.
 Status LogWriter::Roll(std::uint64_t frame_bytes) {
   is_rolling_ = true;
   const std::uint64_t number = next_number_++;

@@ -1,13 +1,15 @@
 // Ring -> frame -> segment -> sync, by several lanes at once, acknowledged strictly in log order.
 //
-//   lane:  gather (under the mutex: frames are placed in LSN order) ─▶ write, sync (no lock) ─▶ complete
+//   lane:  gather (under the mutex: frames are placed in LSN order) ─▶ write, sync (no lock) ─▶
+//   complete
 //
 // Callers that wait for durability lead the commits themselves: whoever finds a lane idle takes all
 // that is published and writes it, the others ride along. The durable position is the end of the
 // gap-free prefix of synced frames. A background thread writes what nobody waits for.
 //
-// When a write or sync fails the page cache can no longer be trusted: that file is condemned for every
-// lane, and everything not known to be durable is written again to a fresh segment (log_rewrite.cc).
+// When a write or sync fails the page cache can no longer be trusted: that file is condemned for
+// every lane, and everything not known to be durable is written again to a fresh segment
+// (log_rewrite.cc).
 #pragma once
 
 #include <atomic>
@@ -55,8 +57,8 @@ class LogWriter {
   LogWriter(FileSystem& fs, Clock& clock, SegmentPool& pool, Config config);
   ~LogWriter();
 
-  // Writes what a killed process left, synced, and opens the segment that appends go to. Once, before
-  // anything else; `ring` continues behind the records.
+  // Writes what a killed process left, synced, and opens the segment that appends go to. Once,
+  // before anything else; `ring` continues behind the records.
   Status Start(const std::vector<RecordView>& rescued);
   // Before a second Start: what the disk may still have room for.
   void UseSmallSegment(std::uint64_t bytes) EXCLUDES(mutex_) {
@@ -67,7 +69,8 @@ class LogWriter {
   [[nodiscard]] RingBuffer& ring() { return *ring_; }
   [[nodiscard]] const RingBuffer& ring() const { return *ring_; }
 
-  // A body too large for the ring, kept until it is written; its slot is published already or will be.
+  // A body too large for the ring, kept until it is written; its slot is published already or will
+  // be.
   void KeepLarge(Lsn lsn, std::unique_ptr<std::byte[]> body, std::size_t bytes) EXCLUDES(mutex_);
 
   Status WaitDurable(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
@@ -78,7 +81,8 @@ class LogWriter {
 
   // One turn of the background writer; true when something was written or synced.
   bool Step() EXCLUDES(mutex_);
-  // Seals one full segment whose frames are all on disk (syncing it first). True when it did something.
+  // Seals one full segment whose frames are all on disk (syncing it first). True when it did
+  // something.
   bool SealStep() EXCLUDES(mutex_);
   // Writes and syncs everything published, seals everything. No appends may come any more.
   Status Close() EXCLUDES(mutex_);
@@ -104,14 +108,18 @@ class LogWriter {
   [[nodiscard]] Lsn open_first_lsn() const EXCLUDES(mutex_);
 
   struct Figures {
-    std::uint64_t open_segments = 0, open_bytes = 0, bytes_written = 0, writes = 0, syncs = 0, lost = 0;
+    std::uint64_t open_segments = 0, open_bytes = 0, bytes_written = 0, writes = 0, syncs = 0,
+                  lost = 0;
     std::uint64_t next_segment_bytes = 0;
   };
   [[nodiscard]] Figures figures() const EXCLUDES(mutex_);
   // Size of the next segment, for making it ahead.
   [[nodiscard]] std::uint64_t next_segment_bytes() const EXCLUDES(mutex_);
-  // Called (no lock held) when a segment could not be made for want of space, and when it could again.
-  void SetSpaceCallback(std::function<void(bool is_short)> callback) { on_space_ = std::move(callback); }
+  // Called (no lock held) when a segment could not be made for want of space, and when it could
+  // again.
+  void SetSpaceCallback(std::function<void(bool is_short)> callback) {
+    on_space_ = std::move(callback);
+  }
 
  private:
   // A frame between placing and being durable.
@@ -176,7 +184,8 @@ class LogWriter {
   bool SealFront() REQUIRES(mutex_);
   bool WriteIdleFrame() REQUIRES(mutex_);
 
-  // --- after a failed write or sync (log_rewrite.cc) ------------------------------------------------
+  // --- after a failed write or sync (log_rewrite.cc)
+  // ------------------------------------------------
   Status RewriteAfterFailure() REQUIRES(mutex_);
   Status CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t>& segments,
                       const RingPosition& released, DirectWriter* writer, std::uint64_t* lost);

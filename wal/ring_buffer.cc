@@ -34,18 +34,20 @@ constexpr std::uint32_t LsnBitsOf(std::uint64_t word) {
 
 // The LSN with these low bits that is nearest to `near`.
 Lsn WholeLsn(std::uint32_t bits, Lsn near) {
-  return near + static_cast<std::uint64_t>(
-                    static_cast<std::int64_t>(static_cast<std::int32_t>(bits - static_cast<std::uint32_t>(near))));
+  return near + static_cast<std::uint64_t>(static_cast<std::int64_t>(
+                    static_cast<std::int32_t>(bits - static_cast<std::uint32_t>(near))));
 }
 
 std::uint64_t SeedOf(const Uuid& wal_id) {
   return Checksum(std::as_bytes(std::span(wal_id.bytes)));
 }
 
-std::uint32_t SlotChecksum(const RingSlot* slot, std::size_t body_bytes, std::uint64_t seed, Lsn lsn) {
+std::uint32_t SlotChecksum(const RingSlot* slot, std::size_t body_bytes, std::uint64_t seed,
+                           Lsn lsn) {
   constexpr std::size_t kFrom = offsetof(RingSlot, key);
   const auto* from = reinterpret_cast<const std::byte*>(slot) + kFrom;
-  return static_cast<std::uint32_t>(Checksum({from, sizeof(RingSlot) - kFrom + body_bytes}, seed + lsn));
+  return static_cast<std::uint32_t>(
+      Checksum({from, sizeof(RingSlot) - kFrom + body_bytes}, seed + lsn));
 }
 
 }  // namespace
@@ -96,7 +98,8 @@ RingBuffer::Claim RingBuffer::TryClaim(const RecordHeader& header, std::size_t b
                                                    std::memory_order_relaxed));
   // Never more than a ring's worth of records below: the high half cannot be mistaken.
   const Lsn lsn = WholeLsn(LsnBitsOf(word), header_->released_lsn.load(std::memory_order_relaxed));
-  auto* slot = reinterpret_cast<RingSlot*>(ring_ + (std::uint64_t{UnitsOf(word)} * kUnit & (ring_bytes_ - 1)));
+  auto* slot = reinterpret_cast<RingSlot*>(
+      ring_ + (std::uint64_t{UnitsOf(word)} * kUnit & (ring_bytes_ - 1)));
   slot->lsn = lsn;
   // Release: a rescuer that finds the length finds the LSN too. Crash before: a zero slot; after: a
   // claimed one. Both become a void record.
@@ -176,7 +179,8 @@ class RingWalk {
     start_ = std::uint64_t{UnitsOf(released)} * kUnit & (ring_bytes_ - 1);
     lsn_ = WholeLsn(LsnBitsOf(released), near);
     const std::uint64_t span = std::uint64_t{UnitsBetween(released, claimed)} * kUnit;
-    // On another boot the header page may be older or newer than the slots: validation alone decides.
+    // On another boot the header page may be older or newer than the slots: validation alone
+    // decides.
     left_ = same_boot ? (span <= ring_bytes_ ? span : 0) : ring_bytes_;
   }
 
@@ -205,8 +209,8 @@ class RingWalk {
     return reinterpret_cast<RingSlot*>(ring_ + ((start_ + offset) & (ring_bytes_ - 1)));
   }
 
-  // The state of a slot that holds `lsn`, validated: positive when published, negative when claimed,
-  // 0 for anything else.
+  // The state of a slot that holds `lsn`, validated: positive when published, negative when
+  // claimed, 0 for anything else.
   std::int32_t Published(std::uint64_t offset, Lsn lsn) const {
     const RingSlot* slot = SlotAt(offset);
     const std::int32_t state = slot->state.load(std::memory_order_acquire);
@@ -241,7 +245,8 @@ class RingWalk {
       *record = VoidRecord(lsn_++);
       return true;
     }
-    for (std::uint64_t offset = sizeof(RingSlot); offset + sizeof(RingSlot) <= left_; offset += kUnit) {
+    for (std::uint64_t offset = sizeof(RingSlot); offset + sizeof(RingSlot) <= left_;
+         offset += kUnit) {
       const Lsn found = SlotAt(offset)->lsn;
       if (found <= lsn_ || found - lsn_ > offset / sizeof(RingSlot)) continue;
       if (Published(offset, found) == 0) continue;

@@ -4,9 +4,9 @@
 //   claim (one CAS: bytes and LSN together) ─▶ header stored, length negative ─▶ body copied,
 //   checksum ─▶ length turns positive (published) ─▶ consumed ─▶ zeroed ─▶ released
 //
-// The header goes in first and space is zeroed before it is released: so after a kill a slot that was
-// claimed but never published can be stepped over, and what others published behind it is rescued.
-// Without that, one producer preempted between claim and publish would hide all the rest.
+// The header goes in first and space is zeroed before it is released: so after a kill a slot that
+// was claimed but never published can be stepped over, and what others published behind it is
+// rescued. Without that, one producer preempted between claim and publish would hide all the rest.
 #pragma once
 
 #include <atomic>
@@ -34,8 +34,9 @@ struct RingHeader {
   Uuid boot_id;                // of the kernel that wrote it last
   std::uint64_t epoch;
   std::byte pad0[64];
-  // Low 32 bits of the next LSN in the upper half; in the lower, position in units of 8 bytes modulo
-  // 2^31, and one bit for "closed". One compare-and-swap yields space and a dense LSN together.
+  // Low 32 bits of the next LSN in the upper half; in the lower, position in units of 8 bytes
+  // modulo 2^31, and one bit for "closed". One compare-and-swap yields space and a dense LSN
+  // together.
   std::atomic<std::uint64_t> claimed;
   std::byte pad1[56];
   std::atomic<std::uint64_t> released;   // everything before it is zero again
@@ -93,7 +94,8 @@ class RingBuffer {
 
   // --- the consumer: one thread at a time ------------------------------------------------------
   // The published record at `at`; false where there is none (yet).
-  bool Read(const RingPosition& at, RecordView* record, std::uint8_t* flags, RingPosition* next) const;
+  bool Read(const RingPosition& at, RecordView* record, std::uint8_t* flags,
+            RingPosition* next) const;
   // Zeroes up to `to` and gives the space back.
   void Release(const RingPosition& to);
   [[nodiscard]] RingPosition released() const { return released_; }
@@ -116,15 +118,17 @@ class RingBuffer {
   std::unique_ptr<RingFile> file_;
 };
 
-// --- rescue ----------------------------------------------------------------------------------------
+// --- rescue
+// ----------------------------------------------------------------------------------------
 struct Rescue {
   std::unique_ptr<RingFile> file;      // what the views point into; null when there was no ring
-  std::vector<RecordView> records;     // gap-free from next_lsn on; void records at the end are left off
+  std::vector<RecordView>
+      records;  // gap-free from next_lsn on; void records at the end are left off
   bool same_boot = false;
   std::string refused;                 // why the ring does not count (log it); empty otherwise
 };
-// Reads the ring of a killed process; changes nothing. The ring counts only if it continues the log:
-// it holds `next_lsn` or ends before it. A file that is no ring, or another log's, is refused.
+// Reads the ring of a killed process; changes nothing. The ring counts only if it continues the
+// log: it holds `next_lsn` or ends before it. A file that is no ring, or another log's, is refused.
 Result<Rescue> RescueRing(FileSystem& fs, const std::string& path,
                           const std::vector<Uuid>& wal_ids, Lsn next_lsn);
 

@@ -71,8 +71,8 @@ Result<const SegmentChain::Link*> SegmentChain::Read(std::size_t index) {
 }
 
 // Index of the first segment that was made when `lsn` was known to be on disk: it and all behind it
-// begin above `lsn`. What a header names as synced only grows from segment to segment, which cannot be
-// said of first LSNs. Segments without a header are stepped over.
+// begin above `lsn`. What a header names as synced only grows from segment to segment, which cannot
+// be said of first LSNs. Segments without a header are stepped over.
 Result<std::size_t> SegmentChain::FirstSyncedFrom(Lsn lsn) {
   std::size_t low = 0;
   std::size_t high = links_.size();
@@ -105,7 +105,8 @@ Result<Lsn> SegmentChain::TakeoverBehind(std::uint64_t number, Lsn upto) {
   const auto behind = [](std::uint64_t value, const Link& link) { return value < link.number; };
   const auto first = std::upper_bound(links_.begin(), links_.end(), number, behind);
   Lsn takeover = kNever;
-  for (std::size_t at = static_cast<std::size_t>(first - links_.begin()); at < links_.size(); ++at) {
+  for (std::size_t at = static_cast<std::size_t>(first - links_.begin()); at < links_.size();
+       ++at) {
     TASKWAL_ASSIGN(const Link* link, Read(at));
     if (link->counts) takeover = std::min(takeover, link->first_lsn);
     if (link->has_synced && link->synced_lsn >= upto) break;

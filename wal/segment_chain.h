@@ -1,9 +1,9 @@
-// The segments of a directory in order, their headers read only when asked for: which of them holds an
-// LSN. Opening a reader on 1,024 segments reads about as many headers as on 8.
+// The segments of a directory in order, their headers read only when asked for: which of them holds
+// an LSN. Opening a reader on 1,024 segments reads about as many headers as on 8.
 //
-// A segment owns the LSNs from its own first one on, up to the first LSN of any later segment: after a
-// failed sync a fresh segment starts over behind the durable position, below what older ones hold.
-// Not thread-safe; works beside the log's writer.
+// A segment owns the LSNs from its own first one on, up to the first LSN of any later segment:
+// after a failed sync a fresh segment starts over behind the durable position, below what older
+// ones hold. Not thread-safe; works beside the log's writer.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ class SegmentChain {
 
   // Number of the segment that owns `lsn`; nothing when `lsn` lies before them all.
   Result<std::optional<std::uint64_t>> OwnerOf(Lsn lsn);
-  // The lowest first LSN of the segments behind `number`: where they take over. Exact as far as LSNs
-  // up to `upto` are concerned; kNever when there is none.
+  // The lowest first LSN of the segments behind `number`: where they take over. Exact as far as
+  // LSNs up to `upto` are concerned; kNever when there is none.
   Result<Lsn> TakeoverBehind(std::uint64_t number, Lsn upto);
   [[nodiscard]] const std::vector<Uuid>& wal_ids() const { return wal_ids_; }
 

@@ -34,7 +34,8 @@ std::vector<std::uint64_t> SegmentIndex::Find(std::uint64_t key) {
 std::vector<FooterEntry> SegmentIndex::Sorted() const {
   std::vector<FooterEntry> sorted = entries_;
   const auto rank = [](const FooterEntry& e) { return std::pair(e.key, e.sector); };
-  std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  std::sort(sorted.begin(), sorted.end(),
+            [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   const auto end = std::unique(sorted.begin(), sorted.end(),
                                [&](const auto& a, const auto& b) { return rank(a) == rank(b); });
   sorted.erase(end, sorted.end());

@@ -1,8 +1,8 @@
 // The write side of one segment file: header, frames placed one behind the other, footer.
 //
-// One descriptor per lane, all opened before the first write: Linux tells a writeback error once per
-// open file description, so with a shared one a lane would swallow another's error. Placing is for one
-// thread at a time (the log writer's mutex); writing and syncing for one thread per lane.
+// One descriptor per lane, all opened before the first write: Linux tells a writeback error once
+// per open file description, so with a shared one a lane would swallow another's error. Placing is
+// for one thread at a time (the log writer's mutex); writing and syncing for one thread per lane.
 #pragma once
 
 #include <atomic>
@@ -21,8 +21,8 @@
 
 namespace taskwal::wal {
 
-// Key -> frames of one segment, newest first. Entries are appended as frames are placed; the hash is
-// built when somebody first looks, so that a log nobody reads pays one push per record.
+// Key -> frames of one segment, newest first. Entries are appended as frames are placed; the hash
+// is built when somebody first looks, so that a log nobody reads pays one push per record.
 class SegmentIndex {
  public:
   void Add(std::uint64_t key, std::uint64_t frame_offset);
@@ -40,8 +40,9 @@ class SegmentIndex {
 
 class SegmentFile {
  public:
-  // Takes over a filled file that is not yet part of the log: writes and syncs the header, renames it
-  // to its name, syncs the directory. Durable on return: a crash leaves it a spare or a whole segment.
+  // Takes over a filled file that is not yet part of the log: writes and syncs the header, renames
+  // it to its name, syncs the directory. Durable on return: a crash leaves it a spare or a whole
+  // segment.
   struct Plan {
     std::string directory;
     std::string spare;      // name of the file to take over
@@ -63,11 +64,12 @@ class SegmentFile {
   [[nodiscard]] SegmentIndex& index() { return index_; }
   [[nodiscard]] const SegmentIndex& index() const { return index_; }
 
-  // --- writing: one thread per lane ---------------------------------------------------------------
+  // --- writing: one thread per lane
+  // ---------------------------------------------------------------
   WritableFile& lane(std::uint32_t number) { return *files_[number]; }
   [[nodiscard]] std::uint64_t seed() const { return seed_; }
-  // Set by whoever saw a write or sync fail. The page cache can no longer be trusted: nothing of this
-  // file becomes durable afterwards.
+  // Set by whoever saw a write or sync fail. The page cache can no longer be trusted: nothing of
+  // this file becomes durable afterwards.
   std::atomic<bool> failed{false};
 
   // Cuts the unused rest, writes the footer, syncs. Only when every frame is on disk.

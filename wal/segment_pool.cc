@@ -26,7 +26,8 @@ bool IsSettled(const ClosedSegment& segment, Lsn flushed) {
 
 LogSizes FitToDisk(const DiskSpace& space, std::uint64_t ring_bytes, std::uint64_t segment_bytes) {
   LogSizes sizes;
-  sizes.ring_bytes = std::bit_floor(std::max(kRingBytesMin, std::min(std::bit_ceil(ring_bytes), space.total / 8)));
+  sizes.ring_bytes =
+      std::bit_floor(std::max(kRingBytesMin, std::min(std::bit_ceil(ring_bytes), space.total / 8)));
   sizes.segment_bytes = AlignUp(
       std::max(kSegmentBytesMin, std::min(segment_bytes, space.total / 16)), kSegmentHeaderBytes);
   return sizes;
@@ -136,7 +137,8 @@ void SegmentPool::RemoveSpares() {
     has_reserve_ = false;
   }
   for (const Spare& spare : spares) {
-    IgnoreStatus(fs_.Remove(JoinPath(options_.directory, spare.name)), "a spare left over harms nobody");
+    IgnoreStatus(fs_.Remove(JoinPath(options_.directory, spare.name)),
+                 "a spare left over harms nobody");
   }
   IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kReserveName)), "as a spare");
 }

@@ -1,6 +1,6 @@
-// The files of a log directory besides the one being written: spares made ahead of need (filled with
-// zeros to the end, not only allocated: an fdatasync then costs one data write and one flush), the
-// segments already closed, what may be retired, and whether the disk has room.
+// The files of a log directory besides the one being written: spares made ahead of need (filled
+// with zeros to the end, not only allocated: an fdatasync then costs one data write and one flush),
+// the segments already closed, what may be retired, and whether the disk has room.
 //
 // Any thread. One mutex over the lists; no file is touched under it.
 #pragma once
@@ -61,7 +61,8 @@ class SegmentPool {
   [[nodiscard]] std::uint64_t closed_count() const;
   [[nodiscard]] std::uint64_t closed_bytes() const;
 
-  // Segments from the oldest on that hold nothing above `flushed` and that retention no longer keeps
+  // Segments from the oldest on that hold nothing above `flushed` and that retention no longer
+  // keeps
   // (`all`: space is short, retention does not count). Those stay in the list until Drop.
   [[nodiscard]] std::vector<ClosedSegment> Retirable(Lsn flushed, bool all) const;
   // Removes the file, or makes it a spare where that helps. After STATE stopped counting on it.
@@ -71,9 +72,11 @@ class SegmentPool {
   // True when the unflushed segments exceed the quota, or the file system has less free than
   // max(2 segments, 5 %, 256 MiB capped to a quarter of the disk): an embedded database on the same
   // disk needs room to take the backlog.
-  [[nodiscard]] bool IsShort(Lsn flushed, std::uint64_t active_bytes, std::uint64_t next_bytes) const;
+  [[nodiscard]] bool IsShort(Lsn flushed, std::uint64_t active_bytes,
+                             std::uint64_t next_bytes) const;
   [[nodiscard]] std::uint64_t UnflushedBytes(Lsn flushed) const;
-  // Gives up the reserve file so that a STATE can be written on a full disk; made again by MakeAhead.
+  // Gives up the reserve file so that a STATE can be written on a full disk; made again by
+  // MakeAhead.
   void GiveUpReserve();
 
  private:

@@ -216,8 +216,8 @@ Result<SegmentEvent> SegmentReader::Impl::Take(const Probe& probe, const Frame& 
   return event;
 }
 
-// A power cut while sealing leaves a footer some of whose sectors are missing; one that is all there
-// and does not validate was changed afterwards.
+// A power cut while sealing leaves a footer some of whose sectors are missing; one that is all
+// there and does not validate was changed afterwards.
 Result<bool> SegmentReader::Impl::IsWholeFooter(std::uint64_t offset, const Probe& probe) {
   const std::uint64_t size = FrameBytesOnDisk(probe.header);
   TASKWAL_ASSIGN(const auto bytes, View(offset, size));
@@ -228,8 +228,8 @@ Result<bool> SegmentReader::Impl::IsWholeFooter(std::uint64_t offset, const Prob
   return true;
 }
 
-// A file that is not sealed may hold stale bytes behind its last frame, a sealed one a footer: with a
-// field of it changed it is still told from them by the others.
+// A file that is not sealed may hold stale bytes behind its last frame, a sealed one a footer: with
+// a field of it changed it is still told from them by the others.
 Result<bool> SegmentReader::Impl::ResemblesFooter(std::span<const std::byte> bytes,
                                                   std::uint64_t offset) const {
   constexpr int kFieldsEnough = 4;
@@ -391,9 +391,9 @@ Result<SegmentReader::Footer> SegmentReader::Impl::FooterAt(std::uint64_t offset
   return footer;
 }
 
-// Its length stands at its beginning only, so it is looked for sector by sector from the end. That is
-// short in any case: the last sector of a footer is never all zero, a frame before it ends the search,
-// and so does a footer that an older use of the file left at its end.
+// Its length stands at its beginning only, so it is looked for sector by sector from the end. That
+// is short in any case: the last sector of a footer is never all zero, a frame before it ends the
+// search, and so does a footer that an older use of the file left at its end.
 Result<SegmentReader::Footer> SegmentReader::ReadFooter() const {
   const Status none = Status::NotFound(impl_->path + ": not sealed");
   TASKWAL_ASSIGN(const std::uint64_t size, impl_->file->Size());

@@ -1,6 +1,6 @@
 // The read side of one segment file. Used alike by opening, tailing, verifying and salvage, so that
-// all of them agree on what is valid. Trusts no length before its checksum; never reads past the file.
-// Not thread-safe; several readers of one file may live side by side, and beside its writer.
+// all of them agree on what is valid. Trusts no length before its checksum; never reads past the
+// file. Not thread-safe; several readers of one file may live side by side, and beside its writer.
 #pragma once
 
 #include <cstdint>
@@ -50,15 +50,16 @@ struct SegmentEvent {
   bool names_footer = false;      // of kBadBytes: that header is a footer's
   bool resembles_footer = false;  // of kBadBytes and kEnd: a footer's header stood here, but for a
                                   // field or two: the segment was sealed
-  bool is_padding = false;        // of kBadBytes: behind a frame that is itself valid; costs no record
+  bool is_padding = false;  // of kBadBytes: behind a frame that is itself valid; costs no record
   // "frame header" of kEnd: something like one of this segment's stands there.
-  std::string detail;       // "body checksum", "cut off", "no frame header", "padding not zero", "after footer"
+  std::string
+      detail;  // "body checksum", "cut off", "no frame header", "padding not zero", "after footer"
 };
 
 class SegmentReader {
  public:
-  // `wal_ids`: the log's own and its former ones (any of them may be on the segment). kNotFound when
-  // the file is gone; a damaged header is no error: ask header_state().
+  // `wal_ids`: the log's own and its former ones (any of them may be on the segment). kNotFound
+  // when the file is gone; a damaged header is no error: ask header_state().
   static Result<std::unique_ptr<SegmentReader>> Open(FileSystem& fs, const std::string& directory,
                                                      std::uint64_t number,
                                                      std::vector<Uuid> wal_ids);
@@ -74,8 +75,8 @@ class SegmentReader {
   [[nodiscard]] bool header_padding_clean() const;
   Result<std::uint64_t> FileBytes() const;
 
-  // The next thing at the reading position; fills `frame` for kFrame and kFooter. Behind bad bytes it
-  // looks for the next valid header at every sector.
+  // The next thing at the reading position; fills `frame` for kFrame and kFooter. Behind bad bytes
+  // it looks for the next valid header at every sector.
   Result<SegmentEvent> Next(Frame* frame);
   // Only what stands exactly at the position: kFrame or kFooter, else kEnd without searching. For
   // following a file that is being written.

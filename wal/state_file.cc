@@ -104,8 +104,8 @@ bool ParseWatermark(std::string_view text, LogState* state) {
   return true;
 }
 
-// One line of STATE. False for an unknown key or a value that does not fit it: the checksum passed, so
-// a newer program wrote it under the same version, or there is a bug; neither may be guessed at.
+// One line of STATE. False for an unknown key or a value that does not fit it: the checksum passed,
+// so a newer program wrote it under the same version, or there is a bug; neither may be guessed at.
 bool ParseField(std::string_view key, std::string_view value, LogState* state) {
   if (key == "wal_id") return ParseUuid(value, &state->wal_id);
   if (key == "db_id") return ParseUuid(value, &state->db_id);

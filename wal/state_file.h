@@ -1,6 +1,6 @@
-// STATE: what the directory knows about itself. Text, one key=value a line, a checksum line at the end
-// (docs/FORMAT.md); written by temp file, rename, directory sync: before a segment is retired, at each
-// open (the epoch) and at a clean end.
+// STATE: what the directory knows about itself. Text, one key=value a line, a checksum line at the
+// end (docs/FORMAT.md); written by temp file, rename, directory sync: before a segment is retired,
+// at each open (the epoch) and at a clean end.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct LogState {
   std::vector<LsnRange> lost;            // losses declared by salvage: no damage any more
   std::uint64_t lock_inode = 0;          // of LOCK: a copied directory does not match
   std::uint64_t lock_born = 0;
-  bool copied = false;                   // found not to match: feeds no database that has its wal_id
+  bool copied = false;  // found not to match: feeds no database that has its wal_id
   Lsn copied_at = 0;                     // last LSN it held when that was first seen
 };
 

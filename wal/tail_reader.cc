@@ -79,8 +79,8 @@ Result<std::optional<TailEvent>> TailReader::Impl::FindSegment(Lsn limit) {
   return std::optional<TailEvent>();
 }
 
-// A later segment may have taken over LSNs that this one holds too. The file of a segment made since
-// is looked for each time; it is there before anything in it is durable.
+// A later segment may have taken over LSNs that this one holds too. The file of a segment made
+// since is looked for each time; it is there before anything in it is durable.
 Status TailReader::Impl::LearnTakeover(Lsn upto) {
   if (takeover != SegmentChain::kNever && takeover <= upto) return Status::Ok();
   TASKWAL_TRY(chain.LookForNext());
@@ -88,8 +88,8 @@ Status TailReader::Impl::LearnTakeover(Lsn upto) {
   return Status::Ok();
 }
 
-// What a valid frame at or behind the position means: nothing yet (skip it, or go to another segment),
-// the loss of what is missing before it, or its records.
+// What a valid frame at or behind the position means: nothing yet (skip it, or go to another
+// segment), the loss of what is missing before it, or its records.
 Result<std::optional<TailEvent>> TailReader::Impl::Deliver(const Frame& frame, Lsn limit) {
   if (frame.header.count == 0 || frame.last_lsn() < position) return std::optional<TailEvent>();
   TASKWAL_TRY(LearnTakeover(frame.last_lsn()));
@@ -112,8 +112,9 @@ Result<std::optional<TailEvent>> TailReader::Impl::Deliver(const Frame& frame, L
   return std::optional(std::move(event));
 }
 
-// No valid frame stands where the position should be. It is at or below the limit, so it was written:
-// either a later segment has taken over, or it is lost up to where something valid goes on.
+// No valid frame stands where the position should be. It is at or below the limit, so it was
+// written: either a later segment has taken over, or it is lost up to where something valid goes
+// on.
 Result<std::optional<TailEvent>> TailReader::Impl::SearchOn(Lsn limit, Frame* frame) {
   TASKWAL_TRY(chain.Refresh());
   TASKWAL_ASSIGN(takeover, chain.TakeoverBehind(reader->number(), limit));

@@ -1,8 +1,9 @@
-// Follows the log from an LSN across segments: the flusher, dump and recovery read through this alone.
+// Follows the log from an LSN across segments: the flusher, dump and recovery read through this
+// alone.
 //
 // What it yields is gap-free: every LSN from the start on is in exactly one frame or one loss. A
-// segment counts only up to the first LSN in the next segment's header. Not thread-safe; works beside
-// the log's writer (give `Next` the durable position as the limit) and beside other readers.
+// segment counts only up to the first LSN in the next segment's header. Not thread-safe; works
+// beside the log's writer (give `Next` the durable position as the limit) and beside other readers.
 #pragma once
 
 #include <memory>
@@ -42,8 +43,8 @@ class TailReader {
   TailReader(FileSystem& fs, TailSource source, Lsn from);
   ~TailReader();
 
-  // Reads on up to `limit` (inclusive). Below `limit` every LSN must exist: what is not found there is
-  // a loss. kIoError when a file cannot be read.
+  // Reads on up to `limit` (inclusive). Below `limit` every LSN must exist: what is not found there
+  // is a loss. kIoError when a file cannot be read.
   Result<TailEvent> Next(Lsn limit, Frame* frame);
   // The next LSN that Next will look for.
   [[nodiscard]] Lsn position() const;

@@ -1,5 +1,6 @@
-// Sleepers of group commit, woken in bulk and only where somebody sleeps. A commit covers neighbouring
-// LSNs, so callers wait in buckets by LSN: one broadcast wakes the callers of one commit, not all.
+// Sleepers of group commit, woken in bulk and only where somebody sleeps. A commit covers
+// neighbouring LSNs, so callers wait in buckets by LSN: one broadcast wakes the callers of one
+// commit, not all.
 #pragma once
 
 #include <algorithm>

@@ -67,7 +67,7 @@ void AppendToTheRing(benchmark::State& state) {
   wal::RingPosition end = (*ring)->released();
   for (auto _ : state) {
     auto claim = (*ring)->TryClaim({}, body.size(), 0);
-    if (claim.slot == nullptr) {
+    if (claim.slot == nullptr) {  // full
       (*ring)->Release(end);
       claim = (*ring)->TryClaim({}, body.size(), 0);
     }

@@ -10,9 +10,10 @@
 
 namespace taskwal {
 
-// Opens (or makes) the log in options.wal_dir and starts bringing its records into the database named
-// by `dsn`: "memory:", "sqlite://relative.db", "sqlite:///absolute.db". Ready for appends as soon as
-// the log is, whatever the backlog; a database that cannot be reached delays only the flush.
+// Opens (or makes) the log in options.wal_dir and starts bringing its records into the database
+// named by `dsn`: "memory:", "sqlite://relative.db", "sqlite:///absolute.db". Ready for appends as
+// soon as the log is, whatever the backlog; a database that cannot be reached delays only the
+// flush.
 //
 // Errors: kInvalidArgument (DSN, options), kUnavailable (another process writes the directory; the
 // message names its process id), kFenced (the directory is a copy, or the database is another one

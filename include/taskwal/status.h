@@ -28,14 +28,17 @@ enum class StatusCode : std::uint8_t {
 std::string_view StatusCodeName(StatusCode code);
 
 // A code and a one-line message: what was attempted, where, and the OS or SQL code. Never holds a
-// password or a payload. Copyable, movable, usable from any thread once built. OK allocates nothing.
+// password or a payload. Copyable, movable, usable from any thread once built. OK allocates
+// nothing.
 class [[nodiscard]] Status {
  public:
   Status() = default;
   Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
 
   static Status Ok() { return {}; }
-  static Status InvalidArgument(std::string m) { return {StatusCode::kInvalidArgument, std::move(m)}; }
+  static Status InvalidArgument(std::string m) {
+    return {StatusCode::kInvalidArgument, std::move(m)};
+  }
   static Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
   static Status Overloaded(std::string m) { return {StatusCode::kOverloaded, std::move(m)}; }
   static Status Unavailable(std::string m) { return {StatusCode::kUnavailable, std::move(m)}; }

@@ -1,8 +1,8 @@
 // TaskStorage: the calls a DAG or task engine makes. Open one with taskwal/open.h.
 //
-// Every method may be called from any thread. Mutations are acknowledged from the write-ahead log and
-// reach the database later, exactly once and in order per task; only clean-up by age goes to the
-// database at once. A database outage fails no mutation.
+// Every method may be called from any thread. Mutations are acknowledged from the write-ahead log
+// and reach the database later, exactly once and in order per task; only clean-up by age goes to
+// the database at once. A database outage fails no mutation.
 #pragma once
 
 #include <chrono>
@@ -117,7 +117,8 @@ class TaskStorage {
                                        const WriteOptions& options = {}) = 0;
   virtual Result<Ack> DeleteTask(std::string_view id, const WriteOptions& options = {}) = 0;
   // Deletes every task of the DAG whose save came before; their activities stay.
-  virtual Result<Ack> DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options = {}) = 0;
+  virtual Result<Ack> DeleteTasksByDag(std::string_view dag_id,
+                                       const WriteOptions& options = {}) = 0;
   virtual Result<ActivityAck> LogActivity(const Activity& activity,
                                           const WriteOptions& options = {}) = 0;
   // Waits for an LSN of a kAppended call. kUnavailable on timeout: call again.
@@ -143,15 +144,16 @@ class TaskStorage {
   // --- clean-up: directly in the database, in small batches -------------------------------------
   // Deletes tasks last updated before `before` in one of `statuses` (terminal ones only; empty: all
   // three). Tasks with unflushed records are skipped. Returns how many went.
-  virtual Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses = {}) = 0;
+  virtual Result<std::uint64_t> CleanupOldTasks(Time before,
+                                                std::vector<TaskStatus> statuses = {}) = 0;
   virtual Result<std::uint64_t> CleanupOldActivityLogs(Time before) = 0;
 
   // --- life ----------------------------------------------------------------------------------
   virtual Status Ping() = 0;  // asks the database; kUnavailable when it does not answer
   // Returns when everything acknowledged before the call is in the database or in dead letters.
   virtual Status Flush(std::chrono::milliseconds timeout) = 0;
-  // Stops accepting, then drains as told. kUnavailable: not drained in time, the records are safe in
-  // the log. A second call returns what the first did.
+  // Stops accepting, then drains as told. kUnavailable: not drained in time, the records are safe
+  // in the log. A second call returns what the first did.
   virtual Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) = 0;
   // Shutdown(kGraceful, Options::shutdown_timeout). Called by the destructor of an open storage.
   virtual Status Close() = 0;

@@ -214,7 +214,8 @@ std::vector<WatermarkMove> FlushWorker::MovesOf(const Part& part) const {
 
 void FlushWorker::Settle(std::uint64_t duplicates) {
   const FlushEvent event = EventOf(parts_.back(), Status::Ok());
-  const auto settled = setting_.queues.Settle(index_, attempt_, setting_.clock.Now());
+  CountSettled(event, duplicates);
+  setting_.queues.Settle(index_, attempt_, setting_.clock.Now());
   parts_.pop_back();
   attempt_.clear();
   refusals_ = 0;
@@ -224,7 +225,9 @@ void FlushWorker::Settle(std::uint64_t duplicates) {
     guard_.EndBatch();
   }
   setting_.breaker.OnSuccess();
-  CountSettled(event, settled, duplicates);
+  if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
+    Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
+  }
   Tell(event);
 }
 
@@ -238,8 +241,8 @@ void FlushWorker::Tell(const FlushEvent& event) const {
   }
 }
 
-void FlushWorker::CountSettled(const FlushEvent& event, const PartitionQueues::Settled& settled,
-                               std::uint64_t duplicates) {
+void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates) {
+  const auto settled = setting_.queues.Count(attempt_);
   const Time now = setting_.clock.WallNow();
   setting_.counters.Update([&](FlusherStats& stats) {
     stats.applied += settled.applied;
@@ -251,9 +254,6 @@ void FlushWorker::CountSettled(const FlushEvent& event, const PartitionQueues::S
     stats.database_available = true;
   });
   setting_.counters.RecordFlush(event.duration);
-  if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
-    Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
-  }
 }
 
 FlushEvent FlushWorker::EventOf(const Part& part, const Status& status) const {

@@ -82,8 +82,7 @@ class FlushWorker {
   Turn Refused(const Status& why);
   Turn Failed(const Status& why);
   void Settle(std::uint64_t duplicates);
-  void CountSettled(const FlushEvent& event, const PartitionQueues::Settled& settled,
-                    std::uint64_t duplicates);
+  void CountSettled(const FlushEvent& event, std::uint64_t duplicates);
   [[nodiscard]] Monotonic PausedUntil() const;
 
   Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);

@@ -192,36 +192,48 @@ std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
   return batch;
 }
 
-PartitionQueues::Settled PartitionQueues::Settle(std::uint32_t worker,
-                                                 std::span<const storage::WatermarkMove> moves,
-                                                 Monotonic now) {
+PartitionQueues::Settled PartitionQueues::Count(std::span<const storage::WatermarkMove> moves) {
   Settled settled;
   MutexLock lock(mutex_);
   for (const storage::WatermarkMove& move : moves) {
-    Queue& queue = queues_[move.partition];
-    queue.stored = move.to;
-    while (!queue.records.empty() && queue.records.front().lsn <= move.to) {
-      Count(&queue, queue.records.front(), &settled);
-      queue.bytes -= BytesOf(queue.records.front());
-      queue.records.pop_front();
-    }
+    CountUpTo(&queues_[move.partition], move.to, &settled);
   }
-  // Nothing but the barrier itself moves a watermark up to it.
-  const Lsn barrier = barriers_.records.empty() ? kNoLimit : barriers_.records.front().lsn;
-  if (!moves.empty() && moves.front().to == barrier) {
-    Count(&barriers_, barriers_.records.front(), &settled);
-    barriers_.bytes -= BytesOf(barriers_.records.front());
-    barriers_.records.pop_front();
-  }
-  last_flush_[worker] = now;
-  Changed();
+  if (IsOfBarrier(moves)) CountUpTo(&barriers_, moves.front().to, &settled);
   return settled;
 }
 
-void PartitionQueues::Count(Queue* queue, const QueuedRecord& record, Settled* settled) {
-  if (record.lsn <= queue->counted) return;
-  queue->counted = record.lsn;
-  ++(record.is_lettered ? settled->lettered : settled->applied);
+void PartitionQueues::Settle(std::uint32_t worker, std::span<const storage::WatermarkMove> moves,
+                             Monotonic now) {
+  MutexLock lock(mutex_);
+  for (const storage::WatermarkMove& move : moves) {
+    queues_[move.partition].stored = move.to;
+    DropUpTo(&queues_[move.partition], move.to);
+  }
+  if (IsOfBarrier(moves)) DropUpTo(&barriers_, moves.front().to);
+  last_flush_[worker] = now;
+  Changed();
+}
+
+// Nothing but the barrier itself moves a watermark up to it.
+bool PartitionQueues::IsOfBarrier(std::span<const storage::WatermarkMove> moves) const {
+  return !barriers_.records.empty() && !moves.empty() &&
+         moves.front().to == barriers_.records.front().lsn;
+}
+
+void PartitionQueues::CountUpTo(Queue* queue, Lsn to, Settled* settled) {
+  for (const QueuedRecord& record : queue->records) {
+    if (record.lsn > to) break;
+    if (record.lsn <= queue->counted) continue;
+    queue->counted = record.lsn;
+    ++(record.is_lettered ? settled->lettered : settled->applied);
+  }
+}
+
+void PartitionQueues::DropUpTo(Queue* queue, Lsn to) {
+  while (!queue->records.empty() && queue->records.front().lsn <= to) {
+    queue->bytes -= BytesOf(queue->records.front());
+    queue->records.pop_front();
+  }
 }
 
 std::vector<Lsn> PartitionQueues::stored() const { return Positions().second; }

@@ -90,12 +90,14 @@ class PartitionQueues {
   // worker 0. Valid until settled or Reset.
   std::vector<QueuedRecord*> Take(std::uint32_t worker) EXCLUDES(mutex_);
   struct Settled {
-    std::uint64_t applied = 0;   // counted once, however often a record is brought
+    std::uint64_t applied = 0;
     std::uint64_t lettered = 0;
   };
-  // The watermarks have moved in the database: everything of these partitions up to there is
-  // settled.
-  Settled Settle(std::uint32_t worker, std::span<const storage::WatermarkMove> moves, Monotonic now)
+  // The watermarks have moved in the database: what that settles, each record told once, however
+  // often it is brought. Before Settle, so that whoever waits for it finds the counters right.
+  Settled Count(std::span<const storage::WatermarkMove> moves) EXCLUDES(mutex_);
+  // Everything of these partitions up to there is settled.
+  void Settle(std::uint32_t worker, std::span<const storage::WatermarkMove> moves, Monotonic now)
       EXCLUDES(mutex_);
   [[nodiscard]] std::vector<wal::Lsn> stored() const EXCLUDES(mutex_);
 
@@ -139,7 +141,10 @@ class PartitionQueues {
   [[nodiscard]] wal::Lsn TakeLimit() const REQUIRES(mutex_);
   [[nodiscard]] bool IsBarrierReady() const REQUIRES(mutex_);
   std::vector<QueuedRecord*> TakeMerged(std::uint32_t worker) REQUIRES(mutex_);
-  static void Count(Queue* queue, const QueuedRecord& record, Settled* settled);
+  [[nodiscard]] bool IsOfBarrier(std::span<const storage::WatermarkMove> moves) const
+      REQUIRES(mutex_);
+  static void CountUpTo(Queue* queue, wal::Lsn to, Settled* settled);
+  static void DropUpTo(Queue* queue, wal::Lsn to);
   void Changed() REQUIRES(mutex_);
 
   const Limits limits_;

@@ -1,5 +1,5 @@
-// A log directory of each format version, as it was written when that version was current, with what
-// must be read from it for ever. Nothing here is generated at build time.
+// A log directory of each format version, as it was written when that version was current, with
+// what must be read from it for ever. Nothing here is generated at build time.
 //
 // To make the directory of a new version: TASKWAL_WRITE_GOLDEN=DIR golden_test, then check DIR in
 // beside the older ones, which stay.

@@ -43,7 +43,8 @@ class SegmentBuilder {
 
   // `records` records with the next LSNs; none: an empty frame. Names `synced_lsn`; its default is
   // that everything before it was synced.
-  FramePlace AddFrame(std::uint32_t records, wal::Lsn synced_lsn = UINT64_MAX, bool compress = false);
+  FramePlace AddFrame(std::uint32_t records, wal::Lsn synced_lsn = UINT64_MAX,
+                      bool compress = false);
   // A record as given, alone in its frame.
   FramePlace AddRecord(const wal::RecordHeader& header, std::span<const std::byte> body,
                        bool compress = false);

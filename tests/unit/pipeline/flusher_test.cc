@@ -61,12 +61,14 @@ class FlusherTest : public ::testing::Test {
   // Until nothing is left, over pauses and the linger.
   void Drain() {
     log_->Sync();
-    for (int i = 0; i < 200 && flusher_->flushed_lsn() < log_->log().end_lsn(); ++i) {
+    // Before contact the position is what STATE confirms, which a restored database may not have.
+    const auto is_done = [&] {
+      return Stats().start_lsn > 0 && flusher_->flushed_lsn() >= log_->log().end_lsn();
+    };
+    for (int i = 0; i < 200 && !is_done(); ++i) {
       while (flusher_->Step()) {
       }
       clock_.Advance(seconds(1));
-    }
-    while (flusher_->Step()) {
     }
     EXPECT_EQ(flusher_->flushed_lsn(), log_->log().end_lsn()) << Stats().alarm;
   }
@@ -266,7 +268,6 @@ TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
   ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
   Open();
   Drain();
-  std::cerr << flusher_->health().ToString() << " " << Stats().breaker_state << " " << Stats().applied << " conn " << backend_.connects() << " ap " << backend_.applies() << " err " << Stats().flush_errors << " dur " << log_->log().durable_lsn() << " f0 " << flusher_->flushed_lsn(0) << flusher_->flushed_lsn(1) << flusher_->flushed_lsn(2)<< flusher_->flushed_lsn(3) << "\n";
   EXPECT_THAT(Stats().losses, ElementsAre(wal::LsnRange{1, first - 1}));
   EXPECT_EQ((*restored.Connect())->Count()->tasks, 100 - (first - 1));
 }

@@ -65,7 +65,9 @@ class PartitionQueuesTest : public ::testing::Test {
     return lsns;
   }
   PartitionQueues::Settled Settle(const std::vector<WatermarkMove>& moves) {
-    return queues_->Settle(0, moves, now_);
+    const PartitionQueues::Settled settled = queues_->Count(moves);
+    queues_->Settle(0, moves, now_);
+    return settled;
   }
   // When the next batch is due, from now; -1: never.
   std::int64_t DueIn(std::uint32_t worker = 0) {

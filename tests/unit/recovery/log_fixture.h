@@ -57,7 +57,8 @@ class LogFixture : public ::testing::Test {
     state.last_lsn = 17;
     MakeLogDirectory(fs_, kDirectory, state);
   }
-  // The smallest with all there is: segments 1 and 2 with LSNs 1-2 and 3, an empty frame in between.
+  // The smallest with all there is: segments 1 and 2 with LSNs 1-2 and 3, an empty frame in
+  // between.
   void PutSmallCleanLog() {
     Put(1, {2, 0}, true);
     Put(2, {1}, true);

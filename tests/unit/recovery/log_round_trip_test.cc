@@ -1,6 +1,6 @@
-// The log's own writer and recovery against each other, on a simulated disk: whatever is killed, cut
-// off from power or failing, no acknowledged record is lost, nothing sound is called damaged, and the
-// repaired log is clean. Every run prints its seed when it fails.
+// The log's own writer and recovery against each other, on a simulated disk: whatever is killed,
+// cut off from power or failing, no acknowledged record is lost, nothing sound is called damaged,
+// and the repaired log is clean. Every run prints its seed when it fails.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -97,7 +97,8 @@ class Machine {
   void PowerLoss() {
     log_.reset();
     fs_.PowerLoss(random_);
-    // Only what had reached the disk is promised to be there; the rest may be, or may be given anew.
+    // Only what had reached the disk is promised to be there; the rest may be, or may be given
+    // anew.
     in_process_ = 0;
     std::erase_if(bodies_, [&](const auto& record) { return record.first > on_disk_; });
   }
@@ -173,7 +174,19 @@ void LiveOneLife(Machine& machine, bool with_power_loss) {
   }
   const ScanReport scan = machine.MustScan();
   EXPECT_FALSE(scan.damaged()) << Describe(scan.findings);
-if (scan.damaged() && getenv("DBG")) { auto st=wal::ReadState(machine.fs(), kDirectory); printf("epoch %lu clean %d last %lu\n", st->epoch, st->clean, st->last_lsn); for (auto& g: scan.segments) printf("%lu %s e%lu %lu-%lu b%lu sealed %d\n", g.number,g.state.c_str(),g.epoch,g.lsns.from,g.lsns.to,g.file_bytes,g.sealed); auto c=machine.fs().Content(PathOf(scan.segments[0].number<=2?2:scan.segments[0].number)); FILE*f=fopen("/tmp/b/recovery/bad.log","wb"); fwrite(c.data(),1,c.size(),f); fclose(f);}
+  if (scan.damaged() && getenv("DBG")) {
+    auto st = wal::ReadState(machine.fs(), kDirectory);
+    printf("epoch %lu clean %d last %lu\n", st->epoch, st->clean, st->last_lsn);
+    for (auto& g : scan.segments)
+      printf("%lu %s e%lu %lu-%lu b%lu sealed %d\n", g.number, g.state.c_str(), g.epoch,
+             g.lsns.from, g.lsns.to, g.file_bytes, g.sealed);
+    std::string c;
+    for (auto& g : scan.segments)
+      if (g.state == "failed") c = machine.fs().Content(PathOf(g.number));
+    FILE* f = fopen("/tmp/b/recovery/bad.log", "wb");
+    fwrite(c.data(), 1, c.size(), f);
+    fclose(f);
+  }
 }
 
 // The seeds of a run: the usual ones, or TASKWAL_SEED alone, or TASKWAL_SEEDS of them.

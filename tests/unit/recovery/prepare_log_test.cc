@@ -391,7 +391,8 @@ TEST_F(PrepareLogTest, CostsTheSameForAnyNumberOfSegments) {
   EXPECT_EQ(calls_with(1024), calls_with(8));
 }
 
-// --- failing and crashing at every call ------------------------------------------------------------
+// --- failing and crashing at every call
+// ------------------------------------------------------------
 
 // A log with everything to do: a torn tail, a hole, two unsealed segments.
 wal::Lsn PutMessyLog(FileSystem& fs) {

@@ -179,7 +179,8 @@ TEST_F(SalvageTest, KeepsTheOriginalsOfEarlierRuns) {
   EXPECT_TRUE(fs_.Exists("/log/quarantine/wal-00000002.log"));
 }
 
-// --- failing and crashing at every call ------------------------------------------------------------
+// --- failing and crashing at every call
+// ------------------------------------------------------------
 
 // 1: a damaged frame, 2: missing, 3: a damaged header, 4: foreign, 5: empty.
 void PutDamagedLog(FileSystem& fs) {

@@ -51,7 +51,8 @@ std::map<Lsn, std::string> ReadAll(Log& log, Lsn limit) {
     EXPECT_OK(event);
     if (!event.ok() || event->kind == TailEvent::Kind::kEnd) return all;
     if (event->kind == TailEvent::Kind::kLoss) {
-      ADD_FAILURE() << "loss of " << event->loss.from << " to " << event->loss.to << ": " << event->detail;
+      ADD_FAILURE() << "loss of " << event->loss.from << " to " << event->loss.to << ": "
+                    << event->detail;
       return all;
     }
     FrameRecords records(frame.header, frame.raw);
@@ -151,7 +152,8 @@ TEST_F(LogTest, RecordsLargerThanTheRingAndTheSegment) {
   EXPECT_GE(log->written_lsn(), 2u);  // the OS has it before it is acknowledged
   ASSERT_OK(Put(*log, "after"));
   ASSERT_OK(log->WaitDurable(3, {}));
-  EXPECT_EQ(ReadAll(*log, 3), (std::map<Lsn, std::string>{{1, "before"}, {2, large}, {3, "after"}}));
+  EXPECT_EQ(ReadAll(*log, 3),
+            (std::map<Lsn, std::string>{{1, "before"}, {2, large}, {3, "after"}}));
 }
 
 TEST_F(LogTest, RefusesARecordAboveTheLimit) {
@@ -166,7 +168,8 @@ TEST_F(LogTest, LookupYieldsAKeysRecordsNewestFirst) {
   std::map<std::uint64_t, std::vector<Lsn>> expected;
   for (std::uint64_t i = 0; i < 2000; ++i) {
     const std::uint64_t key = i % 7;
-    expected[key].insert(expected[key].begin(), *Put(*log, std::string(100, 'x'), Durability::kProcess, key));
+    expected[key].insert(expected[key].begin(),
+                         *Put(*log, std::string(100, 'x'), Durability::kProcess, key));
     if (i % 300 == 0) {
       ASSERT_OK(log->WaitDurable(log->end_lsn(), {}));
       log->MaintenanceStep();
@@ -210,7 +213,8 @@ TEST_F(LogTest, AFailedSyncMovesEverythingToAFreshSegment) {
   EXPECT_EQ(log->GetStats().segments, 2u);
   EXPECT_OK(log->health());
   EXPECT_EQ(log->GetStats().lost, 0u);
-  EXPECT_EQ(ReadAll(*log, 3), (std::map<Lsn, std::string>{{1, "first"}, {2, "second"}, {3, "third"}}));
+  EXPECT_EQ(ReadAll(*log, 3),
+            (std::map<Lsn, std::string>{{1, "first"}, {2, "second"}, {3, "third"}}));
   ASSERT_OK(Put(*log, "fourth", Durability::kDisk));
   ASSERT_OK(log->WaitDurable(4, {}));
   EXPECT_EQ(ReadAll(*log, 4).size(), 4u);
@@ -291,7 +295,8 @@ TEST_F(LogTest, BeyondTheQuotaAppendsAreRefusedUntilFlushed) {
   });
   const auto append_until_full = [&] {
     for (int i = 0; i < 500; ++i) {
-      const auto lsn = Put(*log, std::string(4000, 'x'), Durability::kProcess, 1, {clock_.Now(), {}});
+      const auto lsn =
+          Put(*log, std::string(4000, 'x'), Durability::kProcess, 1, {clock_.Now(), {}});
       if (!lsn.ok()) {
         if (log->GetStats().full) return true;
         EXPECT_OK(log->WaitDurable(log->end_lsn(), {}));

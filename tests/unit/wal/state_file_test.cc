@@ -120,7 +120,8 @@ TEST_F(StateFile, WhatAChecksumCannotExcuseIsRefused) {
         "taskwal-state=1\n" + id + "copied=2\n", "taskwal-state=1\n" + id + "partitions=0\n",
         "taskwal-state=1\n" + id + "lost=3\n", "taskwal-state=1\n" + id + "lost=3:x\n",
         "taskwal-state=1\n" + id + "former=1:2\n", "taskwal-state=1\n" + id + "watermark=-1\n",
-        "taskwal-state=1\n" + id + "no equals sign\n", std::string("taskwal-state=1\nwal_id=1\n")}) {
+        "taskwal-state=1\n" + id + "no equals sign\n",
+        std::string("taskwal-state=1\nwal_id=1\n")}) {
     WriteText(text);
     EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << text;
   }

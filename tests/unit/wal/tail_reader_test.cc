@@ -29,7 +29,8 @@ class TailReaderTest : public ::testing::Test {
   void PutThree(Lsn synced_at_most = 100) {
     for (std::uint64_t n = 0; n < 3; ++n) {
       const Lsn first = n * 6 + 1;
-      SegmentBuilder segment({.number = n + 1, .first_lsn = first, .synced_lsn = std::min(first - 1, synced_at_most)});
+      SegmentBuilder segment(
+          {.number = n + 1, .first_lsn = first, .synced_lsn = std::min(first - 1, synced_at_most)});
       for (int i = 0; i < 3; ++i) segment.AddFrame(2);
       frames_.push_back(segment.frames());
       WriteFile(fs_, PathOf(n + 1), segment.Sealed());
@@ -251,7 +252,8 @@ TEST_F(TailReaderTest, FollowsALiveLogPastAFailedSync) {
   WriteFile(fs_, PathOf(1), first.Unsealed());
   TailReader reader(fs_, Source(), 1);
   EXPECT_EQ(Read(reader, 2), "1-2 ");
-  // LSNs 3 and 4 could not be synced there: they are written again, and what was read ahead is void.
+  // LSNs 3 and 4 could not be synced there: they are written again, and what was read ahead is
+  // void.
   SegmentBuilder second({.number = 2, .first_lsn = 3, .synced_lsn = 2});
   second.AddFrame(5);
   WriteFile(fs_, PathOf(2), second.Unsealed());
