@@ -63,10 +63,10 @@ struct RingRecord {
 // What the log buffer holds behind the files. Beside a live process a slot may be freed while it is
 // copied, so one copy proves nothing: what counts is what two of them agree on.
 Result<std::vector<RingRecord>> CopyRing(const recovery::Survey& survey) {
-  TASKWAL_ASSIGN(const wal::Rescue rescue,
-                 wal::RescueRing(FileSystem::Real(),
-                                 wal::JoinPath(survey.directory, wal::kRingFileName),
-                                 survey.identity.wal_ids(), survey.judgement.end_lsn + 1));
+  TASKWAL_ASSIGN(
+      const wal::Rescue rescue,
+      wal::RescueRing(FileSystem::Real(), wal::JoinPath(survey.directory, wal::kRingFileName),
+                      survey.identity.wal_ids(), survey.judgement.end_lsn + 1));
   std::vector<RingRecord> records;
   for (const wal::RecordView& record : rescue.records) {
     records.push_back({record.lsn, record.header, {record.body.begin(), record.body.end()}});
@@ -149,9 +149,9 @@ class Dumper {
     }
     char key[17];
     std::snprintf(key, sizeof key, "%016llx", static_cast<unsigned long long>(record.header.key));
-    line += ",\"stamp\":" + std::to_string(record.header.stamp) + ",\"partition\":" +
-            std::to_string(wal::PartitionOf(record.header.key, partitions_)) + ",\"key\":\"" +
-            key + "\"";
+    line += ",\"stamp\":" + std::to_string(record.header.stamp) +
+            ",\"partition\":" + std::to_string(wal::PartitionOf(record.header.key, partitions_)) +
+            ",\"key\":\"" + key + "\"";
     if (body.ok()) return line + "," + storage::OperationToJson(*body).substr(1) + "\n";
     Warn("LSN " + std::to_string(record.lsn) + ": " + body.status().message());
     return line + ",\"error\":" + JsonQuote(body.status().message()) + "}\n";

@@ -145,8 +145,8 @@ int RunInspect(const InspectArguments& arguments) {
 
 void AddInspectCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<InspectArguments>();  // shared with the callback
-  CLI::App* command = app.add_subcommand(
-      "inspect", "Show segments, checkpoints and identity of a log directory");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show segments, checkpoints and identity of a log directory");
   command->add_option("DIR", arguments->directory, "The log directory")->required();
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(

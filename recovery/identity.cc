@@ -55,8 +55,7 @@ Result<std::optional<wal::SegmentHeader>> ReadHeader(FileSystem& fs, const std::
 
 // The newest intact header says who the log is, the oldest of the same log where it begins.
 Result<bool> RebuildFromSegments(FileSystem& fs, const std::string& directory,
-                                 const std::vector<std::uint64_t>& segments,
-                                 wal::LogState* state) {
+                                 const std::vector<std::uint64_t>& segments, wal::LogState* state) {
   std::optional<wal::SegmentHeader> newest;
   for (auto number = segments.rbegin(); number != segments.rend() && !newest; ++number) {
     TASKWAL_ASSIGN(newest, ReadHeader(fs, directory, *number));
@@ -107,8 +106,7 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   }
   identity.state_damaged = true;
   identity.state_detail = absent ? "missing, though there is a log" : state.status().message();
-  TASKWAL_ASSIGN(const bool rebuilt,
-                 RebuildFromSegments(fs, directory, segments, &identity.state));
+  TASKWAL_ASSIGN(const bool rebuilt, RebuildFromSegments(fs, directory, segments, &identity.state));
   if (!rebuilt && ring) {
     identity.state.wal_id = ring->wal_id;
   } else if (!rebuilt) {

@@ -293,8 +293,8 @@ void Judge::BlameHole(std::optional<std::size_t> before, std::size_t after, LsnR
     out_.segments[i].half_made = false;
     return;
   }
-  const bool adjacent = before && after < facts_.size() &&
-                        facts_[*before].number + 1 == facts_[after].number;
+  const bool adjacent =
+      before && after < facts_.size() && facts_[*before].number + 1 == facts_[after].number;
   if (adjacent) return BlameBytes(*before, missing);
   Situation situation;
   situation.found = Found::kNoFile;
@@ -382,15 +382,15 @@ void Judge::JudgeFrames(std::size_t i) {
 
 Situation Judge::SituationOf(std::size_t i, const BadRegion& region) const {
   const SegmentFacts& facts = facts_[i];
-  Lsn before = 0;  // last LSN in front of it
+  Lsn before = 0;    // last LSN in front of it
   Lsn of_frame = 0;  // last LSN of the frame whose padding it is
   for (const FrameRun& run : facts.runs) {
     if (run.offset >= region.end_offset) break;
     before = run.lsns.to;
     if (run.end_offset == region.end_offset) of_frame = run.lsns.to;
   }
-  Situation situation = SituationOf(
-      i, region.is_padding ? Found::kBadPadding : Found::kBadBytes, Stake::kAboveSynced);
+  Situation situation = SituationOf(i, region.is_padding ? Found::kBadPadding : Found::kBadBytes,
+                                    Stake::kAboveSynced);
   if (region.is_padding) {
     situation.stake = of_frame == 0 ? Stake::kNone : StakeOf(of_frame);
   } else if (before < out_.synced_lsn) {
@@ -406,8 +406,8 @@ void Judge::JudgeRegions(std::size_t i) {
   for (std::size_t r = 0; r < facts_[i].bad.size(); ++r) {
     const BadRegion& region = facts_[i].bad[r];
     if (used_[i][r]) continue;
-    const Verdict verdict = Add(i, SituationOf(i, region), region.offset, region.named,
-                                region.detail);
+    const Verdict verdict =
+        Add(i, SituationOf(i, region), region.offset, region.named, region.detail);
     if (verdict == Verdict::kTornTail && !region.is_padding) {
       out_.torn_bytes += region.end_offset - region.offset;
     }
@@ -421,8 +421,8 @@ void Judge::JudgeFooter(std::size_t i) {
   if (!segment.sealed || facts.has_footer || !IsReadable(i)) return;
   const std::string file = wal::SegmentName(facts.number);
   for (const Finding& finding : out_.findings) {
-    const bool at_the_end = finding.file == file && IsDamage(finding.verdict) &&
-                            finding.offset >= facts.frames_end;
+    const bool at_the_end =
+        finding.file == file && IsDamage(finding.verdict) && finding.offset >= facts.frames_end;
     if (at_the_end) return;
   }
   Add(i, SituationOf(i, Found::kBadFooter, Stake::kNone), facts.frames_end, {}, "no valid footer");

@@ -27,13 +27,13 @@ struct JudgementInput {
 };
 
 struct SegmentJudgement {
-  bool owns = false;        // a segment of this log, with a place in it
-  wal::Lsn first_lsn = 0;   // where `owns`: what it owns, of which
-  wal::Lsn owned_to = 0;    // it may hold less; below first_lsn: all of it was taken over
-  bool sealed = false;      // every byte of it counts
-  bool half_made = false;   // nothing of it counts, and nothing should
+  bool owns = false;       // a segment of this log, with a place in it
+  wal::Lsn first_lsn = 0;  // where `owns`: what it owns, of which
+  wal::Lsn owned_to = 0;   // it may hold less; below first_lsn: all of it was taken over
+  bool sealed = false;     // every byte of it counts
+  bool half_made = false;  // nothing of it counts, and nothing should
   bool damaged = false;
-  wal::LsnRange lsns;       // first and last one that count in it
+  wal::LsnRange lsns;  // first and last one that count in it
   std::uint64_t records = 0;
 };
 

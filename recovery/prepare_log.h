@@ -16,8 +16,8 @@ namespace taskwal::recovery {
 
 struct PrepareOptions {
   std::string directory;
-  std::uint32_t partitions = 16;   // of a new directory; an existing one keeps its own
-  bool create = true;              // false: kNotFound when there is no log
+  std::uint32_t partitions = 16;  // of a new directory; an existing one keeps its own
+  bool create = true;             // false: kNotFound when there is no log
   void (*index_keys)(const wal::RecordView& record, std::vector<std::uint64_t>* keys) = nullptr;
 };
 
@@ -26,7 +26,7 @@ struct PrepareReport {
   std::uint64_t torn_bytes = 0;
   std::vector<Finding> findings;
   std::vector<wal::LsnRange> unknown;
-  bool copied = false;             // the directory is a copy of another (LOCK does not match STATE)
+  bool copied = false;  // the directory is a copy of another (LOCK does not match STATE)
 };
 
 // Durable on return. kUnavailable: locked, the message names the holder's process id. kCorruption:

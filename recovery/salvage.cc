@@ -53,8 +53,7 @@ class Rewriter {
   // Durable on return (but for the name, which a repeated run overwrites). Returns the records
   // kept.
   Result<std::uint64_t> Run() {
-    const std::string path =
-        wal::JoinPath(survey_.directory, TemporaryName(facts_.number));
+    const std::string path = wal::JoinPath(survey_.directory, TemporaryName(facts_.number));
     TASKWAL_ASSIGN(file_, fs_.OpenWritable(path, true));
     TASKWAL_TRY(file_->Truncate(0));
     TASKWAL_TRY(WriteHeader());
@@ -100,8 +99,8 @@ class Rewriter {
   }
 
   Status CopyFrame(const wal::Frame& frame) {
-    wal::Frame cut = CutFrame(
-        frame, {judged_.first_lsn, std::min(judged_.owned_to, survey_.judgement.end_lsn)});
+    wal::Frame cut =
+        CutFrame(frame, {judged_.first_lsn, std::min(judged_.owned_to, survey_.judgement.end_lsn)});
     if (cut.header.count == 0) return Status::Ok();
     builder_.Reset(cut.header.first_lsn);
     wal::FrameRecords records(cut.header, cut.raw);

@@ -16,9 +16,9 @@
 namespace taskwal::recovery {
 
 struct SalvageReport {
-  std::vector<std::string> quarantined;   // file names, now under quarantine/
-  std::vector<wal::LsnRange> lost;        // newly declared
-  std::uint64_t kept = 0;                 // records carried over
+  std::vector<std::string> quarantined;  // file names, now under quarantine/
+  std::vector<wal::LsnRange> lost;       // newly declared
+  std::uint64_t kept = 0;                // records carried over
 };
 
 // After it Scan() finds no damage. Safe to repeat after a crash at any point: a segment is replaced

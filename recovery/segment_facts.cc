@@ -36,8 +36,7 @@ void AddFrame(const wal::Frame& frame, SegmentFacts* facts) {
   if (header.count == 0) return;
   const bool bad_between = !facts->bad.empty() && !facts->runs.empty() &&
                            facts->bad.back().offset >= facts->runs.back().offset;
-  if (!facts->runs.empty() && !bad_between &&
-      facts->runs.back().lsns.to + 1 == header.first_lsn) {
+  if (!facts->runs.empty() && !bad_between && facts->runs.back().lsns.to + 1 == header.first_lsn) {
     facts->runs.back().lsns.to = frame.last_lsn();
     facts->runs.back().end_offset = frame.end_offset;
   } else {

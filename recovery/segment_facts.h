@@ -27,30 +27,30 @@ struct BadRegion {
   std::uint64_t offset = 0;
   std::uint64_t end_offset = 0;
   bool only_zeros = false;
-  bool is_padding = false;   // bytes that must be zero, behind a valid frame
-  wal::LsnRange named;       // by an intact frame header; empty: none
+  bool is_padding = false;  // bytes that must be zero, behind a valid frame
+  wal::LsnRange named;      // by an intact frame header; empty: none
   std::string detail;
 };
 
 struct SegmentFacts {
   std::uint64_t number = 0;
   wal::HeaderState header_state = wal::HeaderState::kEmpty;
-  wal::SegmentHeader header{};       // as SegmentReader::header()
+  wal::SegmentHeader header{};  // as SegmentReader::header()
   bool header_padding_clean = true;
-  Uuid wal_id;                       // that its frames validate under
-  std::uint64_t epoch = 0;           // of its header, else of its frames
+  Uuid wal_id;              // that its frames validate under
+  std::uint64_t epoch = 0;  // of its header, else of its frames
   std::uint64_t file_bytes = 0;
-  bool has_footer = false;           // a valid one, at the very end
-  bool was_sealed = false;           // has one, or had one for certain
-  bool broken_footer = false;        // one that does not validate, or does not end the file: damaged,
-                                     // or left so by a power cut while sealing
-  wal::FooterSummary footer{};       // where has_footer
+  bool has_footer = false;      // a valid one, at the very end
+  bool was_sealed = false;      // has one, or had one for certain
+  bool broken_footer = false;   // one that does not validate, or does not end the file: damaged,
+                                // or left so by a power cut while sealing
+  wal::FooterSummary footer{};  // where has_footer
   std::uint64_t frames_end = wal::kSegmentHeaderBytes;  // behind the last valid frame
-  std::vector<FrameRun> runs;        // in file order
-  std::vector<BadRegion> bad;        // in file order
-  std::uint64_t frames = 0;          // valid ones, empty ones included
+  std::vector<FrameRun> runs;                           // in file order
+  std::vector<BadRegion> bad;                           // in file order
+  std::uint64_t frames = 0;                             // valid ones, empty ones included
   std::uint64_t records = 0;
-  wal::Lsn synced_lsn = 0;           // highest named by header, frames or footer
+  wal::Lsn synced_lsn = 0;  // highest named by header, frames or footer
 };
 
 using FrameVisitor = std::function<void(const wal::Frame& frame)>;

@@ -49,8 +49,7 @@ void NoteStamp(Survey* survey) {
 
 void Conclude(wal::Lsn from, wal::Lsn synced_ceiling, Survey* survey) {
   NoteStamp(survey);
-  survey->judgement =
-      JudgeLog({&survey->identity, survey->segments, from, synced_ceiling});
+  survey->judgement = JudgeLog({&survey->identity, survey->segments, from, synced_ceiling});
 }
 
 // Everything below was retired: by what STATE says now, for segments may have gone while we read.

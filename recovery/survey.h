@@ -21,7 +21,7 @@ struct Survey {
   std::vector<std::uint64_t> numbers;  // of all segments present
   std::vector<SegmentFacts> segments;  // of those read, ascending
   Judgement judgement;
-  std::uint64_t stamp = 0;             // highest seen in headers and footers read
+  std::uint64_t stamp = 0;  // highest seen in headers and footers read
 };
 
 struct SurveyOptions {

@@ -22,10 +22,10 @@ constexpr std::uint64_t kUnnamedBytesMax = 1u << 20;
 struct Job {
   const SegmentFacts* facts = nullptr;
   const FooterBuilder* builder = nullptr;
-  Lsn keep_to = 0;               // records above do not count
+  Lsn keep_to = 0;  // records above do not count
   std::size_t keep_frames = 0;
   std::uint64_t keep_end = wal::kSegmentHeaderBytes;
-  std::uint64_t worth_end = 0;   // what is cut up to here is worth a copy
+  std::uint64_t worth_end = 0;  // what is cut up to here is worth a copy
   [[nodiscard]] std::string file() const { return wal::SegmentName(facts->number); }
 };
 
@@ -107,8 +107,7 @@ Status Seal(FileSystem& fs, const std::string& directory, Lsn end_lsn, const Job
     TASKWAL_TRY(CopyToQuarantine(fs, directory, {job.file(), job.keep_end, job.worth_end},
                                  job.file() + ".tail-" + std::to_string(job.keep_end)));
   }
-  TASKWAL_ASSIGN(const auto file,
-                 fs.OpenWritable(wal::JoinPath(directory, job.file()), false));
+  TASKWAL_ASSIGN(const auto file, fs.OpenWritable(wal::JoinPath(directory, job.file()), false));
   TASKWAL_TRY(CleanKeptPart(fs, directory, job, *file));
   TASKWAL_TRY(file->Truncate(job.keep_end));
   // The frames of a killed process may be in the page cache alone. A footer on disk before them
@@ -163,9 +162,8 @@ std::vector<std::byte> FooterBuilder::Finish(const Place& place) const {
   const auto rank = [](const wal::FooterEntry& e) { return std::pair(e.key, e.sector); };
   std::sort(index.begin(), index.end(),
             [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-  const auto end = std::unique(index.begin(), index.end(), [&](const auto& a, const auto& b) {
-    return rank(a) == rank(b);
-  });
+  const auto end = std::unique(index.begin(), index.end(),
+                               [&](const auto& a, const auto& b) { return rank(a) == rank(b); });
   index.erase(end, index.end());
   summary.index_count = static_cast<std::uint32_t>(index.size());
   wal::FrameBuilder::Placement placement;
@@ -185,13 +183,13 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
       TASKWAL_TRY(SyncFooter(fs, survey.directory, facts));
     }
     const auto builder = builders.find(facts.number);
-    const bool to_seal = facts.header_state == wal::HeaderState::kValid && !facts.has_footer &&
-                         !judged.damaged;
+    const bool to_seal =
+        facts.header_state == wal::HeaderState::kValid && !facts.has_footer && !judged.damaged;
     if (!to_seal) continue;
     static const FooterBuilder no_frames(nullptr);
     const Lsn end_lsn = survey.judgement.end_lsn;
-    const Job job = MakeJob(facts, judged, end_lsn,
-                            builder == builders.end() ? no_frames : builder->second);
+    const Job job =
+        MakeJob(facts, judged, end_lsn, builder == builders.end() ? no_frames : builder->second);
     TASKWAL_TRY(Seal(fs, survey.directory, end_lsn, job));
     sealed_any = true;
   }

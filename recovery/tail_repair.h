@@ -29,9 +29,9 @@ class FooterBuilder {
   struct Mark {
     std::uint64_t offset = 0;
     std::uint64_t end_offset = 0;
-    wal::LsnRange lsns;           // empty: a frame without records
-    std::uint64_t stamp = 0;      // highest up to here
-    std::size_t index_end = 0;    // entries up to here
+    wal::LsnRange lsns;         // empty: a frame without records
+    std::uint64_t stamp = 0;    // highest up to here
+    std::size_t index_end = 0;  // entries up to here
   };
   [[nodiscard]] const std::vector<Mark>& marks() const { return marks_; }
   [[nodiscard]] std::uint64_t stamp() const { return marks_.empty() ? 0 : marks_.back().stamp; }

@@ -95,18 +95,30 @@ bool IsDamage(Verdict verdict) {
 
 std::string_view VerdictName(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kIntact: return "intact";
-    case Verdict::kTornTail: return "torn tail";
-    case Verdict::kUnknownTail: return "tail of unknown standing";
-    case Verdict::kDamage: return "damage";
-    case Verdict::kMissingSegment: return "missing segment";
-    case Verdict::kForeignSegment: return "foreign segment";
-    case Verdict::kEmptyFile: return "empty file";
-    case Verdict::kOtherVersion: return "other format version";
-    case Verdict::kSuperseded: return "superseded";
-    case Verdict::kDamagedHeader: return "damaged header";
-    case Verdict::kDamagedPadding: return "damaged padding";
-    case Verdict::kDamagedState: return "damaged STATE";
+    case Verdict::kIntact:
+      return "intact";
+    case Verdict::kTornTail:
+      return "torn tail";
+    case Verdict::kUnknownTail:
+      return "tail of unknown standing";
+    case Verdict::kDamage:
+      return "damage";
+    case Verdict::kMissingSegment:
+      return "missing segment";
+    case Verdict::kForeignSegment:
+      return "foreign segment";
+    case Verdict::kEmptyFile:
+      return "empty file";
+    case Verdict::kOtherVersion:
+      return "other format version";
+    case Verdict::kSuperseded:
+      return "superseded";
+    case Verdict::kDamagedHeader:
+      return "damaged header";
+    case Verdict::kDamagedPadding:
+      return "damaged padding";
+    case Verdict::kDamagedState:
+      return "damaged STATE";
   }
   return "?";
 }

@@ -9,17 +9,17 @@ namespace taskwal::recovery {
 
 enum class Verdict : std::uint8_t {
   kIntact = 0,
-  kTornTail,         // unreadable, above every named synced LSN: cut (a copy is kept)
-  kUnknownTail,      // valid frames that nothing names as synced, of another boot: kept, reported
-  kDamage,           // at or below a named synced LSN, held by no valid frame: reported, file kept
-  kMissingSegment,   // a number between others, or one STATE counts on, is not there: damage
-  kForeignSegment,   // of another log: reported, never read: damage
-  kEmptyFile,        // made and never used, or half made: passed over
-  kOtherVersion,     // a format this program does not read: refuse to open
-  kSuperseded,       // beyond the next segment's first LSN: void, passed over
-  kDamagedHeader,    // the header block of a segment whose frames are intact
-  kDamagedPadding,   // bytes that must be zero are not, where nothing was torn; costs no record
-  kDamagedState,     // STATE does not validate
+  kTornTail,        // unreadable, above every named synced LSN: cut (a copy is kept)
+  kUnknownTail,     // valid frames that nothing names as synced, of another boot: kept, reported
+  kDamage,          // at or below a named synced LSN, held by no valid frame: reported, file kept
+  kMissingSegment,  // a number between others, or one STATE counts on, is not there: damage
+  kForeignSegment,  // of another log: reported, never read: damage
+  kEmptyFile,       // made and never used, or half made: passed over
+  kOtherVersion,    // a format this program does not read: refuse to open
+  kSuperseded,      // beyond the next segment's first LSN: void, passed over
+  kDamagedHeader,   // the header block of a segment whose frames are intact
+  kDamagedPadding,  // bytes that must be zero are not, where nothing was torn; costs no record
+  kDamagedState,    // STATE does not validate
 };
 
 std::string_view VerdictName(Verdict verdict);
@@ -37,7 +37,7 @@ enum class Found : std::uint8_t {
   kNoFile,       // there is no such segment
   kForeignFile,  // a segment of another log, or one under the wrong name
   kOtherVersion,
-  kBadState,     // STATE
+  kBadState,  // STATE
 };
 
 // The LSNs that depend on it.
@@ -50,10 +50,10 @@ enum class Stake : std::uint8_t {
 struct Situation {
   Found found = Found::kFrames;
   Stake stake = Stake::kNone;
-  bool sealed = false;       // the segment was sealed: any byte of it counts
-  bool superseded = false;   // a later segment has taken over its LSNs
-  bool reachable = true;     // of frames above the synced LSN: no gap lies between
-  bool other_boot = false;   // the page cache was lost since: what is here may not be all
+  bool sealed = false;      // the segment was sealed: any byte of it counts
+  bool superseded = false;  // a later segment has taken over its LSNs
+  bool reachable = true;    // of frames above the synced LSN: no gap lies between
+  bool other_boot = false;  // the page cache was lost since: what is here may not be all
   friend bool operator==(const Situation&, const Situation&) = default;
 };
 

@@ -77,7 +77,13 @@ Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
     if (IsOver(deadline, now)) return Status::Unavailable("not on disk by the deadline");
     // Not gathered: a neighbour has not published yet, all lanes are taken, or there is no space.
     Monotonic look = NextLook(deadline, now);
-    if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
+    if (lsn >= cursor_.next_lsn && lane != kNoLane) {
+      look = std::min(look, now + kPublishPoll);
+    } else if (!IsUnderWay(lsn, true)) {
+      // No lane was free because the background writer makes a segment, or writes without a sync:
+      // it wakes nobody who has yet to lead.
+      look = std::min(look, now + kStopPoll);
+    }
     waiting_.Wait(mutex_, lsn, look);
   }
   return Status::Ok();

@@ -41,8 +41,8 @@ class SegmentChain {
   struct Link {
     std::uint64_t number = 0;
     bool is_read = false;
-    bool counts = false;     // a segment of this log that holds records or may come to hold some
-    bool has_synced = false; // its header is intact
+    bool counts = false;      // a segment of this log that holds records or may come to hold some
+    bool has_synced = false;  // its header is intact
     Lsn first_lsn = 0;
     Lsn synced_lsn = 0;
   };

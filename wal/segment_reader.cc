@@ -13,8 +13,8 @@ namespace taskwal::wal {
 
 namespace {
 
-constexpr std::size_t kWindowBytes = 1u << 20;   // read ahead
-constexpr std::size_t kPeekBytes = 4096;         // read where something new is hoped for
+constexpr std::size_t kWindowBytes = 1u << 20;  // read ahead
+constexpr std::size_t kPeekBytes = 4096;        // read where something new is hoped for
 constexpr std::size_t kBackwardBytes = 64u << 10;
 constexpr char kMagic[8] = {'T', 'W', 'A', 'L', 'S', 'E', 'G', '\1'};
 
@@ -362,8 +362,7 @@ Result<SegmentEvent> SegmentReader::Next(Frame* frame) {
 
 Status SegmentReader::SkipBelow(Lsn lsn) {
   while (true) {
-    TASKWAL_ASSIGN(const auto bytes,
-                   impl_->View(impl_->position, sizeof(FrameHeader), kPeekBytes));
+    TASKWAL_ASSIGN(const auto bytes, impl_->View(impl_->position, sizeof(FrameHeader), kPeekBytes));
     FrameHeader found;
     if (!impl_->IsHeader(bytes, impl_->position, &found)) return Status::Ok();
     if (found.magic != kFrameMagic || found.first_lsn + found.count > lsn) return Status::Ok();

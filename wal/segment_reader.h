@@ -27,8 +27,8 @@ enum class HeaderState : std::uint8_t {
 struct Frame {
   FrameHeader header{};
   std::uint64_t offset = 0;
-  std::uint64_t end_offset = 0;     // of its padding
-  std::vector<std::byte> raw;       // decompressed body; of a footer: summary and index
+  std::uint64_t end_offset = 0;  // of its padding
+  std::vector<std::byte> raw;    // decompressed body; of a footer: summary and index
   [[nodiscard]] Lsn last_lsn() const { return header.first_lsn + header.count - 1; }
 };
 
@@ -43,7 +43,7 @@ struct SegmentEvent {
   Kind kind = Kind::kEnd;
   std::uint64_t offset = 0;
   std::uint64_t end_offset = 0;
-  bool only_zeros = true;   // of kBadBytes and kEnd: whether the region holds nothing but zeros
+  bool only_zeros = true;  // of kBadBytes and kEnd: whether the region holds nothing but zeros
   // kBadBytes: a frame header there is intact and names these records (count 0: unknown).
   Lsn named_first = 0;
   std::uint32_t named_count = 0;

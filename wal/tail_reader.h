@@ -26,8 +26,8 @@ struct TailEvent {
   LsnRange loss;
   bool declared = false;  // of a loss: salvage declared it before, so it is no damage any more
   std::string detail;     // of a loss: file, offset and what was found there
-  Lsn from = 0;        // of a frame: the first record that counts
-  Lsn to = 0;          // and the last
+  Lsn from = 0;           // of a frame: the first record that counts
+  Lsn to = 0;             // and the last
 };
 
 struct TailSource {

@@ -137,7 +137,12 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
   std::uint64_t duplicates = 0;
   started_at_ = setting_.clock.Now();
   auto batch = Compose(part, &duplicates);
-  if (!batch.ok()) return Failed(batch.status());
+  if (!batch.ok()) {
+    // What must not be lettered holds back no more than what comes behind it.
+    if (batch.status().code() != StatusCode::kOverloaded || !Split()) return Failed(batch.status());
+    setting_.breaker.OnSuccess();
+    return Turn::kProgress;
+  }
   attempt_ = batch->moves;
   attempt_rows_ = batch->dag_deletes.size() + batch->tasks.size() + batch->activities.size();
   // From here on until there is an answer, the attempt is in doubt.
@@ -276,19 +281,23 @@ FlushWorker::Turn FlushWorker::Refused(const Status& why) {
   setting_.breaker.OnSuccess();  // it answers
   setting_.counters.Update([](FlusherStats& stats) { ++stats.flush_errors; });
   if (!first_refused_) first_refused_ = setting_.clock.WallNow();
-  if (part.end - part.begin > 1) {
-    // By LSN: each half is a prefix of what is left, and so can carry its watermarks.
-    const std::size_t middle = part.begin + (part.end - part.begin) / 2;
-    parts_.back() = {middle, part.end};
-    parts_.push_back({part.begin, middle});
-  } else if (refusals_ < setting_.options.max_flush_retries) {
-    ++refusals_;
-  } else {
-    const Status lettered = LetterRefused(*batch_[part.begin], why, refusals_ + 1);
+  if (!Split() && ++refusals_ > setting_.options.max_flush_retries) {
+    const Status lettered = LetterRefused(*batch_[part.begin], why, refusals_);
     if (!lettered.ok()) return Failed(lettered);
   }
   Tell(event);
   return Turn::kProgress;
+}
+
+// By LSN: each half is a prefix of what is left, and so can carry its watermarks. False for one
+// record.
+bool FlushWorker::Split() {
+  const Part part = parts_.back();
+  if (part.end - part.begin < 2) return false;
+  const std::size_t middle = part.begin + (part.end - part.begin) / 2;
+  parts_.back() = {middle, part.end};
+  parts_.push_back({part.begin, middle});
+  return true;
 }
 
 FlushWorker::Turn FlushWorker::Failed(const Status& why) {

@@ -81,6 +81,7 @@ class FlushWorker {
   Turn ApplyPart();
   Turn Refused(const Status& why);
   Turn Failed(const Status& why);
+  bool Split();
   void Settle(std::uint64_t duplicates);
   void CountSettled(const FlushEvent& event, std::uint64_t duplicates);
   [[nodiscard]] Monotonic PausedUntil() const;

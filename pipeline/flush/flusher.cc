@@ -23,6 +23,7 @@ using wal::Lsn;
 
 constexpr auto kReaderPoll = std::chrono::milliseconds(50);
 constexpr std::chrono::nanoseconds kShortestPause = std::chrono::milliseconds(10);
+constexpr std::chrono::nanoseconds kNoContactPause = std::chrono::seconds(1);
 constexpr auto kRetireEvery = std::chrono::seconds(1);
 constexpr std::uint64_t kRetireBatches = 1000;
 constexpr std::size_t kPartitionBytesMin = 64u << 10;
@@ -63,10 +64,25 @@ struct Flusher::Impl {
   Status ContactFailed(const Status& status);
   [[nodiscard]] Monotonic ContactAt(Monotonic now) const;
 
-  // Between EnterStep and LeaveStep no contact is made.
+  // While one lives no contact is made; not ok() where there is none to work with.
+  class InStep {
+   public:
+    explicit InStep(Impl& impl) : impl_(impl), ok_(impl.EnterStep()) {}
+    ~InStep() {
+      if (ok_) impl_.LeaveStep();
+    }
+    InStep(const InStep&) = delete;
+    InStep& operator=(const InStep&) = delete;
+    [[nodiscard]] bool ok() const { return ok_; }
+
+   private:
+    Impl& impl_;
+    const bool ok_;
+  };
   bool EnterStep();
   void LeaveStep();
   bool ReaderStep();
+  bool TryReaderStep();
   std::pair<FlushWorker::Turn, std::chrono::nanoseconds> WorkerStep(std::size_t index);
   void MeetAgain();
   void Fence(const Status& why);
@@ -281,27 +297,40 @@ bool Flusher::Impl::ReaderStep() {
     if (now < ContactAt(now) || !breaker.Allow(now, queues.awaited_lsn() > 0)) return false;
     return Contact().ok();
   }
-  if (!EnterStep()) return false;
   bool has_read = false;
-  try {
-    has_read = feeder.Step();
-  } catch (const std::exception& e) {
-    counters.RaiseAlarm(FlushCounters::kReader, e.what());
+  {
+    const InStep step(*this);
+    has_read = step.ok() && feeder.Step();
   }
-  LeaveStep();
   MaybeRetire(false);
   return has_read;
 }
 
+// The reader must not end silently, whatever happens: it goes on where it was.
+bool Flusher::Impl::TryReaderStep() {
+  try {
+    return ReaderStep();
+  } catch (const std::exception& e) {
+    if (counters.RaiseAlarm(FlushCounters::kReader, e.what())) {
+      Logger().error("flusher event=reader_threw error=\"{}\"", e.what());
+    }
+    return false;
+  }
+}
+
 std::pair<FlushWorker::Turn, std::chrono::nanoseconds> Flusher::Impl::WorkerStep(
     std::size_t index) {
-  if (!EnterStep()) return {FlushWorker::Turn::kIdle, kRetireEvery};
   FlushWorker& worker = *workers[index];
-  const FlushWorker::Turn turn = worker.Step();
-  std::chrono::nanoseconds wait = worker.NextTurnIn();
+  FlushWorker::Turn turn = FlushWorker::Turn::kIdle;
+  std::chrono::nanoseconds wait = kNoContactPause;
+  {
+    const InStep step(*this);
+    if (!step.ok()) return {turn, wait};
+    turn = worker.Step();
+    wait = worker.NextTurnIn();
+  }
   // Half-open, with another worker's trial out, the next turn may look due at once.
   if (turn == FlushWorker::Turn::kPaused) wait = std::max(wait, kShortestPause);
-  LeaveStep();
   if (turn == FlushWorker::Turn::kMeetAgain) MeetAgain();
   if (turn == FlushWorker::Turn::kFenced) Fence(worker.fenced());
   return {turn, wait};
@@ -338,14 +367,16 @@ void Flusher::Impl::RunReader(const std::stop_token& stop) {
     // Before looking for a stop: Stop asks first and wakes then.
     const std::uint64_t seen = queues.change();
     if (stop.stop_requested()) return;
-    if (ReaderStep()) continue;
-    bool has_contact = false;
+    if (TryReaderStep()) continue;
+    Phase now_in;
     {
       MutexLock lock(mutex);
-      has_contact = phase == Phase::kRunning;
+      now_in = phase;
     }
-    if (has_contact) {
+    if (now_in == Phase::kRunning) {
       feeder.WaitForMore(kReaderPoll);
+    } else if (now_in == Phase::kFenced) {
+      queues.WaitForChange(seen, kNoContactPause);
     } else {
       const Monotonic now = clock.Now();
       queues.WaitForChange(seen, std::max(ContactAt(now) - now, kShortestPause));
@@ -397,7 +428,7 @@ void Flusher::Start() {
 void Flusher::Stop() { impl_->Stop(); }
 
 bool Flusher::Step() {
-  bool has_worked = impl_->ReaderStep();
+  bool has_worked = impl_->TryReaderStep();
   for (std::size_t i = 0; i < impl_->workers.size(); ++i) {
     const FlushWorker::Turn turn = impl_->WorkerStep(i).first;
     has_worked = has_worked || turn == FlushWorker::Turn::kProgress ||

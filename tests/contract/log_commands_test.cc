@@ -53,9 +53,9 @@ TEST_F(LogCommands, VerifyNamesDamageByFileOffsetAndLsn) {
   EXPECT_THAT(text.out, HasSubstr("wal-00000001.log offset 4608: damage, LSN 2 (body checksum)\n"));
   const RunOutcome json = Tool({"verify", "--json", log_});
   EXPECT_EQ(json.exit.code, 2);
-  EXPECT_THAT(json.out, AllOf(HasSubstr(R"("clean":false)"),
-                              HasSubstr(R"("lost":[{"from":2,"to":2}])"),
-                              HasSubstr(R"("file":"wal-00000001.log","offset":4608,"from":2)")));
+  EXPECT_THAT(json.out,
+              AllOf(HasSubstr(R"("clean":false)"), HasSubstr(R"("lost":[{"from":2,"to":2}])"),
+                    HasSubstr(R"("file":"wal-00000001.log","offset":4608,"from":2)")));
 }
 
 TEST_F(LogCommands, VerifyOfAMissingSegmentOrStateIsTwo) {
@@ -111,11 +111,10 @@ TEST_F(LogCommands, DumpPrintsRecordsAsNdjson) {
   const RunOutcome run = Tool({"dump", log_, "--to", "3"});
   EXPECT_EQ(run.exit.code, 0);
   EXPECT_EQ(std::count(run.out.begin(), run.out.end(), '\n'), 3);
-  EXPECT_THAT(
-      run.out,
-      HasSubstr(R"({"lsn":2,"type":"status_update","stamp":1795240800000002,"partition":3,)"
-                R"("key":"fb53120c76e383b3","op":"update_status","task_id":"t-1",)"
-                R"("status":"failed","error":"exit 1"})"));
+  EXPECT_THAT(run.out,
+              HasSubstr(R"({"lsn":2,"type":"status_update","stamp":1795240800000002,"partition":3,)"
+                        R"("key":"fb53120c76e383b3","op":"update_status","task_id":"t-1",)"
+                        R"("status":"failed","error":"exit 1"})"));
   EXPECT_THAT(run.out, HasSubstr(R"("payload":{"rows": 12, "name": "größe"})"));
 }
 

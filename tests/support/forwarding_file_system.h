@@ -32,9 +32,7 @@ class ForwardingFileSystem : public FileSystem {
   }
   Status Remove(const std::string& path) override { return target_.Remove(path); }
   Status SyncDirectory(const std::string& path) override { return target_.SyncDirectory(path); }
-  Status MakeDirectories(const std::string& path) override {
-    return target_.MakeDirectories(path);
-  }
+  Status MakeDirectories(const std::string& path) override { return target_.MakeDirectories(path); }
   Result<std::vector<DirectoryEntry>> List(const std::string& path) override {
     return target_.List(path);
   }

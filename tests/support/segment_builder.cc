@@ -54,8 +54,7 @@ FramePlace SegmentBuilder::AddFrame(std::uint32_t records, wal::Lsn synced_lsn, 
     const wal::RecordHeader header = TestRecordHeader(next_lsn_ + i);
     const std::string body = TestRecordBody(next_lsn_ + i);
     frame.Add(header, std::as_bytes(std::span(body)));
-    index_.push_back(
-        {header.key, static_cast<std::uint32_t>(bytes_.size() / wal::kSectorBytes)});
+    index_.push_back({header.key, static_cast<std::uint32_t>(bytes_.size() / wal::kSectorBytes)});
   }
   return Finish(frame, synced_lsn, compress);
 }
@@ -130,8 +129,7 @@ std::vector<std::byte> ReadBytes(FileSystem& fs, const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-wal::LogState MakeLogDirectory(FileSystem& fs, const std::string& directory,
-                               wal::LogState state) {
+wal::LogState MakeLogDirectory(FileSystem& fs, const std::string& directory, wal::LogState state) {
   TASKWAL_CHECK(fs.MakeDirectories(directory).ok());
   const std::string lock = wal::JoinPath(directory, "LOCK");
   TASKWAL_CHECK(fs.Lock(lock).ok());

@@ -450,7 +450,7 @@ TEST_F(FlushWorkerTest, StopsForGoodWhenSomebodyElseMovedItsWatermarks) {
 }
 
 // --- poison
-// ------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 TEST_F(FlushWorkerTest, LettersTheOneRowThatIsRefused) {
   for (int i = 0; i < 20; ++i) Save("task-" + std::to_string(i));
@@ -686,6 +686,17 @@ TEST_F(FlushWorkerTest, LettersNothingMoreOnceTheStoreIsFull) {
   EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kOpen);
   EXPECT_THAT(Stats().alarm, HasSubstr("dead_letter_count_max=2"));
   EXPECT_EQ(settled(), 2u);
+}
+
+TEST_F(FlushWorkerTest, BringsWhatComesBeforeARecordThatMustNotBeLettered) {
+  options_.dead_letter_count_max = 0;
+  Make();
+  for (int i = 0; i < 6; ++i) Save("task-" + std::to_string(i));
+  Offer(OperationType::kTaskUpdate, "x", {std::byte{0xff}});
+  Save("behind");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_TRUE(IsStored("task-5"));
+  EXPECT_EQ(settled(), 6u);
 }
 
 TEST_F(FlushWorkerTest, HoldsBackWhatWouldFollowIntoAFullStore) {

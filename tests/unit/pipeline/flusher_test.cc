@@ -434,7 +434,7 @@ TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
 }
 
 // --- threads
-// ---------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 class FlusherThreadsTest : public ::testing::Test {
  protected:

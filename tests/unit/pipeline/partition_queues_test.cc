@@ -309,7 +309,7 @@ TEST_F(PartitionQueuesTest, TakesOneRecordOfAnySize) {
 }
 
 // --- barriers
-// ------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, HoldsEverythingBackBehindABarrier) {
   Offer(1, 0);
@@ -364,7 +364,7 @@ TEST_F(PartitionQueuesTest, BlocksTheReaderWhenBarriersFillTheBound) {
 }
 
 // --- waiting
-// -------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, EndsAWaitByDeadlineStopAndInterrupt) {
   FakeClock clock;

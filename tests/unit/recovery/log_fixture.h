@@ -32,7 +32,6 @@ inline std::string Describe(const std::vector<Finding>& findings) {
     if (!f.lsns.empty()) {
       all += "[" + std::to_string(f.lsns.from) + "-" + std::to_string(f.lsns.to) + "]";
     }
-    if (std::getenv("DBG")) all += "(" + f.detail + ")";
     all += " ";
   }
   return all;
@@ -78,8 +77,8 @@ class LogFixture : public ::testing::Test {
   // A segment that goes on where the last one ended: frames of so many records.
   void Put(std::uint64_t number, const std::vector<std::uint32_t>& frames, bool sealed,
            std::uint64_t epoch = 1) {
-    SegmentBuilder segment({.number = number, .first_lsn = next_lsn_,
-                            .synced_lsn = next_lsn_ - 1, .epoch = epoch});
+    SegmentBuilder segment(
+        {.number = number, .first_lsn = next_lsn_, .synced_lsn = next_lsn_ - 1, .epoch = epoch});
     for (const std::uint32_t records : frames) segment.AddFrame(records);
     next_lsn_ = segment.next_lsn();
     frames_.resize(std::max<std::size_t>(frames_.size(), number));

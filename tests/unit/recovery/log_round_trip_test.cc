@@ -73,8 +73,8 @@ class Machine {
     const std::string body = BodyOf(seed_, ++appended_);
     const bool disk = random_.OneIn(2);
     const auto lsn = log_->Append(
-        {20, 0, appended_, appended_}, body.size(),
-        disk ? Durability::kDisk : Durability::kProcess, {clock_.Now(), {}},
+        {20, 0, appended_, appended_}, body.size(), disk ? Durability::kDisk : Durability::kProcess,
+        {clock_.Now(), {}},
         [&](std::span<std::byte> into) { std::memcpy(into.data(), body.data(), body.size()); });
     if (!lsn.ok()) return;
     bodies_[*lsn] = body;
@@ -174,19 +174,6 @@ void LiveOneLife(Machine& machine, bool with_power_loss) {
   }
   const ScanReport scan = machine.MustScan();
   EXPECT_FALSE(scan.damaged()) << Describe(scan.findings);
-  if (scan.damaged() && getenv("DBG")) {
-    auto st = wal::ReadState(machine.fs(), kDirectory);
-    printf("epoch %lu clean %d last %lu\n", st->epoch, st->clean, st->last_lsn);
-    for (auto& g : scan.segments)
-      printf("%lu %s e%lu %lu-%lu b%lu sealed %d\n", g.number, g.state.c_str(), g.epoch,
-             g.lsns.from, g.lsns.to, g.file_bytes, g.sealed);
-    std::string c;
-    for (auto& g : scan.segments)
-      if (g.state == "failed") c = machine.fs().Content(PathOf(g.number));
-    FILE* f = fopen("/tmp/b/recovery/bad.log", "wb");
-    fwrite(c.data(), 1, c.size(), f);
-    fclose(f);
-  }
 }
 
 // The seeds of a run: the usual ones, or TASKWAL_SEED alone, or TASKWAL_SEEDS of them.

@@ -96,8 +96,8 @@ TEST_F(SalvageTest, MovesAwayWhatIsNoneOfOurs) {
   WriteFile(fs_, PathOf(5), {});
   const SalvageReport report = MustSalvage();
   EXPECT_EQ(report.lost, (std::vector<LsnRange>{{7, 12}}));
-  EXPECT_EQ(report.quarantined, (std::vector<std::string>{"wal-00000002.log", "wal-00000004.log",
-                                                          "wal-00000005.log"}));
+  EXPECT_EQ(report.quarantined,
+            (std::vector<std::string>{"wal-00000002.log", "wal-00000004.log", "wal-00000005.log"}));
   EXPECT_EQ(start_.segments, (std::vector<std::uint64_t>{1, 3}));
   EXPECT_EQ(start_.next_segment, 6u);
   EXPECT_TRUE(MustScan().findings.empty());

@@ -99,9 +99,9 @@ TEST_F(ScannerTest, InAnOpenSegmentSyncedRecordsAreDamagedAndOthersTorn) {
   // 13-14 and 15-16 are named by the frames behind them; 17-18 by nothing.
   for (std::size_t frame = 0; frame < 3; ++frame) {
     const FramePlace place = FrameAt(3, frame);
-    const std::uint64_t end_of_data =
-        place.offset + 64 + 2 * sizeof(wal::RecordPrefix) +
-        TestRecordBody(place.lsns.from).size() + TestRecordBody(place.lsns.to).size();
+    const std::uint64_t end_of_data = place.offset + 64 + 2 * sizeof(wal::RecordPrefix) +
+                                      TestRecordBody(place.lsns.from).size() +
+                                      TestRecordBody(place.lsns.to).size();
     for (std::uint64_t at = place.offset; at < place.end_offset; ++at) {
       fs_.Corrupt(PathOf(3), at, 0x80);
       const ScanReport report = MustScan();
@@ -310,8 +310,7 @@ TEST_F(ScannerTest, FramesNothingNamesAreOfUnknownStandingAfterAReboot) {
   PutKilledLog();
   {
     const ScanReport report = MustScan();  // no ring: nobody can tell
-    EXPECT_EQ(Describe(report.findings),
-              "wal-00000003.log@4096:tail of unknown standing[17-18] ");
+    EXPECT_EQ(Describe(report.findings), "wal-00000003.log@4096:tail of unknown standing[17-18] ");
     EXPECT_EQ(report.unknown, (std::vector<LsnRange>{{17, 18}}));
     EXPECT_FALSE(report.damaged());
     EXPECT_EQ(report.lsns, (LsnRange{1, 18}));

@@ -18,8 +18,8 @@ std::vector<Situation> AllSituations() {
   for (const Found found : kAllFound) {
     for (const Stake stake : kAllStakes) {
       for (int bits = 0; bits < 16; ++bits) {
-        all.push_back({found, stake, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0,
-                       (bits & 8) != 0});
+        all.push_back(
+            {found, stake, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0});
       }
     }
   }

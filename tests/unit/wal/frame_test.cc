@@ -98,8 +98,8 @@ TEST(Frame, CountsOnlyAtItsPlaceInItsSegment) {
   EXPECT_FALSE(IsFrameHeader(bytes, kOffset, kTestWalId, kNumber + 1, kEpoch, &header));
   EXPECT_FALSE(IsFrameHeader(bytes, kOffset, kTestWalId, kNumber, kEpoch + 1, &header));
   EXPECT_FALSE(IsFrameHeader(bytes, kOffset, Uuid{{1}}, kNumber, kEpoch, &header));
-  EXPECT_FALSE(IsFrameHeader(std::span(bytes).first(63), kOffset, kTestWalId, kNumber, kEpoch,
-                             &header));
+  EXPECT_FALSE(
+      IsFrameHeader(std::span(bytes).first(63), kOffset, kTestWalId, kNumber, kEpoch, &header));
 }
 
 TEST(Frame, BelievesItsOwnEpochWhereTheSegmentsIsNotKnown) {

@@ -114,8 +114,7 @@ TEST_F(SegmentReaderTest, StopsAtATornTail) {
   const std::vector<std::byte> zeros(512);
   ASSERT_OK_AND_ASSIGN(const auto file, fs_.OpenWritable(kPath, false));
   ASSERT_OK(file->Write(last.offset + 512, zeros));
-  EXPECT_EQ(Walk(), "F1-2 B" + std::to_string(last.end_offset - last.offset) +
-                        ":body checksum E");
+  EXPECT_EQ(Walk(), "F1-2 B" + std::to_string(last.end_offset - last.offset) + ":body checksum E");
   ASSERT_OK(file->Write(last.offset, zeros));
   EXPECT_EQ(Walk(), "F1-2 E*");
 }
@@ -144,8 +143,8 @@ TEST_F(SegmentReaderTest, GoesOnBehindADamagedFrameHeader) {
   Put(segment.Sealed());
   ASSERT_GT(bad.end_offset - bad.offset, 1024u);
   fs_.Corrupt(kPath, bad.offset + 20, 1);
-  EXPECT_EQ(Walk(), "F1-2 B" + std::to_string(bad.end_offset - bad.offset) +
-                        ":no frame header F63-63 S E");
+  EXPECT_EQ(Walk(),
+            "F1-2 B" + std::to_string(bad.end_offset - bad.offset) + ":no frame header F63-63 S E");
 }
 
 TEST_F(SegmentReaderTest, AHeaderIsNotNeededToFindFrames) {

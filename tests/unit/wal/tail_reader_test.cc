@@ -50,8 +50,8 @@ class TailReaderTest : public ::testing::Test {
       const auto event = reader.Next(limit, &frame);
       if (!event.ok()) return all + event.status().ToString();
       if (event->kind == Kind::kEnd) return all;
-      const LsnRange range = event->kind == Kind::kFrame ? LsnRange{event->from, event->to}
-                                                         : event->loss;
+      const LsnRange range =
+          event->kind == Kind::kFrame ? LsnRange{event->from, event->to} : event->loss;
       EXPECT_EQ(range.from, before);
       EXPECT_FALSE(range.empty());
       EXPECT_LE(range.to, limit);
@@ -71,8 +71,7 @@ class TailReaderTest : public ::testing::Test {
     FrameRecords records(frame.header, frame.raw);
     for (RecordView record; records.Next(&record);) {
       if (record.lsn < event.from || record.lsn > event.to) continue;
-      const std::string body(reinterpret_cast<const char*>(record.body.data()),
-                             record.body.size());
+      const std::string body(reinterpret_cast<const char*>(record.body.data()), record.body.size());
       EXPECT_EQ(body, TestRecordBody(record.lsn));
     }
   }
