@@ -36,11 +36,11 @@ Status MakeActivityLog(const std::string& directory, std::uint64_t activities) {
   return log->Close();
 }
 
-Status MakeTaskLog(const std::string& directory, std::uint64_t saves, std::uint64_t tasks) {
+Status MakeTaskLog(const std::string& directory, const TaskLogPlan& plan) {
   TASKWAL_ASSIGN(const auto log, OpenForBacklog(directory));
   Time now{std::chrono::seconds(1'790'000'000)};
-  for (std::uint64_t n = 0; n < saves; ++n, now += std::chrono::microseconds(1)) {
-    const Task task = MakeTask(n % tasks);
+  for (std::uint64_t n = 0; n < plan.saves; ++n, now += std::chrono::microseconds(1)) {
+    const Task task = MakeTask(n / plan.in_a_row % plan.tasks);
     const auto header = HeaderOf(storage::OperationType::kTaskUpdate, task.id);
     const auto lsn =
         log->Append(header, storage::EncodedBytes(task), Durability::kProcess, {},

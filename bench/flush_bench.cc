@@ -176,10 +176,10 @@ class FlushBench {
       best = std::max(best, bare.per_second());
     }
     const auto prepare = [&](BareSqlite& db) { return db.UpsertTasks(before, kLargeCommit); };
-    TASKWAL_TRY(MakeTaskLog(Path("wal"), sizes_.drained, sizes_.drained));
+    TASKWAL_TRY(MakeTaskLog(Path("wal"), {sizes_.drained, sizes_.drained, 1}));
     TASKWAL_ASSIGN(const Rate ours, Drain(prepare));
     upserts_.Add(ours.per_second(), best);
-    TASKWAL_TRY(MakeTaskLog(Path("wal"), sizes_.drained, sizes_.drained / 10));
+    TASKWAL_TRY(MakeTaskLog(Path("wal"), {sizes_.drained, sizes_.drained / 10, 10}));
     TASKWAL_ASSIGN(const Rate coalesced, Drain(prepare));
     coalesced_.Add(coalesced.per_second(), best);
     return Status::Ok();

@@ -107,7 +107,7 @@ class RecoveryBench {
 
   Status DrainOnce() {
     std::filesystem::remove_all(Path("scanned"));
-    TASKWAL_TRY(MakeTaskLog(Path("drained"), sizes_.drained, kTasks));
+    TASKWAL_TRY(MakeTaskLog(Path("drained"), {sizes_.drained, kTasks, 1}));
     Options options;
     options.wal_dir = Path("drained");
     options.enable_metrics = false;

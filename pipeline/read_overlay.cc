@@ -1,6 +1,7 @@
 #include "pipeline/read_overlay.h"
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -154,11 +155,12 @@ Result<std::vector<Operation>> ReadOverlay::Collect(std::string_view id) {
       !operations.empty() && IsComplete(operations.front()) ? operations.front().lsn : from;
   std::vector<Operation> deletes;
   TASKWAL_TRY(CollectDagDeletes(oldest, &deletes));
-  operations.insert(operations.end(), std::make_move_iterator(deletes.begin()),
-                    std::make_move_iterator(deletes.end()));
-  std::stable_sort(operations.begin(), operations.end(),
-                   [](const Operation& a, const Operation& b) { return a.lsn < b.lsn; });
-  return operations;
+  std::vector<Operation> merged;
+  std::merge(std::make_move_iterator(operations.begin()), std::make_move_iterator(operations.end()),
+             std::make_move_iterator(deletes.rbegin()), std::make_move_iterator(deletes.rend()),
+             std::back_inserter(merged),
+             [](const Operation& a, const Operation& b) { return a.lsn < b.lsn; });
+  return merged;
 }
 
 Result<Task> ReadOverlay::GetTask(std::string_view id) {

@@ -1,6 +1,7 @@
 #include "recovery/judgement.h"
 
 #include <algorithm>
+#include <string_view>
 #include <tuple>
 
 #include "wal/log_directory.h"
@@ -49,9 +50,11 @@ class Judge {
       JudgeRegions(i);
       JudgeFooter(i);
     }
-    const auto place = [](const Finding& f) { return std::tie(f.file, f.offset); };
-    std::stable_sort(out_.findings.begin(), out_.findings.end(),
-                     [&](const Finding& a, const Finding& b) { return place(a) < place(b); });
+    const auto place = [](const Finding& f) {
+      return std::tuple(std::string_view(f.file), f.offset, f.lsns.from, f.verdict);
+    };
+    std::sort(out_.findings.begin(), out_.findings.end(),
+              [&](const Finding& a, const Finding& b) { return place(a) < place(b); });
     return std::move(out_);
   }
 

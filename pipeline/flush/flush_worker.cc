@@ -392,7 +392,8 @@ Status FlushWorker::AddLetter(QueuedRecord& record, const std::string& error,
   letter.sql_code = SqlCodeIn(error);
   letter.attempts = attempts;
   letter.last_failed = setting_.clock.WallNow();
-  letter.first_failed = first_refused_.value_or(letter.last_failed);
+  letter.first_failed = letter.last_failed;
+  if (attempts > 0 && first_refused_) letter.first_failed = *first_refused_;
   letter.backend = setting_.backend.name();
   TASKWAL_TRY(setting_.letters.Add(letter));
   record.is_lettered = true;
