@@ -37,8 +37,8 @@ Rows RowsFor(std::size_t index) {
   const int producers = kProducers[index];
   const std::string scenario = "append process";
   Rows rows;
-  rows.reference = {scenario, producers, "records/s", "reference", AtLeast(producers == 1 ? 0.6 : 0.8),
-                    {}, {}};
+  rows.reference = {
+      scenario, producers, "records/s", "reference", AtLeast(producers == 1 ? 0.6 : 0.8), {}, {}};
   rows.rocksdb = {scenario, producers, "records/s", "RocksDB WAL, unsynced",
                   producers == 1 ? AtLeast(16) : Goal{}, {}, {}};
   rows.yardstick = {"the reference itself", producers, "records/s", "RocksDB WAL, unsynced",
@@ -50,10 +50,12 @@ Rows RowsFor(std::size_t index) {
 
 class AppendBench {
  public:
-  explicit AppendBench(const Settings& settings) : settings_(settings), sizes_(SizesFor(settings)) {}
+  explicit AppendBench(const Settings& settings)
+      : settings_(settings), sizes_(SizesFor(settings)) {}
 
   Result<Report> Run() {
-    TASKWAL_ASSIGN(product_, ProductLog::Open(settings_.directory + "/product", Durability::kProcess));
+    TASKWAL_ASSIGN(product_,
+                   ProductLog::Open(settings_.directory + "/product", Durability::kProcess));
     TASKWAL_ASSIGN(reference_, ReferenceWriter::Open(settings_.directory + "/reference", false));
     AppendRecords(*product_, 1, sizes_.warm_up);
     AppendRecords(*reference_, 1, sizes_.warm_up / 4);

@@ -27,10 +27,11 @@ Status MakeActivityLog(const std::string& directory, std::uint64_t activities) {
   for (std::uint64_t n = 0; n < activities; ++n) {
     const Activity activity = MakeActivity(n);
     const auto header = HeaderOf(storage::OperationType::kActivityLog, activity.task_id);
-    const auto lsn = log->Append(header, storage::EncodedBytes(activity, activity.id),
-                                 Durability::kProcess, {}, [&](std::span<std::byte> into) {
-                                   storage::Encode(activity, activity.id, *activity.created_at, into);
-                                 });
+    const auto lsn =
+        log->Append(header, storage::EncodedBytes(activity, activity.id), Durability::kProcess, {},
+                    [&](std::span<std::byte> into) {
+                      storage::Encode(activity, activity.id, *activity.created_at, into);
+                    });
     TASKWAL_TRY(lsn.status());
   }
   return log->Close();

@@ -60,7 +60,13 @@ class FlushBench {
     MakeInput();
     const std::string bare = "one autocommitted statement per call";
     process_ = {"calls end to end, level process", 1, "calls/s", bare, AtLeast(20), {}, {}};
-    disk_ = {"calls end to end, level disk, acknowledged later", 1, "calls/s", bare, AtLeast(20), {}, {}};
+    disk_ = {"calls end to end, level disk, acknowledged later",
+             1,
+             "calls/s",
+             bare,
+             AtLeast(20),
+             {},
+             {}};
     commits_ = {"database commits per 1,000 calls", 1, "", "", {}, {}, {}};
     const std::string bulk = "best of bare INSERT, tx of 500 and 10,000";
     activities_ = {"drain, activities", 1, "rows/s", bulk, AtLeast(0.9), {}, {}};

@@ -58,6 +58,8 @@ std::uint64_t ProductLog::Append(const Activity& activity) {
   return lsn.ok() ? *lsn : 0;
 }
 
-bool ProductLog::WaitDurable(std::uint64_t position) { return log_->WaitDurable(position, {}).ok(); }
+bool ProductLog::WaitDurable(std::uint64_t position) {
+  return log_->WaitDurable(position, {}).ok();
+}
 
 }  // namespace taskwal::bench

@@ -1,5 +1,5 @@
-// A log of ours under test, opened as the storage opens it. Segments are settled as soon as they are
-// written, so that they recycle: the steady state of a log whose database keeps up.
+// A log of ours under test, opened as the storage opens it. Segments are settled as soon as they
+// are written, so that they recycle: the steady state of a log whose database keeps up.
 #pragma once
 
 #include <memory>

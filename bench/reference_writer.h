@@ -1,7 +1,7 @@
 // The yardstick of append and commit: the simplest correct log writer. A record is serialised and
-// checksummed by its caller, copied into a buffer under a mutex, and written by one flusher thread to a
-// recycled zero-filled file; one commit in flight. No recovery, no segments, no kill safety: what the
-// log does beyond it must not cost more than a little.
+// checksummed by its caller, copied into a buffer under a mutex, and written by one flusher thread
+// to a recycled zero-filled file; one commit in flight. No recovery, no segments, no kill safety:
+// what the log does beyond it must not cost more than a little.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// RocksDB's write-ahead log as a peer: each record one Put. Only where its package is present when we
-// are built.
+// RocksDB's write-ahead log as a peer: each record one Put. Only where its package is present when
+// we are built.
 #pragma once
 
 #include <cstdint>

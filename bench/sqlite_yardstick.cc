@@ -11,7 +11,8 @@ namespace taskwal::bench {
 namespace {
 
 constexpr char kInsertActivity[] =
-    "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, level,"
+    "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
+    "level,"
     " created_at, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 constexpr char kUpsertTask[] =
     "INSERT INTO dag_tasks (id, dag_id, node_id, current_node_id, sub_dag_path, processing_state,"
@@ -44,7 +45,9 @@ struct BareSqlite::Impl {
     if (code == SQLITE_OK || code == SQLITE_DONE) return Status::Ok();
     return Status::IoError(std::string("bare SQLite: ") + sqlite3_errmsg(db));
   }
-  Status Execute(const char* sql) { return Check(sqlite3_exec(db, sql, nullptr, nullptr, nullptr)); }
+  Status Execute(const char* sql) {
+    return Check(sqlite3_exec(db, sql, nullptr, nullptr, nullptr));
+  }
   Status Prepare(const char* sql, sqlite3_stmt** statement) {
     return Check(sqlite3_prepare_v2(db, sql, -1, statement, nullptr));
   }
@@ -70,7 +73,8 @@ struct BareSqlite::Impl {
 
   Status Insert(const Activity& a) {
     const std::string created_at = FormatTime(a.created_at.value_or(Time{}));
-    for (const std::string* text : {&a.id, &a.task_id, &a.dag_id, &a.node_id, &a.action, &a.message}) {
+    for (const std::string* text :
+         {&a.id, &a.task_id, &a.dag_id, &a.node_id, &a.action, &a.message}) {
       Bind(activity, std::string_view(*text));
     }
     Bind(activity, a.data);

@@ -11,7 +11,8 @@
 
 namespace taskwal::bench {
 
-inline constexpr std::uint64_t kRowsBefore = 20'000;  // present in a table that rows are brought into
+inline constexpr std::uint64_t kRowsBefore =
+    20'000;  // present in a table that rows are brought into
 
 // "sqlite:///absolute/path".
 std::string SqliteDsn(const std::string& path);

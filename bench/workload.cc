@@ -24,7 +24,8 @@ double Nanoseconds(SteadyClock::duration duration) {
   return std::chrono::duration<double, std::nano>(duration).count();
 }
 
-// Spinning is exact, but with more producers than processors it would measure the scheduler's slices.
+// Spinning is exact, but with more producers than processors it would measure the scheduler's
+// slices.
 void WaitUntil(SteadyClock::time_point until, bool spin) {
   if (!spin) {
     std::this_thread::sleep_until(until);
@@ -154,7 +155,8 @@ std::vector<double> PacedLatencies(Writer& writer, int producers, double per_sec
                                    std::chrono::milliseconds time) {
   const auto processors = static_cast<int>(std::thread::hardware_concurrency());
   const bool spin = producers < processors;
-  const auto step = std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * producers / per_second));
+  const auto step =
+      std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * producers / per_second));
   const auto each = static_cast<std::uint64_t>(time / step);
   const auto activities = SampleActivities();
   std::vector<std::vector<double>> taken(static_cast<std::size_t>(producers));

@@ -52,7 +52,8 @@ Result<std::uint64_t> ScanFile(const std::string& path, std::vector<std::byte>* 
 std::uint64_t StatusBytes(const std::string& name) {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {
-    if (line.compare(0, name.size(), name) == 0) return std::stoull(line.substr(name.size())) * 1024;
+    if (line.compare(0, name.size(), name) == 0)
+      return std::stoull(line.substr(name.size())) * 1024;
   }
   return 0;
 }

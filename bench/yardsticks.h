@@ -29,12 +29,12 @@ class RawOverwrite {
   std::uint64_t offset_ = 0;
 };
 
-// Reads every segment of the directory once and checks the checksum of each frame's body: no record is
-// decoded, nothing is judged. Records, by the counts in the frames' headers.
+// Reads every segment of the directory once and checks the checksum of each frame's body: no record
+// is decoded, nothing is judged. Records, by the counts in the frames' headers.
 Result<std::uint64_t> PlainScan(const std::string& directory);
 
-// Writes and flushes that the disk below the directory has done since boot; nothing where the system
-// does not tell.
+// Writes and flushes that the disk below the directory has done since boot; nothing where the
+// system does not tell.
 std::optional<std::uint64_t> DeviceWrites(const std::string& directory);
 
 // Resident memory of this process, in bytes: now, and at most since ResetPeakMemory.

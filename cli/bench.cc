@@ -91,8 +91,9 @@ OrderedJson RowJson(const Comparison& row) {
     json["ratio_max"] = ratios.empty() ? 0 : *std::max_element(ratios.begin(), ratios.end());
   }
   if (row.goal.kind != Goal::Kind::kNone) {
-    json["goal"] = {{row.goal.kind == Goal::Kind::kAtLeast ? "at_least" : "at_most", row.goal.bound},
-                    {"met", row.is_met()}};
+    json["goal"] = {
+        {row.goal.kind == Goal::Kind::kAtLeast ? "at_least" : "at_most", row.goal.bound},
+        {"met", row.is_met()}};
   }
   return json;
 }
@@ -185,7 +186,8 @@ void AddBenchmark(CLI::App& bench, const std::string& name, const std::string& h
   command->add_option("--rounds", arguments->rounds, "Rounds; figures are their medians")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_flag("--quick", arguments->quick, "Tiny sizes: shows that it works, measures nothing");
+  command->add_flag("--quick", arguments->quick,
+                    "Tiny sizes: shows that it works, measures nothing");
   command->add_flag("--json", arguments->json, "As JSON, with machine, date and command");
   command->callback([=] { *exit_code = RunBench(name, run, *arguments); });
 }

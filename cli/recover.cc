@@ -6,11 +6,12 @@
 
 #include "base/file_system.h"
 #include "cli/command.h"
+#include "cli/settled_records.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/wal_task_storage.h"
 #include "recovery/scanner.h"
 #include "storage/backend.h"
-#include "wal/state_file.h"
+#include "storage/dsn.h"
 
 namespace taskwal::cli {
 namespace {
@@ -135,16 +136,14 @@ int ExitCodeOf(const RecoverReport& report, bool drained) {
                     drained ? kExitDone : kExitNotDrained);
 }
 
-// STATE's word on what the database has: asking the database would change its files.
-int DryRun(const RecoverArguments& arguments, RecoverReport report, LsnRange lsns) {
-  const auto state = wal::ReadState(FileSystem::Real(), arguments.options.wal_dir);
-  wal::Lsn flushed = state.ok() ? state->flushed_lsn : lsns.from - 1;
-  flushed = std::clamp(flushed, lsns.from - 1, std::max(lsns.from - 1, lsns.to));
-  std::uint64_t lost_before = 0;
-  for (const LsnRange& range : report.lost) {
-    if (range.from <= flushed) lost_before += std::min(range.to, flushed) - range.from + 1;
+int DryRun(const RecoverArguments& arguments, const storage::Dsn& database,
+           const recovery::ScanReport& scan, RecoverReport report) {
+  const auto settled = CountSettledRecords(arguments.options.wal_dir, scan, database);
+  if (!settled.ok()) {
+    PrintError("recover", settled.status().message());
+    return kExitFailed;
   }
-  report.already_there = std::min(report.scanned, flushed - (lsns.from - 1) - lost_before);
+  report.already_there = std::min(report.scanned, *settled);
   report.replayed = report.scanned - report.already_there;
   PrintReport(arguments, report);
   return ExitCodeOf(report, true);
@@ -217,7 +216,11 @@ int RunRecover(const RecoverArguments& arguments) {
     return kExitFailed;
   }
   RecoverReport report = WhatIsThere(*scan);
-  if (arguments.dry_run) return DryRun(arguments, std::move(report), scan->lsns);
+  if (arguments.dry_run) {
+    const auto database = storage::ParseDsn(*dsn);
+    if (!database.ok()) return Fail("recover", database.status());
+    return DryRun(arguments, *database, *scan, std::move(report));
+  }
   return Recover(arguments, std::move(backend).value(), std::move(report));
 }
 

@@ -50,7 +50,8 @@ int main() {
   // Nothing to repair by hand: opening is enough.
   taskwal::Options options = MakeOptions();
   options.on_recovery = [](const taskwal::RecoveryEvent& event) {
-    std::cout << "taken out of the dead process's log buffer: " << event.rescued << "\n";
+    std::cout << "acknowledged by the dead process and not in the database: "
+              << event.last_pending + 1 - event.first_pending << "\n";
   };
   auto storage = taskwal::OpenTaskStorage(dsn, options);
   if (!storage.ok()) return std::cerr << storage.status().ToString() << "\n", 1;

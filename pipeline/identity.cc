@@ -23,6 +23,7 @@ struct Parties {
 // The database may have seen later openers than this directory knows of.
 void Settle(const Parties& parties, std::uint64_t epoch, wal::LogState* state) {
   state->epoch = std::max(state->epoch, epoch);
+  state->registered_epoch = std::max(state->registered_epoch, epoch);
   state->lock_inode = parties.lock.inode;
   state->lock_born = parties.lock.born;
   state->copied = false;
@@ -49,30 +50,42 @@ Result<AdoptReport> AdoptMoved(const Parties& parties) {
   if (IsOtherDatabase(parties, state)) return OtherDatabase(parties);
   AdoptReport report{state.wal_id, state.flushed_lsn + 1, state.copied};
   TASKWAL_ASSIGN(const storage::LogRow row, parties.session.ReadLog(state.wal_id));
+  for (const wal::Lsn stored : row.watermarks) {
+    if (stored > parties.log.end_lsn()) {
+      return Status::InvalidArgument(parties.database +
+                                     " has records that this directory never had: it is an older "
+                                     "copy: --relabel");
+    }
+  }
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) { Settle(parties, row.epoch, next); }));
   return report;
 }
 
 Result<AdoptReport> AdoptRelabel(const Parties& parties) {
   const wal::LogState state = parties.log.state();
-  if (!state.copied) {
+  TASKWAL_ASSIGN(const storage::LogRow row, parties.session.ReadLog(state.wal_id));
+  const bool is_taken_over = !row.watermarks.empty() && row.epoch > state.registered_epoch;
+  if (!state.copied && !is_taken_over) {
     return Status::InvalidArgument(
         "this directory is no copy: there is nothing to relabel (a new database: --new-db)");
   }
   if (IsOtherDatabase(parties, state)) return OtherDatabase(parties);
   const Uuid wal_id = Uuid::Make();
-  const std::vector<wal::Lsn> start(state.partitions, state.copied_at);
+  // What stood here before the ways parted belongs to the other directory.
+  const wal::Lsn shared = state.copied ? state.copied_at : state.flushed_lsn;
+  const std::vector<wal::Lsn> start(state.partitions, shared);
   // The database first. Crash here: it knows a log that never comes, and the copy is still a copy.
   TASKWAL_TRY(parties.session.RegisterLog(wal_id, state.epoch, start).status());
   const wal::Lsn end = parties.log.end_lsn();
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
     TakeNewIdentity(wal_id, end, next);
     Settle(parties, 0, next);
+    next->registered_epoch = state.epoch;
     next->db_id = parties.db_id;
     next->watermarks = start;
-    next->flushed_lsn = state.copied_at;
+    next->flushed_lsn = shared;
   }));
-  return AdoptReport{wal_id, state.copied_at + 1, true};
+  return AdoptReport{wal_id, shared + 1, true};
 }
 
 Result<AdoptReport> AdoptNewDatabase(const Parties& parties) {

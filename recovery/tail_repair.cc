@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <tuple>
 
 #include "base/status_macros.h"
 #include "recovery/quarantine.h"
@@ -17,6 +16,14 @@ using wal::Lsn;
 
 // Enough to look at of a frame whose length is not known.
 constexpr std::uint64_t kUnnamedBytesMax = 1u << 20;
+
+// By value: the entries are packed, so nothing may refer to their members.
+bool ComesBefore(const wal::FooterEntry& a, const wal::FooterEntry& b) {
+  return a.key != b.key ? a.key < b.key : a.sector < b.sector;
+}
+bool IsSame(const wal::FooterEntry& a, const wal::FooterEntry& b) {
+  return a.key == b.key && a.sector == b.sector;
+}
 
 // One segment to be sealed.
 struct Job {
@@ -159,11 +166,8 @@ std::vector<std::byte> FooterBuilder::Finish(const Place& place) const {
   }
   // A segment that a later one takes over as a whole begins above what is on disk.
   summary.synced_lsn = std::min(summary.last_lsn, place.synced_lsn);
-  const auto rank = [](const wal::FooterEntry& e) { return std::pair(e.key, e.sector); };
-  std::sort(index.begin(), index.end(),
-            [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-  const auto end = std::unique(index.begin(), index.end(),
-                               [&](const auto& a, const auto& b) { return rank(a) == rank(b); });
+  std::sort(index.begin(), index.end(), ComesBefore);
+  const auto end = std::unique(index.begin(), index.end(), IsSame);
   index.erase(end, index.end());
   summary.index_count = static_cast<std::uint32_t>(index.size());
   wal::FrameBuilder::Placement placement;

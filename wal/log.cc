@@ -190,7 +190,7 @@ Result<Log::Reservation> Log::Reserve(const RecordHeader& header, std::size_t bo
     reservation.large = std::make_unique<std::byte[]>(body_bytes);
   }
   RingBuffer::Claim claim;
-  if (!impl.is_short_.load(std::memory_order_relaxed)) [[likely]] {
+  if (!impl.is_short_.load(std::memory_order_relaxed) && !impl.writer_.is_broken()) [[likely]] {
     claim = impl.writer_.ring().TryClaim(header, in_ring, flags);
   }
   if (claim.slot == nullptr) [[unlikely]] {
@@ -314,7 +314,11 @@ Status Log::Close() {
   impl.writer_.ring().CloseForClaims();
   Status status = impl.writer_.Close();
   impl.StopThreads();
-  if (status.ok()) status = impl.EndCleanly();
+  if (status.ok()) {
+    status = impl.EndCleanly();
+  } else {
+    impl.writer_.Abandon();
+  }
   impl.lock_.reset();
   impl.close_status_ = status;
   return status;

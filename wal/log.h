@@ -155,7 +155,8 @@ class Log {
   // One turn of the background work; true when something was done.
   bool WriterStep();        // ring -> frame -> file; idle frame; sync interval
   bool MaintenanceStep();   // spare files, sealing, recycling
-  // No more appends; writes, syncs and seals what there is. Second call: the first one's result.
+  // No more appends; writes, syncs and seals what there is. kUnavailable: the disk stays full, the
+  // ring keeps the rest for the next open. Second call: the first one's result.
   Status Close();
   // Stops the threads and leaves everything as a kill would.
   void Abandon();

@@ -122,11 +122,19 @@ LogState Log::state() const {
 Status Log::SetState(const std::function<void(LogState*)>& change) {
   Impl& impl = *impl_;
   MutexLock lock(impl.retire_mutex_);
+  LogState before;
   {
     MutexLock state_lock(impl.state_mutex_);
+    before = impl.state_;
     change(&impl.state_);
   }
-  return impl.SaveState();
+  Status saved = impl.SaveState();
+  if (!saved.ok()) {
+    // What is not on disk must not be believed either: the next try writes it again.
+    MutexLock state_lock(impl.state_mutex_);
+    impl.state_ = before;
+  }
+  return saved;
 }
 
 std::uint64_t Log::epoch() const {
@@ -169,7 +177,11 @@ Status Log::Lookup(std::uint64_t key, Lsn from,
                    const std::function<bool(const RecordView&)>& visit) {
   Impl& impl = *impl_;
   const Lsn end = end_lsn();
-  if (written_lsn() < end) TASKWAL_TRY(WaitWritten(end, {}));
+  if (written_lsn() < end) {
+    const Status written = WaitWritten(end, {});
+    // Read-only, it still answers from what stands in its files.
+    if (!written.ok() && !impl.writer_.is_broken()) return written;
+  }
   // Closed ones are listed before the open ones are searched: one that is sealed meanwhile is then
   // in neither twice nor never, as the list is taken again behind.
   const std::vector<LogWriter::Place> places = impl.writer_.FindInOpenSegments(key);

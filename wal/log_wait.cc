@@ -12,6 +12,9 @@ namespace {
 
 // A stop request has no handle on the sleepers: those that have one look up this often.
 constexpr auto kStopPoll = std::chrono::milliseconds(5);
+constexpr auto kCoveredPoll = std::chrono::milliseconds(100);
+// How long closing waits for room on the disk (not for the disk itself).
+constexpr auto kCloseWait = std::chrono::seconds(5);
 // A neighbour that has claimed and not yet published does not wake anybody.
 constexpr auto kPublishPoll = std::chrono::microseconds(200);
 
@@ -42,7 +45,7 @@ Status LogWriter::LeadCommit(std::uint32_t lane, bool sync) {
   const Status status = Commit(lane, sync);
   mutex_.Lock();
   lanes_[lane].busy = false;
-  waiting_.WakeLeader(cursor_.next_lsn - 1);
+  waiting_.WakeLeader(CoveredLsn());
   return status;
 }
 
@@ -57,6 +60,16 @@ bool LogWriter::IsUnderWay(Lsn lsn, bool sync) {
   // Every frame up to this one must be on its way to the disk.
   return std::all_of(entries_.begin(), entry + 1,
                      [](const Entry& e) { return e.is_synced || e.syncing != 0; });
+}
+
+// Up to here every record is durable or has a sync under way.
+Lsn LogWriter::CoveredLsn() const {
+  Lsn covered = durable_lsn();
+  for (const Entry& entry : entries_) {
+    if (!entry.is_synced && entry.syncing == 0) return covered;
+    covered = entry.last_lsn;
+  }
+  return covered;
 }
 
 Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
@@ -75,15 +88,12 @@ Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
     }
     const Monotonic now = clock_.Now();
     if (IsOver(deadline, now)) return Status::Unavailable("not on disk by the deadline");
-    // Not gathered: a neighbour has not published yet, all lanes are taken, or there is no space.
-    Monotonic look = NextLook(deadline, now);
-    if (lsn >= cursor_.next_lsn && lane != kNoLane) {
-      look = std::min(look, now + kPublishPoll);
-    } else if (!IsUnderWay(lsn, true)) {
-      // No lane was free because the background writer makes a segment, or writes without a sync:
-      // it wakes nobody who has yet to lead.
-      look = std::min(look, now + kStopPoll);
-    }
+    // Without a sync under way that covers it nobody is bound to wake this caller: all lanes are
+    // taken or rolling, a neighbour has not published yet, or there is no space.
+    const bool is_covered = IsUnderWay(lsn, true);
+    Monotonic look =
+        std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
+    if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
     waiting_.Wait(mutex_, lsn, look);
   }
   return Status::Ok();
@@ -161,8 +171,8 @@ bool LogWriter::Step() {
 }
 
 Status LogWriter::Close() {
-  const Lsn end = ring_->end_lsn();
-  TASKWAL_TRY(WaitDurable(end, {}));
+  // A disk that stays full must not hold up the end: what is not written is kept by the ring.
+  TASKWAL_TRY(WaitDurable(ring_->end_lsn(), {clock_.Now() + kCloseWait, {}}));
   MutexLock lock(mutex_);
   for (;;) {
     while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_ ||

@@ -243,6 +243,7 @@ Status LogWriter::Complete(const Work& work) {
   };
   if (std::any_of(entries_.begin(), entries_.end(), is_failed)) result = RewriteAfterFailure();
   waiting_.Wake(durable_before, durable_lsn());
+  waiting_.WakeLeader(CoveredLsn());
   if (more_waiters_ > 0) more_written_.NotifyAll();
   return result;
 }

@@ -199,6 +199,7 @@ class LogWriter {
   std::uint32_t TakeLane() REQUIRES(mutex_);
   Status LeadCommit(std::uint32_t lane, bool sync) REQUIRES(mutex_);
   bool IsUnderWay(Lsn lsn, bool sync) REQUIRES(mutex_);
+  Lsn CoveredLsn() const REQUIRES(mutex_);
   Status CheckUsable() const REQUIRES(mutex_);
   bool WantsSync() REQUIRES(mutex_);
 

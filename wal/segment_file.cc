@@ -17,7 +17,8 @@ void SegmentIndex::Add(std::uint64_t key, std::uint64_t frame_offset) {
 std::vector<std::uint64_t> SegmentIndex::Find(std::uint64_t key) {
   while (previous_.size() < entries_.size()) {
     const auto at = static_cast<std::uint32_t>(previous_.size());
-    const auto [it, fresh] = last_.try_emplace(entries_[at].key, at);
+    const std::uint64_t entry_key = entries_[at].key;
+    const auto [it, fresh] = last_.try_emplace(entry_key, at);
     previous_.push_back(fresh ? kNone : it->second);
     it->second = at;
   }
@@ -33,7 +34,10 @@ std::vector<std::uint64_t> SegmentIndex::Find(std::uint64_t key) {
 
 std::vector<FooterEntry> SegmentIndex::Sorted() const {
   std::vector<FooterEntry> sorted = entries_;
-  const auto rank = [](const FooterEntry& e) { return std::pair(e.key, e.sector); };
+  // By value: the members of a packed struct take no references.
+  const auto rank = [](const FooterEntry& e) {
+    return std::pair<std::uint64_t, std::uint32_t>(+e.key, +e.sector);
+  };
   std::sort(sorted.begin(), sorted.end(),
             [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   const auto end = std::unique(sorted.begin(), sorted.end(),

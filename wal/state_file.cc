@@ -41,6 +41,7 @@ std::string TextOf(const LogState& state) {
   }
   Append(&text, "partitions", state.partitions);
   Append(&text, "epoch", state.epoch);
+  Append(&text, "registered_epoch", state.registered_epoch);
   Append(&text, "first_lsn", state.first_lsn);
   Append(&text, "last_lsn", state.last_lsn);
   Append(&text, "clean", state.clean ? 1 : 0);
@@ -118,7 +119,7 @@ bool ParseField(std::string_view key, std::string_view value, LogState* state) {
       {"epoch", &state->epoch},           {"first_lsn", &state->first_lsn},
       {"last_lsn", &state->last_lsn},     {"flushed_lsn", &state->flushed_lsn},
       {"lock_inode", &state->lock_inode}, {"lock_born", &state->lock_born},
-      {"copied_at", &state->copied_at}};
+      {"copied_at", &state->copied_at},   {"registered_epoch", &state->registered_epoch}};
   if (const auto found = numbers.find(key); found != numbers.end()) {
     *found->second = number;
   } else if (key == "partitions" && number > 0 && number <= UINT32_MAX) {

@@ -24,6 +24,9 @@ struct LogState {
   std::vector<FormerIdentity> former;    // segments may carry these too
   std::uint32_t partitions = 16;
   std::uint64_t epoch = 0;               // of the last open
+  // Of the last registration in the database. A higher one found there is another opener's: a copy
+  // of this directory, or this directory before it was restored from a backup.
+  std::uint64_t registered_epoch = 0;
   Lsn first_lsn = 1;                     // older segments were retired on purpose
   Lsn last_lsn = 0;                      // at least this was durable when STATE was written
   bool clean = false;                    // ended by sealing: last_lsn is the very last record

@@ -22,7 +22,7 @@ namespace taskwal {
 // Blocks for the repair of the log's end, and at most options.recovery_timeout for the database.
 Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Options options);
 
-// The same by kind, for those who configure in code (checklist C14).
+// The same by kind, for those who configure in code.
 class TaskStorageFactory {
  public:
   explicit TaskStorageFactory(Options options) : options_(std::move(options)) {}

@@ -31,7 +31,7 @@ struct Stats {
   std::uint64_t durable_lsn = 0;
   std::uint64_t flushed_lsn = 0;    // everything up to here is in the database or in dead letters
 
-  // checklist C20
+  // by the names engines know
   std::uint64_t entries_buffered = 0;    // = accepted since open
   std::uint64_t entries_flushed = 0;     // = applied
   std::uint64_t flush_operations = 0;    // database transactions committed

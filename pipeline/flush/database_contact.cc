@@ -21,7 +21,10 @@ Lsn At(const std::vector<Lsn>& lsns, std::size_t partition) {
 Verdict Judge(const wal::LogState& state, const LogRow& row, const Uuid& db_id, bool is_volatile) {
   const bool is_known = !row.watermarks.empty();
   if (state.copied) return is_known ? Verdict::kFencedCopy : Verdict::kTakeIdentity;
-  if (is_known && row.epoch > state.epoch) return Verdict::kFencedEpoch;
+  // Raising the epoch at each open must not outrun another opener's: what counts is the last one
+  // that this directory has registered.
+  const std::uint64_t ours = is_volatile ? state.epoch : state.registered_epoch;
+  if (is_known && row.epoch > ours) return Verdict::kFencedEpoch;
   const bool is_another = !state.db_id.IsZero() && state.db_id != db_id;
   if (!is_volatile && is_another) return Verdict::kFencedDatabase;
   return Verdict::kGoOn;
@@ -55,7 +58,8 @@ Status Fence(Verdict verdict, const ContactParties& parties, const LogRow& row) 
                             " (--moved | --relabel | --new-db)`");
     case Verdict::kFencedEpoch:
       return Status::Fenced(parties.directory + ": a later opener has taken over in " +
-                            parties.backend.name() + " (epoch " + std::to_string(row.epoch) + ")");
+                            parties.backend.name() + " (epoch " + std::to_string(row.epoch) +
+                            "): " + settle + " --relabel`");
     default:
       return Status::Fenced(parties.backend.name() + " is another database than " +
                             parties.directory + " fed before: " + settle + " --new-db`");
@@ -156,11 +160,20 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
     row = {};
     plan = Decide(state, row, backend.db_id(), backend.is_volatile());
   }
+  // The database has had records from a directory that went on from here: this one is older.
+  const bool is_behind = std::any_of(row.watermarks.begin(), row.watermarks.end(),
+                                     [&](Lsn stored) { return stored > log.end_lsn(); });
+  if (plan.verdict == Verdict::kGoOn && is_behind) plan.verdict = Verdict::kFencedEpoch;
   if (plan.verdict != Verdict::kGoOn) return Fence(plan.verdict, parties, row);
   // Crash behind it: the directory knows its database, which does not know it yet: met again as
   // such.
   if (plan.is_new_database) TASKWAL_TRY(RecordDatabase(log, backend.db_id()));
   const bool was_known = !row.watermarks.empty();
+  if (!backend.is_volatile() && state.registered_epoch != state.epoch) {
+    // Crash behind it: counted as registered, which no other opener has done either.
+    TASKWAL_TRY(log.SetState([](wal::LogState* next) { next->registered_epoch = next->epoch; }));
+    state.registered_epoch = state.epoch;
+  }
   TASKWAL_ASSIGN(row, session.RegisterLog(state.wal_id, state.epoch, plan.start));
   // A commit of an earlier connection may have landed since the first look.
   if (was_known) plan = Decide(state, row, backend.db_id(), backend.is_volatile());

@@ -17,6 +17,9 @@ namespace {
 
 constexpr int kProgressSteps = 5000;      // virtual machine steps between two looks at the clock
 constexpr std::chrono::milliseconds kBusyWaitMax{10};
+// Somebody else's lock is waited for by trying again, with backoff: so that neither opening nor the
+// end of a drain is held up by it.
+constexpr std::chrono::milliseconds kBusyMax{1000};
 
 // Why SQLite could not open the file, as far as can be told.
 Status CannotOpen(const std::string& path, const std::string& name, bool create, Status failure) {
@@ -49,6 +52,7 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::Open(const std::stri
                                                                  bool create) {
   std::unique_ptr<SqliteConnection> connection(new SqliteConnection(name, timeout));
   connection->deadline_ = Clock::Real().Now() + timeout;
+  connection->busy_until_ = Clock::Real().Now() + std::min(timeout, kBusyMax);
   try {
     const int flags =
         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
@@ -92,7 +96,7 @@ void SqliteConnection::EnterWriteAheadMode() {
 
 int SqliteConnection::OnBusy(void* self, int count) {
   const auto* connection = static_cast<const SqliteConnection*>(self);
-  const auto left = connection->deadline_ - Clock::Real().Now();
+  const auto left = connection->busy_until_ - Clock::Real().Now();
   if (left <= std::chrono::nanoseconds(0)) return 0;
   const auto wait =
       std::min<std::chrono::nanoseconds>(kBusyWaitMax, std::chrono::milliseconds(1 + count));
@@ -106,6 +110,7 @@ int SqliteConnection::OnProgress(void* self) {
 
 Status SqliteConnection::StartCall(std::string_view what) {
   deadline_ = Clock::Real().Now() + timeout_;
+  busy_until_ = Clock::Real().Now() + std::min(timeout_, kBusyMax);
   if (!broken_ && !HasMoved()) return Status::Ok();
   const std::string_view why = broken_ ? "the connection is unusable after a failed rollback"
                                        : "the file was deleted or replaced";

@@ -75,6 +75,7 @@ class SqliteConnection {
   const std::string name_;
   const std::chrono::milliseconds timeout_;
   Monotonic deadline_{};
+  Monotonic busy_until_{};
   bool broken_ = false;  // a rollback failed: nothing is known of the transaction any more
   std::unique_ptr<SQLite::Database> db_;
   std::map<std::string, SqliteStatement, std::less<>> cache_;

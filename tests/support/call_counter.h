@@ -1,6 +1,6 @@
 // Counts what the calling thread does between construction and Stop(): allocations by operator new
-// (which call_counter.cc replaces) and system calls (a seccomp filter of that thread alone traps each;
-// it is counted, then made). The filter stays on the thread: make one for it.
+// (which call_counter.cc replaces) and system calls (a seccomp filter of that thread alone traps
+// each; it is counted, then made). The filter stays on the thread: make one for it.
 #pragma once
 
 #include <cstdint>

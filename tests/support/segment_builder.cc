@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <tuple>
 
 #include "base/check.h"
 #include "base/checksum.h"
@@ -80,9 +79,10 @@ std::vector<std::byte> SegmentBuilder::Sealed() const {
   summary.stamp = stamp_;
   summary.synced_lsn = next_lsn_ - 1;
   std::vector<wal::FooterEntry> index = index_;
-  const auto rank = [](const wal::FooterEntry& e) { return std::pair(e.key, e.sector); };
-  std::sort(index.begin(), index.end(),
-            [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  // By value: the entries are packed, so nothing may refer to their members.
+  std::sort(index.begin(), index.end(), [](const auto& a, const auto& b) {
+    return a.key != b.key ? a.key < b.key : a.sector < b.sector;
+  });
   summary.index_count = static_cast<std::uint32_t>(index.size());
   wal::FrameBuilder::Placement placement;
   placement.seed = wal::FrameSeed(spec_.wal_id, spec_.number, spec_.epoch);

@@ -33,6 +33,7 @@ wal::LogState State(std::vector<wal::Lsn> watermarks = {}, wal::Lsn flushed = 0,
   state.wal_id = *Uuid::Parse("cccccccc-0000-4000-8000-000000000003");
   state.partitions = 2;
   state.epoch = 5;
+  state.registered_epoch = 5;
   state.first_lsn = first;
   state.db_id = kOurs;
   state.watermarks = std::move(watermarks);

@@ -155,9 +155,26 @@ TEST_F(IdentityTest, AnEpochThatTheDatabaseHasSeenIsNotUsedAgain) {
   Copy("wal", "backup");
   for (int i = 2; i < 6; ++i) Log("wal", database_, i, i, true);  // five epochs
   std::filesystem::remove_all(dir_.File("wal"));
-  // The restored directory is older than what the database knows of it.
-  ASSERT_OK(Adopt("backup", database_, Adoption::kMoved));
-  EXPECT_OK(Open("backup", database_));
+  // The restored directory is older than what the database knows of it: under its old name its next
+  // LSNs would be taken for records that are there already.
+  EXPECT_THAT(Adopt("backup", database_, Adoption::kMoved),
+              StatusIs(StatusCode::kInvalidArgument));
+  ASSERT_OK(Adopt("backup", database_, Adoption::kRelabel));
+  Log("backup", database_, 100, 102, true);
+  EXPECT_EQ(DrainAndCount("backup", database_), 8u);
+}
+
+// Both continue where the copy was made. The second to come to the database is refused, however
+// often it tries (each open raises its epoch), and nothing it accepted is taken for the other's
+// records.
+TEST_F(IdentityTest, TheOriginalIsRefusedForGoodOnceTheCopyHasTakenOver) {
+  Log("wal", database_, 1, 1, true);
+  Copy("wal", "copy");
+  ASSERT_OK(Adopt("copy", database_, Adoption::kMoved));
+  Log("copy", database_, 2, 3, true);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_THAT(Open("wal", database_), StatusIs(StatusCode::kFenced)) << i;
+  }
 }
 
 // The ring of a killed process belongs to the original, as its segments do.

@@ -129,8 +129,8 @@ TEST_F(PrepareLogTest, IndexesByTheKeysItIsGiven) {
   ASSERT_OK(PrepareLog(fs_, options, &report_));
   const auto footer = FooterOf(3);
   ASSERT_EQ(footer.index.size(), 2u);
-  EXPECT_EQ(footer.index[0].key, 5u);
-  EXPECT_EQ(footer.index[1].key, 7u);
+  EXPECT_EQ(std::uint64_t{footer.index[0].key}, 5u);
+  EXPECT_EQ(std::uint64_t{footer.index[1].key}, 7u);
 }
 
 TEST_F(PrepareLogTest, SealedFramesSurviveAPowerCutRightAfter) {
