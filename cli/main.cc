@@ -1,10 +1,12 @@
 // The `taskwal` tool. Every command is a file of its own; this one names them and turns whatever
 // goes wrong in parsing or by exception into one line and an exit code.
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
 
+#include "base/logging.h"
 #include "cli/command.h"
 
 namespace {
@@ -44,6 +46,10 @@ int Run(int argc, char** argv) {
       "taskwal");
   app.set_version_flag("--version", "taskwal " TASKWAL_VERSION);
   app.require_subcommand(1);
+  app.footer("TASKWAL_LOG=warn (or debug, info, error) shows the library's own log on stderr.");
+  // A command says what went wrong in one line; the library's log would say it twice.
+  const char* level = std::getenv("TASKWAL_LOG");
+  taskwal::Logger().set_level(spdlog::level::from_str(level != nullptr ? level : "off"));
   int exit_code = kExitDone;
   AddCommands(app, &exit_code);
   try {
