@@ -378,14 +378,20 @@ bool LogWriter::SealFront() {
   // A condemned file gets no footer: what counts of it ends where the next segment begins.
   const bool is_condemned = file->failed.load(std::memory_order_acquire);
   mutex_.Unlock();
-  const Status sealed = is_condemned ? Status::Ok() : file->Seal(config_.directory);
-  if (!sealed.ok()) {
-    // Its records are on disk; without a footer it is merely slower to read.
-    Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(), sealed.message());
+  std::uint64_t bytes = file->bytes();
+  if (!is_condemned) {
+    const Result<std::uint64_t> sealed = file->Seal(config_.directory);
+    if (sealed.ok()) {
+      bytes = *sealed;
+    } else {
+      // Its records are on disk; without a footer it is merely slower to read.
+      Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(),
+                    sealed.status().message());
+    }
   }
   file->CloseFiles();
   pool_.AddClosed({file->number(), file->first_lsn(), std::min(file->last_lsn(), void_from - 1),
-                   file->used_bytes(), clock_.WallNow()});
+                   bytes, clock_.WallNow()});
   mutex_.Lock();
   TASKWAL_CHECK(open_.front().file.get() == file);
   open_.pop_front();

@@ -95,7 +95,7 @@ std::uint64_t SegmentFile::Place(std::uint64_t frame_bytes, Lsn last_lsn, std::u
   return offset;
 }
 
-Status SegmentFile::Seal(const std::string& directory) {
+Result<std::uint64_t> SegmentFile::Seal(const std::string& directory) const {
   FooterSummary summary{};
   const std::vector<FooterEntry> entries = index_.Sorted();
   summary.first_lsn = header_.first_lsn;
@@ -108,15 +108,13 @@ Status SegmentFile::Seal(const std::string& directory) {
                                  {seed_, next_offset_, header_.epoch, last_lsn_});
   // Cut first: with a valid footer the file ends exactly behind it, so that any later growth shows.
   // Crash between the two: an unsealed segment, sealed at the next open.
-  Status status = lane(0).Truncate(next_offset_);
-  if (status.ok()) status = lane(0).WriteAndSync(next_offset_, footer);
+  Status status = files_[0]->Truncate(next_offset_);
+  if (status.ok()) status = files_[0]->WriteAndSync(next_offset_, footer);
   if (!status.ok()) {
     return Status(status.code(), "sealing " + JoinPath(directory, SegmentName(number())) + ": " +
                                      status.message());
   }
-  next_offset_ += footer.size();
-  bytes_ = next_offset_;
-  return Status::Ok();
+  return next_offset_ + footer.size();
 }
 
 }  // namespace taskwal::wal

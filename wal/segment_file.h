@@ -72,8 +72,9 @@ class SegmentFile {
   // this file becomes durable afterwards.
   std::atomic<bool> failed{false};
 
-  // Cuts the unused rest, writes the footer, syncs. Only when every frame is on disk.
-  Status Seal(const std::string& directory);
+  // Cuts the unused rest, writes the footer, syncs; the size of the file. Only when every frame is
+  // on disk. Changes nothing here, as others may look on meanwhile.
+  Result<std::uint64_t> Seal(const std::string& directory) const;
   void CloseFiles() { files_.clear(); }
 
   [[nodiscard]] std::uint64_t number() const { return header_.number; }
