@@ -104,8 +104,12 @@ void ReferenceWriter::Run(const std::stop_token& stop) {
     mutex_.Lock();
     status_ = written;
     settled_ = last;
-    if (durable_ || !written.ok()) done_.NotifyAll();
+    if (!durable_ && written.ok()) continue;
+    // Without the mutex, or those who wake would fall asleep again on it.
+    mutex_.Unlock();
+    done_.NotifyAll();
     if (!written.ok()) room_.NotifyAll();
+    mutex_.Lock();
   }
 }
 

@@ -43,7 +43,8 @@ std::uint64_t FrameSeed(const Uuid& wal_id, std::uint64_t segment_number, std::u
 }
 
 void FrameBuilder::Reset(Lsn first_lsn) {
-  buffer_.resize(sizeof(FrameHeader));
+  if (buffer_.size() < sizeof(FrameHeader)) buffer_.resize(sizeof(FrameHeader));
+  used_ = sizeof(FrameHeader);
   first_lsn_ = first_lsn;
   count_ = 0;
   stamp_max_ = 0;
@@ -52,11 +53,18 @@ void FrameBuilder::Reset(Lsn first_lsn) {
 }
 
 void FrameBuilder::Add(const RecordHeader& header, std::span<const std::byte> body) {
-  const RecordPrefix prefix{static_cast<std::uint32_t>(body.size()), header.type, 0, header.target,
-                            header.key, header.stamp};
-  const auto* prefix_bytes = reinterpret_cast<const std::byte*>(&prefix);
-  buffer_.insert(buffer_.end(), prefix_bytes, prefix_bytes + sizeof prefix);
-  buffer_.insert(buffer_.end(), body.begin(), body.end());
+  const RecordPrefix prefix{static_cast<std::uint32_t>(body.size()),
+                            header.type,
+                            0,
+                            header.target,
+                            header.key,
+                            header.stamp};
+  const std::size_t need = used_ + sizeof prefix + body.size();
+  // Sized ahead and kept: growing by each record would write every byte twice.
+  if (buffer_.size() < need) buffer_.resize(std::max(need, 2 * buffer_.size()));
+  std::memcpy(buffer_.data() + used_, &prefix, sizeof prefix);
+  if (!body.empty()) std::memcpy(buffer_.data() + used_ + sizeof prefix, body.data(), body.size());
+  used_ = need;
   ++count_;
   stamp_max_ = std::max(stamp_max_, header.stamp);
 }
@@ -88,10 +96,11 @@ std::span<const std::byte> FrameBuilder::Finish(const Placement& placement) {
   header.body_checksum =
       Checksum(std::span(out).subspan(sizeof(FrameHeader), stored_bytes_), placement.seed);
   header.header_checksum = HeaderChecksum(header, placement.seed, placement.offset);
-  out.resize(AlignUp(used, kSectorBytes));
+  const std::size_t size = AlignUp(used, kSectorBytes);
+  if (out.size() < size) out.resize(size);
   std::memcpy(out.data(), &header, sizeof header);
-  std::fill(out.begin() + static_cast<std::ptrdiff_t>(used), out.end(), std::byte{0});
-  return out;
+  std::memset(out.data() + used, 0, size - used);
+  return {out.data(), size};
 }
 
 std::vector<std::byte> MakeFooter(const FooterSummary& summary, std::span<const FooterEntry> index,

@@ -21,7 +21,7 @@ class FrameBuilder {
   void Reset(Lsn first_lsn);
   void Add(const RecordHeader& header, std::span<const std::byte> body);
   [[nodiscard]] std::uint32_t count() const { return count_; }
-  [[nodiscard]] std::size_t body_bytes() const { return buffer_.size() - sizeof(FrameHeader); }
+  [[nodiscard]] std::size_t body_bytes() const { return used_ - sizeof(FrameHeader); }
   [[nodiscard]] Lsn first_lsn() const { return first_lsn_; }
   [[nodiscard]] Lsn last_lsn() const { return first_lsn_ + count_ - 1; }
   [[nodiscard]] std::uint64_t stamp_max() const { return stamp_max_; }
@@ -41,7 +41,8 @@ class FrameBuilder {
   std::span<const std::byte> Finish(const Placement& placement);
 
  private:
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_;  // never shrinks; the first used_ bytes count
+  std::size_t used_ = sizeof(FrameHeader);
   std::vector<std::byte> packed_;
   Lsn first_lsn_ = 1;
   std::uint32_t count_ = 0;

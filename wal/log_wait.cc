@@ -1,5 +1,6 @@
 // LogWriter: those who wait, the background writer's turn, and the end.
 #include <algorithm>
+#include <thread>
 
 #include "base/check.h"
 #include "base/logging.h"
@@ -17,6 +18,10 @@ constexpr auto kCoveredPoll = std::chrono::milliseconds(100);
 constexpr auto kCloseWait = std::chrono::seconds(5);
 // A neighbour that has claimed and not yet published does not wake anybody.
 constexpr auto kPublishPoll = std::chrono::microseconds(200);
+// How often a leader lets others run before it gathers, while fewer are back than the last commit
+// released: a small part of what a sync takes.
+constexpr int kGroupYields = 100;
+constexpr std::uint64_t kOverlapFactor = 3;
 
 Monotonic NextLook(const Deadline& deadline, Monotonic now) {
   if (!deadline.stop.stop_possible()) return deadline.at;
@@ -41,11 +46,13 @@ std::uint32_t LogWriter::TakeLane() {
 
 // The mutex is given up meanwhile.
 Status LogWriter::LeadCommit(std::uint32_t lane, bool sync) {
+  const Lsn wanted = sync ? CoveredLsn() + last_group_ : 0;
   mutex_.Unlock();
+  // Those that the last commit has just woken are on their way back: leading at once would sync
+  // for one and keep the rest waiting (PostgreSQL's commit_siblings). A lone caller never yields.
+  for (int i = 0; i < kGroupYields && ring_->end_lsn() < wanted; ++i) std::this_thread::yield();
   const Status status = Commit(lane, sync);
   mutex_.Lock();
-  lanes_[lane].busy = false;
-  waiting_.WakeLeader(CoveredLsn());
   return status;
 }
 
@@ -72,31 +79,55 @@ Lsn LogWriter::CoveredLsn() const {
   return covered;
 }
 
+// Whether a second commit beside those under way pays: when far more waits to be gathered than they
+// carry. A smaller one would split the group into more syncs than the device has to spare.
+bool LogWriter::IsWorthOverlapping() const {
+  const Lsn covered = CoveredLsn();
+  const Lsn carried = covered - durable_lsn();
+  return ring_->end_lsn() - covered >= kOverlapFactor * carried;
+}
+
 Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
-  if (durable_lsn() >= lsn) return Status::Ok();
-  MutexLock lock(mutex_);
   while (durable_lsn() < lsn) {
-    TASKWAL_TRY(CheckUsable());
-    const std::uint32_t lane = IsUnderWay(lsn, true) ? kNoLane : TakeLane();
-    if (lane != kNoLane) {
-      const Status led = LeadCommit(lane, true);
-      if (durable_lsn() >= lsn) break;
-      // No space for the next segment: the log waits until there is.
-      if (!led.ok() && led.code() != StatusCode::kUnavailable) return led;
-      if (led.ok() && IsUnderWay(lsn, true)) continue;
-      if (led.ok() && lsn < cursor_.next_lsn) continue;
+    WaitBuckets::Place place;
+    Monotonic until;
+    {
+      MutexLock lock(mutex_);
+      TASKWAL_ASSIGN(const bool must_sleep, LeadOrEnter(lsn, deadline, &place, &until));
+      if (!must_sleep) continue;
     }
-    const Monotonic now = clock_.Now();
-    if (IsOver(deadline, now)) return Status::Unavailable("not on disk by the deadline");
-    // Without a sync under way that covers it nobody is bound to wake this caller: all lanes are
-    // taken or rolling, a neighbour has not published yet, or there is no space.
-    const bool is_covered = IsUnderWay(lsn, true);
-    Monotonic look =
-        std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
-    if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
-    waiting_.Wait(mutex_, lsn, look);
+    waiting_.Sleep(place, until);
   }
   return Status::Ok();
+}
+
+// One look of a caller that waits: leads a commit where it may; true where it must sleep instead.
+Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBuckets::Place* place,
+                                    Monotonic* until) {
+  if (durable_lsn() >= lsn) return false;
+  TASKWAL_TRY(CheckUsable());
+  const bool may_lead = !IsUnderWay(lsn, true) && IsWorthOverlapping();
+  const std::uint32_t lane = may_lead ? TakeLane() : kNoLane;
+  if (lane != kNoLane) {
+    waiting_.Leave(lsn);
+    const Status led = LeadCommit(lane, true);
+    if (durable_lsn() >= lsn) return false;
+    // No space for the next segment: the log waits until there is.
+    if (!led.ok() && led.code() != StatusCode::kUnavailable) return led;
+    if (led.ok() && lsn < cursor_.next_lsn) return false;
+  }
+  const Monotonic now = clock_.Now();
+  if (IsOver(deadline, now)) {
+    waiting_.Leave(lsn);
+    return Status::Unavailable("not on disk by the deadline");
+  }
+  // Without a sync under way that covers it nobody is bound to wake this caller: all lanes are
+  // taken or rolling, a neighbour has not published yet, or there is no space.
+  const bool is_covered = IsUnderWay(lsn, true);
+  *until = std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
+  if (lsn >= cursor_.next_lsn && lane != kNoLane) *until = std::min(*until, now + kPublishPoll);
+  *place = is_covered ? waiting_.Enter(lsn) : waiting_.EnterToLead(lsn);
+  return true;
 }
 
 Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {

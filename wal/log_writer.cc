@@ -40,8 +40,8 @@ Status LogWriter::Start(const std::vector<RecordView>& rescued) {
       AlignUp(kSegmentHeaderBytes + body_bytes + body_bytes / 8, kSegmentHeaderBytes);
   DirectWriter writer(
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
-        const std::uint64_t bytes = std::max(
-            {first_bytes, kSegmentHeaderBytes + frame_bytes, std::exchange(wanted, 0)});
+        const std::uint64_t bytes =
+            std::max({first_bytes, kSegmentHeaderBytes + frame_bytes, std::exchange(wanted, 0)});
         return MakeSegment(number++, first_lsn, bytes);
       },
       {config_.frame_bytes, config_.index_keys}, config_.next_lsn);
@@ -79,14 +79,16 @@ Status LogWriter::Commit(std::uint32_t lane, bool sync) {
   work.lane = lane;
   {
     MutexLock lock(mutex_);
-    TASKWAL_TRY(Gather(lane, &work));
-    if (sync) PlanSyncs(nullptr, &work);
-    if (work.segment == nullptr && work.to_sync.empty()) return Status::Ok();
+    const Status gathered = Gather(lane, &work);
+    if (gathered.ok() && sync) PlanSyncs(nullptr, &work);
+    if (work.segment == nullptr && work.to_sync.empty()) {
+      lanes_[lane].busy = false;
+      return gathered;
+    }
     ++busy_lanes_;
   }
   Perform(&work);
-  MutexLock lock(mutex_);
-  return Complete(work);
+  return Conclude(work);
 }
 
 Status LogWriter::SyncSegment(std::uint32_t lane, SegmentFile* segment) {
@@ -101,8 +103,24 @@ Status LogWriter::SyncSegment(std::uint32_t lane, SegmentFile* segment) {
     ++busy_lanes_;
   }
   Perform(&work);
-  MutexLock lock(mutex_);
-  return Complete(work);
+  return Conclude(work);
+}
+
+// Gives the lane back, and wakes whom the commit concerns once the mutex is free.
+Status LogWriter::Conclude(const Work& work) {
+  WaitBuckets::Wakeups due;
+  Status result;
+  {
+    MutexLock lock(mutex_);
+    const Lsn durable_before = durable_lsn();
+    result = Complete(work);
+    lanes_[work.lane].busy = false;
+    const std::uint32_t woken = waiting_.AddSleepers(durable_before, durable_lsn(), &due);
+    if (durable_lsn() > durable_before) last_group_ = 1 + woken;
+    waiting_.AddLeader(CoveredLsn(), &due);
+  }
+  waiting_.Notify(due);
+  return result;
 }
 
 // Takes what is published and places it, in LSN order.
@@ -147,7 +165,8 @@ bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
   RecordView record;
   std::uint8_t flags;
   RingPosition next;
-  while (ring_->Read(at, &record, &flags, &next)) {
+  const RingBuffer::Limit limit = ring_->Claimed();
+  while (ring_->ReadUpTo(limit, at, &record, &flags, &next)) {
     if ((flags & kSlotLarge) != 0) {
       const auto& [body, bytes] = large_.at(record.lsn);
       record.body = {body.get(), bytes};
@@ -235,15 +254,12 @@ Status LogWriter::Complete(const Work& work) {
   for (SegmentFile* segment : work.to_sync) --FindOpen(segment)->users;
   MarkSynced(work);
   last_work_ = clock_.Now();
-  const Lsn durable_before = durable_lsn();
   Advance();
   Status result;
   const auto is_failed = [](const Entry& e) {
     return e.segment->failed.load(std::memory_order_acquire);
   };
   if (std::any_of(entries_.begin(), entries_.end(), is_failed)) result = RewriteAfterFailure();
-  waiting_.Wake(durable_before, durable_lsn());
-  waiting_.WakeLeader(CoveredLsn());
   if (more_waiters_ > 0) more_written_.NotifyAll();
   return result;
 }
@@ -364,8 +380,7 @@ bool LogWriter::SealStep() {
 }
 
 bool LogWriter::IsSettled(const OpenSegment& segment) const {
-  return segment.users == 0 &&
-         (entries_.empty() || entries_.front().segment != segment.file.get());
+  return segment.users == 0 && (entries_.empty() || entries_.front().segment != segment.file.get());
 }
 
 // Seals the oldest open segment and hands it to the pool. The mutex is given up for the I/O.

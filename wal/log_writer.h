@@ -39,7 +39,7 @@ class LogWriter {
   struct Config {
     std::string directory;
     Uuid wal_id;
-    std::vector<Uuid> wal_ids;          // its own and the former ones: for reading back
+    std::vector<Uuid> wal_ids;  // its own and the former ones: for reading back
     std::uint32_t partitions = 16;
     std::uint64_t epoch = 0;
     std::uint64_t segment_bytes = 0;
@@ -101,7 +101,7 @@ class LogWriter {
   struct Place {
     std::uint64_t segment = 0;
     std::uint64_t offset = 0;
-    Lsn void_from = 0;   // records from here on stand in a later segment
+    Lsn void_from = 0;  // records from here on stand in a later segment
   };
   std::vector<Place> FindInOpenSegments(std::uint64_t key) EXCLUDES(mutex_);
   // First LSN of the oldest open segment; closed ones end before it.
@@ -129,8 +129,8 @@ class LogWriter {
     SegmentFile* segment = nullptr;
     bool is_written = false;
     bool is_synced = false;
-    bool needs_sync = false;       // holds a record of level `disk`
-    std::uint32_t syncing = 0;     // bit per lane whose sync under way covers it
+    bool needs_sync = false;    // holds a record of level `disk`
+    std::uint32_t syncing = 0;  // bit per lane whose sync under way covers it
     Monotonic placed_at;
   };
   // Lane 0 is the background writer's, lane 1 the sealer's; the others are led by waiting callers.
@@ -146,16 +146,16 @@ class LogWriter {
   // What one commit does outside the mutex.
   struct Work {
     std::uint32_t lane = 0;
-    SegmentFile* segment = nullptr;      // of the frame; null: no frame
-    std::uint64_t serial = 0;            // of its entry
+    SegmentFile* segment = nullptr;  // of the frame; null: no frame
+    std::uint64_t serial = 0;        // of its entry
     std::span<const std::byte> bytes;
     std::uint64_t offset = 0;
-    std::vector<SegmentFile*> to_sync;   // in log order, the frame's own segment last
+    std::vector<SegmentFile*> to_sync;  // in log order, the frame's own segment last
     SegmentFile* failed = nullptr;
   };
   struct OpenSegment {
     std::unique_ptr<SegmentFile> file;
-    std::uint32_t users = 0;             // lanes writing or syncing it
+    std::uint32_t users = 0;  // lanes writing or syncing it
     bool sealing = false;
   };
 
@@ -170,6 +170,7 @@ class LogWriter {
       REQUIRES(mutex_);
   void PlanSyncs(const SegmentFile* only, Work* work) REQUIRES(mutex_);
   void Perform(Work* work);
+  Status Conclude(const Work& work) EXCLUDES(mutex_);
   Status Complete(const Work& work) REQUIRES(mutex_);
   void MarkSynced(const Work& work) REQUIRES(mutex_);
   void Advance() REQUIRES(mutex_);
@@ -198,8 +199,11 @@ class LogWriter {
   // A lane that nobody leads, marked busy; kNoLane where all are taken.
   std::uint32_t TakeLane() REQUIRES(mutex_);
   Status LeadCommit(std::uint32_t lane, bool sync) REQUIRES(mutex_);
+  Result<bool> LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBuckets::Place* place,
+                           Monotonic* until) REQUIRES(mutex_);
   bool IsUnderWay(Lsn lsn, bool sync) REQUIRES(mutex_);
   Lsn CoveredLsn() const REQUIRES(mutex_);
+  bool IsWorthOverlapping() const REQUIRES(mutex_);
   Status CheckUsable() const REQUIRES(mutex_);
   bool WantsSync() REQUIRES(mutex_);
 
@@ -217,18 +221,18 @@ class LogWriter {
 
   mutable Mutex mutex_;
   std::vector<Lane> lanes_ GUARDED_BY(mutex_);
-  std::deque<OpenSegment> open_ GUARDED_BY(mutex_);   // in log order; the last one takes frames
-  std::deque<Entry> entries_ GUARDED_BY(mutex_);      // beyond the durable position
-  std::uint64_t first_serial_ GUARDED_BY(mutex_) = 0; // of entries_.front()
-  std::size_t written_count_ GUARDED_BY(mutex_) = 0;  // written prefix of entries_
-  std::size_t released_count_ GUARDED_BY(mutex_) = 0; // of these, given back to the ring
-  RingPosition cursor_ GUARDED_BY(mutex_);            // next to be gathered
+  std::deque<OpenSegment> open_ GUARDED_BY(mutex_);    // in log order; the last one takes frames
+  std::deque<Entry> entries_ GUARDED_BY(mutex_);       // beyond the durable position
+  std::uint64_t first_serial_ GUARDED_BY(mutex_) = 0;  // of entries_.front()
+  std::size_t written_count_ GUARDED_BY(mutex_) = 0;   // written prefix of entries_
+  std::size_t released_count_ GUARDED_BY(mutex_) = 0;  // of these, given back to the ring
+  RingPosition cursor_ GUARDED_BY(mutex_);             // next to be gathered
   std::map<Lsn, std::pair<std::unique_ptr<std::byte[]>, std::size_t>> large_ GUARDED_BY(mutex_);
   std::uint64_t next_number_ GUARDED_BY(mutex_) = 1;
-  std::uint64_t next_bytes_ GUARDED_BY(mutex_) = 0;   // of the next segment
-  Lsn named_lsn_ GUARDED_BY(mutex_) = 0;              // highest synced LSN a frame has named
+  std::uint64_t next_bytes_ GUARDED_BY(mutex_) = 0;  // of the next segment
+  Lsn named_lsn_ GUARDED_BY(mutex_) = 0;             // highest synced LSN a frame has named
   Monotonic last_work_ GUARDED_BY(mutex_){};
-  Monotonic roll_retry_at_ GUARDED_BY(mutex_){};      // no space before: do not try at every call
+  Monotonic roll_retry_at_ GUARDED_BY(mutex_){};  // no space before: do not try at every call
   Status roll_status_ GUARDED_BY(mutex_);
   bool is_rolling_ GUARDED_BY(mutex_) = false;
   bool is_rewriting_ GUARDED_BY(mutex_) = false;
@@ -236,8 +240,10 @@ class LogWriter {
   std::uint32_t busy_lanes_ GUARDED_BY(mutex_) = 0;
   Status broken_ GUARDED_BY(mutex_);
   Figures figures_ GUARDED_BY(mutex_);
-  WaitBuckets waiting_ GUARDED_BY(mutex_);
-  CondVar lanes_idle_;                                // rolling, rewriting or a busy lane ended
+  // Callers whose wait the last commit ended, its leader among them.
+  std::uint64_t last_group_ GUARDED_BY(mutex_) = 1;
+  WaitBuckets waiting_;  // under mutex_, but for sleeping and waking
+  CondVar lanes_idle_;   // rolling, rewriting or a busy lane ended
   CondVar more_written_;
   std::uint32_t more_waiters_ GUARDED_BY(mutex_) = 0;
   CondVar room_;

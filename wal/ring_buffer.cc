@@ -119,12 +119,15 @@ void RingBuffer::Publish(RingSlot* slot, Lsn lsn, std::size_t body_bytes) {
   slot->state.store(static_cast<std::int32_t>(body_bytes + 1), std::memory_order_release);
 }
 
-bool RingBuffer::Read(const RingPosition& at, RecordView* record, std::uint8_t* flags,
-                      RingPosition* next) const {
-  // Pairs with the claim's compare-and-swap: nothing is read beyond what was claimed (a full ring
-  // would otherwise be walked twice).
-  const std::uint64_t claimed = header_->claimed.load(std::memory_order_acquire);
-  if (UnitsOf(claimed) == (static_cast<std::uint32_t>(at.bytes / kUnit) & kUnitsMask)) return false;
+// Pairs with the claim's compare-and-swap: nothing is read beyond what was claimed (a full ring
+// would otherwise be walked twice).
+RingBuffer::Limit RingBuffer::Claimed() const {
+  return {UnitsOf(header_->claimed.load(std::memory_order_acquire))};
+}
+
+bool RingBuffer::ReadUpTo(const Limit& limit, const RingPosition& at, RecordView* record,
+                          std::uint8_t* flags, RingPosition* next) const {
+  if (limit.units == (static_cast<std::uint32_t>(at.bytes / kUnit) & kUnitsMask)) return false;
   auto* slot = reinterpret_cast<RingSlot*>(ring_ + (at.bytes & (ring_bytes_ - 1)));
   const std::int32_t state = slot->state.load(std::memory_order_acquire);
   if (state <= 0) return false;
@@ -274,8 +277,8 @@ class RingWalk {
 
 }  // namespace
 
-Result<Rescue> RescueRing(FileSystem& fs, const std::string& path,
-                          const std::vector<Uuid>& wal_ids, Lsn next_lsn) {
+Result<Rescue> RescueRing(FileSystem& fs, const std::string& path, const std::vector<Uuid>& wal_ids,
+                          Lsn next_lsn) {
   Rescue rescue;
   Result<std::unique_ptr<RingFile>> opened = fs.OpenRing(path);
   if (opened.status().code() == StatusCode::kNotFound) return rescue;

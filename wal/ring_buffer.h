@@ -31,7 +31,7 @@ struct RingHeader {
   std::uint32_t header_bytes;  // 4096
   Uuid wal_id;
   std::uint64_t ring_bytes;
-  Uuid boot_id;                // of the kernel that wrote it last
+  Uuid boot_id;  // of the kernel that wrote it last
   std::uint64_t epoch;
   std::byte pad0[64];
   // Low 32 bits of the next LSN in the upper half; in the lower, position in units of 8 bytes
@@ -39,7 +39,7 @@ struct RingHeader {
   // together.
   std::atomic<std::uint64_t> claimed;
   std::byte pad1[56];
-  std::atomic<std::uint64_t> released;   // everything before it is zero again
+  std::atomic<std::uint64_t> released;  // everything before it is zero again
   std::byte pad2[56];
   std::atomic<std::uint64_t> released_lsn;  // next LSN to be released, in full
 };
@@ -95,13 +95,22 @@ class RingBuffer {
   // --- the consumer: one thread at a time ------------------------------------------------------
   // The published record at `at`; false where there is none (yet).
   bool Read(const RingPosition& at, RecordView* record, std::uint8_t* flags,
-            RingPosition* next) const;
+            RingPosition* next) const {
+    return ReadUpTo(Claimed(), at, record, flags, next);
+  }
+  // The same for many in a row: the word that producers contend for is looked at once.
+  struct Limit {
+    std::uint32_t units = 0;
+  };
+  [[nodiscard]] Limit Claimed() const;
+  bool ReadUpTo(const Limit& limit, const RingPosition& at, RecordView* record, std::uint8_t* flags,
+                RingPosition* next) const;
   // Zeroes up to `to` and gives the space back.
   void Release(const RingPosition& to);
   [[nodiscard]] RingPosition released() const { return released_; }
 
   // Any thread.
-  [[nodiscard]] Lsn end_lsn() const;                // last LSN claimed
+  [[nodiscard]] Lsn end_lsn() const;  // last LSN claimed
   [[nodiscard]] std::uint64_t ring_bytes() const { return ring_bytes_; }
   [[nodiscard]] std::uint64_t used_bytes() const;
   [[nodiscard]] static std::uint64_t SlotBytes(std::size_t body_bytes) {
@@ -121,16 +130,16 @@ class RingBuffer {
 // --- rescue
 // ----------------------------------------------------------------------------------------
 struct Rescue {
-  std::unique_ptr<RingFile> file;      // what the views point into; null when there was no ring
+  std::unique_ptr<RingFile> file;  // what the views point into; null when there was no ring
   std::vector<RecordView>
       records;  // gap-free from next_lsn on; void records at the end are left off
   bool same_boot = false;
-  std::string refused;                 // why the ring does not count (log it); empty otherwise
+  std::string refused;  // why the ring does not count (log it); empty otherwise
 };
 // Reads the ring of a killed process; changes nothing. The ring counts only if it continues the
 // log: it holds `next_lsn` or ends before it. A file that is no ring, or another log's, is refused.
-Result<Rescue> RescueRing(FileSystem& fs, const std::string& path,
-                          const std::vector<Uuid>& wal_ids, Lsn next_lsn);
+Result<Rescue> RescueRing(FileSystem& fs, const std::string& path, const std::vector<Uuid>& wal_ids,
+                          Lsn next_lsn);
 
 // How many records RescueRing would yield, void ones not counted. For read-only tools.
 Result<std::uint64_t> CountRingRecords(FileSystem& fs, const std::string& directory,
