@@ -6,6 +6,7 @@
 #include "bench/product_log.h"
 #include "bench/reference_writer.h"
 #include "bench/rocksdb_peer.h"
+#include "bench/spdlog_peer.h"
 #include "bench/workload.h"
 
 namespace taskwal::bench {
@@ -30,7 +31,7 @@ Sizes SizesFor(const Settings& settings) {
 }
 
 struct Rows {
-  Comparison reference, rocksdb, yardstick, collapse;
+  Comparison reference, rocksdb, yardstick, spdlog, collapse;
 };
 
 Rows RowsFor(std::size_t index) {
@@ -43,6 +44,7 @@ Rows RowsFor(std::size_t index) {
                   producers == 1 ? AtLeast(16) : Goal{}, {}, {}};
   rows.yardstick = {"the reference itself", producers, "records/s", "RocksDB WAL, unsynced",
                     AtLeast(kYardstickMargin * kReferenceOverRocksDb[index]), {}, {}};
+  rows.spdlog = {scenario, producers, "records/s", "spdlog asynchronous, blocking", {}, {}, {}};
   rows.collapse = {scenario, producers, "records/s", "ours with 1 producer",
                    producers == 8 ? AtLeast(0.6) : Goal{}, {}, {}};
   return rows;
@@ -82,8 +84,10 @@ class AppendBench {
       if (i == 0) alone = ours.per_second();
       rows_[i].reference.Add(ours.per_second(), theirs.per_second());
       rows_[i].collapse.Add(ours.per_second(), alone);
+      TASKWAL_ASSIGN(const Rate logger, SpdlogRate(producers));
+      rows_[i].spdlog.Add(ours.per_second(), logger.per_second());
       if (HasRocksDb()) {
-        TASKWAL_ASSIGN(const Rate peer, PeerRate(producers));
+        TASKWAL_ASSIGN(const Rate peer, RocksDbRate(producers));
         rows_[i].rocksdb.Add(ours.per_second(), peer.per_second());
         rows_[i].yardstick.Add(theirs.per_second(), peer.per_second());
       }
@@ -92,7 +96,19 @@ class AppendBench {
     return Status::Ok();
   }
 
-  Result<Rate> PeerRate(int producers) {
+  Result<Rate> SpdlogRate(int producers) {
+    const std::string path = settings_.directory + "/spdlog";
+    Rate rate;
+    {
+      TASKWAL_ASSIGN(const auto peer, OpenSpdlog(path));
+      rate = AppendRecords(*peer, producers, sizes_.peer_records);
+      TASKWAL_TRY(peer->health());
+    }
+    std::filesystem::remove(path);
+    return rate;
+  }
+
+  Result<Rate> RocksDbRate(int producers) {
     const std::string directory = settings_.directory + "/rocksdb";
     Rate rate;
     {
@@ -143,6 +159,7 @@ class AppendBench {
     for (const Rows& rows : rows_) {
       if (rows.collapse.producers > 1) report.comparisons.push_back(rows.collapse);
     }
+    for (const Rows& rows : rows_) report.comparisons.push_back(rows.spdlog);
     for (const Rows& rows : rows_) {
       if (HasRocksDb()) report.comparisons.push_back(rows.rocksdb);
     }

@@ -107,6 +107,8 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
       writer_.SetRing(std::move(ring).value());
       writer_.SetSpaceCallback(
           [this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
+      // A fast writer fills a segment between two looks of the maintenance thread.
+      writer_.SetRollCallback([this] { LookAtSpace(); });
       return Status::Ok();
     }
     const bool may_shrink =

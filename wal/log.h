@@ -138,9 +138,10 @@ class Log {
   Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit);
 
   // --- space ---------------------------------------------------------------------------------
-  // Everything up to `flushed` is settled: segments below may go once retention allows it, after
-  // STATE with `watermarks` (by partition, may be empty) and db_id is on disk.
-  Status Retire(Lsn flushed, const std::vector<Lsn>& watermarks);
+  // Everything up to `flushed` is settled in this target: segments below the lowest of all targets
+  // may go once retention allows it, after STATE with `watermarks` (by partition, may be empty) and
+  // db_id is on disk.
+  Status Retire(Lsn flushed, const std::vector<Lsn>& watermarks, std::uint16_t target = 0);
   // What STATE holds now. SetState replaces the identity parts (db_id, copied, lost…), durable on
   // return.
   [[nodiscard]] LogState state() const;

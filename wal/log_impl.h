@@ -40,6 +40,7 @@ struct Log::Impl {
   bool MaintenanceStep();
   bool LearnOlderSegments();
   void CheckSpace();
+  void LookAtSpace() EXCLUDES(retire_mutex_);
   Status RetireNow(Lsn flushed, bool all);
   std::vector<ClosedSegment> ClosedNewestFirst();
   Status LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,

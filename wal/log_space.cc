@@ -66,6 +66,10 @@ void Log::Impl::CheckSpace() {
     if (now < next_space_check_) return;
     next_space_check_ = now + kSpaceCheckEvery;
   }
+  LookAtSpace();
+}
+
+void Log::Impl::LookAtSpace() {
   const Lsn flushed = flushed_lsn_.load(std::memory_order_relaxed);
   const std::uint64_t active = writer_.figures().open_bytes;
   const std::uint64_t next = writer_.next_segment_bytes();
@@ -89,15 +93,17 @@ std::vector<Uuid> Log::Impl::Identities() const {
 // --- retiring
 // --------------------------------------------------------------------------------------
 
-Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks) {
+Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks, std::uint16_t target) {
   Impl& impl = *impl_;
+  Lsn lowest = 0;
   {
     MutexLock lock(impl.state_mutex_);
-    impl.state_.flushed_lsn = flushed;
-    if (!watermarks.empty()) impl.state_.watermarks = watermarks;
+    NoteFlushed(target, flushed, watermarks, &impl.state_);
+    lowest = impl.state_.flushed_lsn;
+    // Under the lock: two targets' calls must not store their positions in the other order.
+    impl.flushed_lsn_.store(lowest, std::memory_order_relaxed);
   }
-  impl.flushed_lsn_.store(flushed, std::memory_order_relaxed);
-  return impl.RetireNow(flushed, false);
+  return impl.RetireNow(lowest, false);
 }
 
 Status Log::Impl::RetireNow(Lsn flushed, bool all) {

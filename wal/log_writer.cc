@@ -343,6 +343,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   const Lsn first_lsn = cursor_.next_lsn;
   const std::uint64_t bytes = std::max(next_bytes_, kSegmentHeaderBytes + frame_bytes);
   mutex_.Unlock();
+  if (on_roll_) on_roll_();
   Result<std::unique_ptr<SegmentFile>> made = MakeSegment(number, first_lsn, bytes);
   if (on_space_ && made.status().code() == StatusCode::kUnavailable) on_space_(true);
   mutex_.Lock();

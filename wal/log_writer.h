@@ -120,6 +120,8 @@ class LogWriter {
   void SetSpaceCallback(std::function<void(bool is_short)> callback) {
     on_space_ = std::move(callback);
   }
+  // Called (no lock held) before each segment but the first.
+  void SetRollCallback(std::function<void()> callback) { on_roll_ = std::move(callback); }
 
  private:
   // A frame between placing and being durable.
@@ -213,6 +215,7 @@ class LogWriter {
   const Config config_;
   std::unique_ptr<RingBuffer> ring_;
   std::function<void(bool)> on_space_;
+  std::function<void()> on_roll_;
 
   std::atomic<Lsn> written_lsn_{0};
   std::atomic<Lsn> durable_lsn_{0};

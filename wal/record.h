@@ -9,9 +9,12 @@
 
 namespace taskwal::wal {
 
+// RecordHeader::target of a record that concerns every target.
+inline constexpr std::uint16_t kEveryTarget = 0xffff;
+
 struct RecordHeader {
   std::uint8_t type = kFirstUserType;
-  std::uint16_t target = 0;
+  std::uint16_t target = 0;  // number of the database it goes to, or kEveryTarget
   std::uint64_t key = 0;    // hash of the task id
   std::uint64_t stamp = 0;  // hybrid clock, microseconds
 };

@@ -16,6 +16,9 @@ namespace taskwal::wal {
 namespace {
 
 constexpr std::string_view kFirstLine = "taskwal-state=1\n";
+constexpr std::string_view kFirstLineOfTargets = "taskwal-state=2\n";
+static_assert(kFirstLine.size() == kFirstLineOfTargets.size());
+constexpr std::string_view kTargetPrefix = "target_";
 constexpr std::string_view kChecksumKey = "checksum=";
 constexpr std::size_t kChecksumDigits = 16;
 
@@ -33,8 +36,20 @@ void Append(std::string* text, std::string_view key, std::uint64_t value) {
   Append(text, key, std::to_string(value));
 }
 
+void AppendTarget(std::string* text, const TargetState& target) {
+  Append(text, "target", std::to_string(target.number) + ":" + target.name);
+  Append(text, "target_weight", target.weight);
+  Append(text, "target_next_weight", target.next_weight);
+  Append(text, "target_joined_lsn", target.joined_lsn);
+  Append(text, "target_removed", target.removed ? 1 : 0);
+  Append(text, "target_db_id", target.db_id.ToString());
+  Append(text, "target_registered_epoch", target.registered_epoch);
+  for (const Lsn watermark : target.watermarks) Append(text, "target_watermark", watermark);
+  Append(text, "target_flushed_lsn", target.flushed_lsn);
+}
+
 std::string TextOf(const LogState& state) {
-  std::string text(kFirstLine);
+  std::string text(state.targets.empty() ? kFirstLine : kFirstLineOfTargets);
   Append(&text, "wal_id", state.wal_id.ToString());
   for (const FormerIdentity& former : state.former) {
     Append(&text, "former", former.wal_id.ToString() + ":" + std::to_string(former.last_lsn));
@@ -55,6 +70,8 @@ std::string TextOf(const LogState& state) {
   Append(&text, "lock_born", state.lock_born);
   Append(&text, "copied", state.copied ? 1 : 0);
   Append(&text, "copied_at", state.copied_at);
+  for (const TargetState& target : state.targets) AppendTarget(&text, target);
+  if (!state.targets.empty()) Append(&text, "rebalancing", state.rebalancing ? 1 : 0);
   text.append(kChecksumKey).append(HexOf(Checksum(std::as_bytes(std::span(text))))).append("\n");
   return text;
 }
@@ -105,6 +122,44 @@ bool ParseWatermark(std::string_view text, LogState* state) {
   return true;
 }
 
+bool ParseTarget(std::string_view text, LogState* state) {
+  std::string_view number;
+  std::string_view name;
+  std::uint64_t value = 0;
+  if (!ParsePair(text, &number, &name) || name.empty()) return false;
+  if (!ParseNumber(number, &value) || value >= kEveryTarget) return false;
+  TargetState target;
+  target.number = static_cast<std::uint16_t>(value);
+  target.name = std::string(name);
+  state->targets.push_back(std::move(target));
+  return true;
+}
+
+// A line of the target named last.
+bool ParseTargetField(std::string_view key, std::string_view value, TargetState* target) {
+  if (key == "db_id") return ParseUuid(value, &target->db_id);
+  std::uint64_t number = 0;
+  if (!ParseNumber(value, &number)) return false;
+  if (key == "watermark") {
+    target->watermarks.push_back(number);
+  } else if (key == "joined_lsn") {
+    target->joined_lsn = number;
+  } else if (key == "flushed_lsn") {
+    target->flushed_lsn = number;
+  } else if (key == "registered_epoch") {
+    target->registered_epoch = number;
+  } else if (key == "weight" && number <= UINT32_MAX) {
+    target->weight = static_cast<std::uint32_t>(number);
+  } else if (key == "next_weight" && number <= UINT32_MAX) {
+    target->next_weight = static_cast<std::uint32_t>(number);
+  } else if (key == "removed" && number <= 1) {
+    target->removed = number == 1;
+  } else {
+    return false;
+  }
+  return true;
+}
+
 // One line of STATE. False for an unknown key or a value that does not fit it: the checksum passed,
 // so a newer program wrote it under the same version, or there is a bug; neither may be guessed at.
 bool ParseField(std::string_view key, std::string_view value, LogState* state) {
@@ -113,6 +168,10 @@ bool ParseField(std::string_view key, std::string_view value, LogState* state) {
   if (key == "former") return ParseFormer(value, state);
   if (key == "lost") return ParseLost(value, state);
   if (key == "watermark") return ParseWatermark(value, state);
+  if (key == "target") return ParseTarget(value, state);
+  if (key.starts_with(kTargetPrefix) && !state->targets.empty()) {
+    return ParseTargetField(key.substr(kTargetPrefix.size()), value, &state->targets.back());
+  }
   std::uint64_t number = 0;
   if (!ParseNumber(value, &number)) return false;
   const std::map<std::string_view, std::uint64_t*> numbers = {
@@ -128,6 +187,8 @@ bool ParseField(std::string_view key, std::string_view value, LogState* state) {
     state->clean = number == 1;
   } else if (key == "copied" && number <= 1) {
     state->copied = number == 1;
+  } else if (key == "rebalancing" && number <= 1) {
+    state->rebalancing = number == 1;
   } else {
     return false;
   }
@@ -147,12 +208,44 @@ std::string_view CheckedPart(std::string_view text) {
 
 }  // namespace
 
+FedDatabase& FedOf(LogState* state, std::uint16_t target) {
+  const auto found = std::find_if(state->targets.begin(), state->targets.end(),
+                                  [&](const TargetState& t) { return t.number == target; });
+  if (found == state->targets.end()) return *state;
+  return *found;
+}
+
+LogState StateOfTarget(const LogState& state, std::uint16_t target) {
+  LogState view = state;
+  for (const TargetState& one : state.targets) {
+    if (one.number != target) continue;
+    static_cast<FedDatabase&>(view) = one;
+    view.first_lsn = std::max(view.first_lsn, one.joined_lsn + 1);
+  }
+  view.targets.clear();
+  return view;
+}
+
+void NoteFlushed(std::uint16_t target, Lsn flushed, const std::vector<Lsn>& watermarks,
+                 LogState* state) {
+  FedDatabase& fed = FedOf(state, target);
+  fed.flushed_lsn = flushed;
+  if (!watermarks.empty()) fed.watermarks = watermarks;
+  if (state->targets.empty()) return;
+  Lsn lowest = UINT64_MAX;
+  for (const TargetState& one : state->targets) {
+    if (!one.removed) lowest = std::min(lowest, one.flushed_lsn);
+  }
+  state->flushed_lsn = lowest;
+}
+
 Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
   const std::string path = JoinPath(directory, "STATE");
   TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
   std::string_view rest = CheckedPart(text);
   if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
-  if (!rest.starts_with(kFirstLine)) {
+  const bool has_targets = rest.starts_with(kFirstLineOfTargets);
+  if (!rest.starts_with(kFirstLine) && !has_targets) {
     return Status::Corruption(path + ": a version this program does not read");
   }
   rest.remove_prefix(kFirstLine.size());
@@ -165,6 +258,9 @@ Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
         !ParseField(line.substr(0, equals), line.substr(equals + 1), &state)) {
       return Status::Corruption(path + ": cannot read the line '" + std::string(line) + "'");
     }
+  }
+  if (state.targets.empty() == has_targets) {
+    return Status::Corruption(path + ": its targets do not fit its version");
   }
   if (state.wal_id.IsZero()) return Status::Corruption(path + ": names no wal_id");
   return state;

@@ -19,26 +19,53 @@ struct FormerIdentity {   // wal_id of segments made before the directory took a
   Lsn last_lsn = 0;
 };
 
-struct LogState {
+// What is known of one database that the log feeds.
+struct FedDatabase {
+  Uuid db_id;                            // zero: none met yet
+  // Of the last registration there. A higher one found there is another opener's: a copy of this
+  // directory, or this directory before it was restored from a backup.
+  std::uint64_t registered_epoch = 0;
+  std::vector<Lsn> watermarks;           // confirmed there, by partition; empty: none
+  Lsn flushed_lsn = 0;                   // everything up to here is there (or in dead letters)
+};
+
+// One of several databases. Its number stands in the records and belongs to the name for good.
+struct TargetState : FedDatabase {
+  std::uint16_t number = 0;
+  std::string name;
+  std::uint32_t weight = 0;              // share of the tasks at home here; 0: none
+  std::uint32_t next_weight = 0;         // while LogState::rebalancing: the share it is to have
+  Lsn joined_lsn = 0;                    // records up to here are no business of it
+  bool removed = false;                  // fed no more; kept for its number
+};
+
+// Of the database where there is one target, the FedDatabase is it. With `targets`, theirs count,
+// and of their likes here only flushed_lsn: the lowest of all.
+struct LogState : FedDatabase {
   Uuid wal_id;                           // who this log is to a database
   std::vector<FormerIdentity> former;    // segments may carry these too
   std::uint32_t partitions = 16;
   std::uint64_t epoch = 0;               // of the last open
-  // Of the last registration in the database. A higher one found there is another opener's: a copy
-  // of this directory, or this directory before it was restored from a backup.
-  std::uint64_t registered_epoch = 0;
   Lsn first_lsn = 1;                     // older segments were retired on purpose
   Lsn last_lsn = 0;                      // at least this was durable when STATE was written
   bool clean = false;                    // ended by sealing: last_lsn is the very last record
-  Uuid db_id;                            // the database fed so far; zero: none yet
-  std::vector<Lsn> watermarks;           // confirmed in that database, by partition; empty: none
-  Lsn flushed_lsn = 0;                   // everything up to here is there (or in dead letters)
   std::vector<LsnRange> lost;            // losses declared by salvage: no damage any more
   std::uint64_t lock_inode = 0;          // of LOCK: a copied directory does not match
   std::uint64_t lock_born = 0;
   bool copied = false;  // found not to match: feeds no database that has its wal_id
   Lsn copied_at = 0;                     // last LSN it held when that was first seen
+  std::vector<TargetState> targets;      // by number; empty: one database, target 0
+  bool rebalancing = false;              // tasks are on their way from `weight` to `next_weight`
 };
+
+// The database behind a target's number: the entry in `targets`, else the state's own.
+FedDatabase& FedOf(LogState* state, std::uint16_t target);
+// The state as it would be if the target were the only one, for whom nothing up to its joined_lsn
+// was ever kept.
+LogState StateOfTarget(const LogState& state, std::uint16_t target);
+// Notes how far a target is, and with it the lowest position of all.
+void NoteFlushed(std::uint16_t target, Lsn flushed, const std::vector<Lsn>& watermarks,
+                 LogState* state);
 
 // Every wal_id that a segment or ring of this directory may carry, its own first.
 inline std::vector<Uuid> IdentitiesOf(const LogState& state) {

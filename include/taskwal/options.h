@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "taskwal/status.h"
 
@@ -39,6 +40,16 @@ struct RecoveryEvent {   // told once, when the log has been opened
   std::uint64_t last_pending = 0;   // empty when first > last
 };
 
+// One of several databases that a log feeds.
+struct TargetOptions {
+  // Who it is, in the log's STATE too: 1 to 64 of letters, digits, '.', '_' and '-'.
+  std::string name;
+  std::string dsn;
+  // Its share of new activities, 0 to 1,000. 0: takes nothing new; what is there stays until
+  // `taskwal targets rebalance` has moved its tasks away. Tasks follow weights through that alone.
+  std::uint32_t weight = 1;
+};
+
 struct Options {
   using Duration = std::chrono::milliseconds;
 
@@ -61,7 +72,8 @@ struct Options {
   bool io_uring = false;
   // Longest time a `process` record stays unsynced; 0: only on demand.
   Duration sync_interval{500};
-  // Unflushed log on disk; beyond it calls wait, then kOverloaded.
+  // Unflushed log on disk; beyond it calls wait, then kOverloaded. Looked at before each segment, so
+  // the segment being filled and what the ring holds come on top.
   std::uint64_t quota_bytes = 16ull << 30;
   // Flushed segments kept, whichever limit comes first.
   std::uint64_t retention_bytes = 1ull << 30;
@@ -93,6 +105,13 @@ struct Options {
   Duration database_timeout{30000};         // deadline of every database call
   // Beyond it nothing more is lettered, the breaker opens.
   std::uint64_t dead_letter_count_max = 10000;
+
+  // --- several databases --------------------------------------------------------------------
+  // Given to OpenTaskStorage(Options); empty: the one DSN it is given.
+  std::vector<TargetOptions> targets;
+  // Between two looks at each target's health; a target that does not answer gets no new
+  // activities.
+  Duration health_check_interval{10000};
 
   // --- opening and recovery -----------------------------------------------------------------
   bool enable_recovery = true;              // false: refuse to open a log with unflushed records

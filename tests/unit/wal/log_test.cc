@@ -318,6 +318,18 @@ TEST_F(LogTest, BeyondTheQuotaAppendsAreRefusedUntilFlushed) {
   EXPECT_OK(Put(*log, "goes on", Durability::kProcess, 1, {clock_.Now(), {}}));
 }
 
+TEST_F(LogTest, TheQuotaIsLookedAtBeforeEachSegment) {
+  auto log = Open([](LogOptions* o) { o->quota_bytes = 256u << 10; });
+  // Neither time nor maintenance: only the writer works.
+  Status full;
+  for (int i = 0; i < 2000 && full.ok(); ++i) {
+    full = Put(*log, std::string(4000, 'x'), Durability::kProcess, 1, {clock_.Now(), {}}).status();
+    log->WriterStep();
+  }
+  EXPECT_THAT(full, StatusIs(StatusCode::kOverloaded));
+  EXPECT_TRUE(log->GetStats().full);
+}
+
 TEST_F(LogTest, RetiresOnlyWhatIsSettledAndSaysSoInState) {
   auto log = Open([](LogOptions* o) {
     o->retention_bytes = 0;
