@@ -72,6 +72,7 @@ Result<std::unique_ptr<RingBuffer>> RingBuffer::Create(FileSystem& fs, const std
   header.epoch = epoch;
   header.claimed.store(Pack(next_lsn, 0), std::memory_order_relaxed);
   header.released.store(Pack(next_lsn, 0), std::memory_order_relaxed);
+  header.consumed.store(Pack(next_lsn, 0), std::memory_order_relaxed);
   header.released_lsn.store(next_lsn, std::memory_order_relaxed);
   // Last, so that a ring found with the magic is whole.
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -104,6 +105,9 @@ RingBuffer::Claim RingBuffer::TryClaim(const RecordHeader& header, std::size_t b
   // Release: a rescuer that finds the length finds the LSN too. Crash before: a zero slot; after: a
   // claimed one. Both become a void record.
   slot->state.store(-static_cast<std::int32_t>(body_bytes + 1), std::memory_order_release);
+  // No store of the body may come before it: in a slot without a header the rescue looks for the
+  // next header, and a body may look like one. (A kill sees a processor's stores in its order.)
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   slot->key = header.key;
   slot->stamp = header.stamp;
   slot->type = header.type;
@@ -144,6 +148,8 @@ bool RingBuffer::ReadUpTo(const Limit& limit, const RingPosition& at, RecordView
 void RingBuffer::Release(const RingPosition& to) {
   const std::uint64_t size = to.bytes - released_.bytes;
   if (size == 0) return;
+  header_->consumed.store(Pack(to.next_lsn, to.bytes), std::memory_order_release);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   std::memset(ring_ + (released_.bytes & (ring_bytes_ - 1)), 0, size);
   released_ = to;
   header_->released_lsn.store(to.next_lsn, std::memory_order_relaxed);
@@ -169,7 +175,7 @@ std::uint64_t RingBuffer::used_bytes() const {
 
 namespace {
 
-// Walks what a killed process left between `released` and `claimed`.
+// Walks what a killed process left between `consumed` and `claimed`.
 class RingWalk {
  public:
   RingWalk(RingFile& file, const RingHeader& header, Lsn near, bool same_boot)
@@ -177,11 +183,13 @@ class RingWalk {
         ring_bytes_(header.ring_bytes),
         seed_(SeedOf(header.wal_id)),
         same_boot_(same_boot) {
-    const std::uint64_t released = header.released.load(std::memory_order_relaxed);
+    // On another boot the log may lack what had been consumed when the pages were written back.
+    const std::uint64_t first = same_boot ? header.consumed.load(std::memory_order_relaxed)
+                                          : header.released.load(std::memory_order_relaxed);
     const std::uint64_t claimed = header.claimed.load(std::memory_order_relaxed);
-    start_ = std::uint64_t{UnitsOf(released)} * kUnit & (ring_bytes_ - 1);
-    lsn_ = WholeLsn(LsnBitsOf(released), near);
-    const std::uint64_t span = std::uint64_t{UnitsBetween(released, claimed)} * kUnit;
+    start_ = std::uint64_t{UnitsOf(first)} * kUnit & (ring_bytes_ - 1);
+    lsn_ = WholeLsn(LsnBitsOf(first), near);
+    const std::uint64_t span = std::uint64_t{UnitsBetween(first, claimed)} * kUnit;
     // On another boot the header page may be older or newer than the slots: validation alone
     // decides.
     left_ = same_boot ? (span <= ring_bytes_ ? span : 0) : ring_bytes_;

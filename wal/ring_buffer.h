@@ -7,6 +7,8 @@
 // The header goes in first and space is zeroed before it is released: so after a kill a slot that
 // was claimed but never published can be stepped over, and what others published behind it is
 // rescued. Without that, one producer preempted between claim and publish would hide all the rest.
+// The protocol is checked over all interleavings of three producers, the writer and a kill:
+// ring_model.pml.
 #pragma once
 
 #include <atomic>
@@ -40,11 +42,15 @@ struct RingHeader {
   std::atomic<std::uint64_t> claimed;
   std::byte pad1[56];
   std::atomic<std::uint64_t> released;  // everything before it is zero again
-  std::byte pad2[56];
+  // As far as the log has it: set before the zeroing begins, so that a rescue does not read what a
+  // kill left half zeroed, whose bodies may hold anything.
+  std::atomic<std::uint64_t> consumed;
+  std::byte pad2[48];
   std::atomic<std::uint64_t> released_lsn;  // next LSN to be released, in full
 };
 static_assert(offsetof(RingHeader, claimed) == 128);
 static_assert(offsetof(RingHeader, released) == 192);
+static_assert(offsetof(RingHeader, released_lsn) == 256);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 // What stands before each body in the ring.

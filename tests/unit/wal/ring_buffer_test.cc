@@ -176,6 +176,33 @@ TEST_F(RingBufferTest, RescueStepsOverSlotsKilledBeforeTheirHeader) {
   EXPECT_EQ(Text(rescue.records[3].body), "d");
 }
 
+// The body of a released record looks like the header of the next one, claimed with a length that
+// would hide it; the kill came after the record's own header was zeroed and before its body was.
+TEST_F(RingBufferTest, AKillInTheMiddleOfZeroingHidesNothing) {
+  auto ring = Make();
+  struct {
+    std::uint64_t lsn = 2;
+    std::int32_t state = -73;  // up to the end of what is claimed
+    std::byte rest[52]{};
+  } likeness;
+  static_assert(sizeof likeness == 64);
+  const RingBuffer::Claim first = ring->TryClaim({20, 0, 0, 0}, sizeof likeness, 0);
+  std::byte* body = RingBuffer::BodyOf(first.slot, sizeof likeness).data();
+  ring->Publish(first.slot, first.lsn, sizeof likeness);
+  Put(*ring, "b");
+  ring->Release({RingBuffer::SlotBytes(sizeof likeness), 2});
+  std::memcpy(body, &likeness, sizeof likeness);
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<RingFile> file, fs_.OpenRing(kPath));
+  auto& header = *reinterpret_cast<RingHeader*>(file->header().data());
+  header.released.store(std::uint64_t{1} << 32);
+  header.released_lsn.store(1);
+  fs_.Kill();
+  const Rescue rescue = RescueFrom(2);
+  ASSERT_EQ(rescue.records.size(), 1u);
+  EXPECT_EQ(rescue.records[0].lsn, 2u);
+  EXPECT_EQ(Text(rescue.records[0].body), "b");
+}
+
 TEST_F(RingBufferTest, UnpublishedSlotsAtTheEndLeaveNothing) {
   auto ring = Make();
   Put(*ring, "a");
