@@ -86,6 +86,7 @@ class FileSystem {
   // for real on creation, so that no later store meets a full disk.
   virtual Result<std::unique_ptr<RingFile>> CreateRing(const std::string& path,
                                                        std::uint64_t ring_bytes) = 0;
+  // What a dead or a living process left there, to be read only; changes nothing.
   virtual Result<std::unique_ptr<RingFile>> OpenRing(const std::string& path) = 0;
 
   virtual Status Rename(const std::string& from, const std::string& to) = 0;

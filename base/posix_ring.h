@@ -13,12 +13,14 @@ namespace taskwal {
 
 inline constexpr std::uint64_t kRingHeaderBytes = 4096;
 
+enum class RingAccess : std::uint8_t { kRead, kReadWrite };
 // Maps `fd`, which must hold kRingHeaderBytes + ring_bytes for as long as the mapping lives.
 Result<std::unique_ptr<RingFile>> MapRing(UniqueFd fd, const std::string& path,
-                                          std::uint64_t ring_bytes);
+                                          std::uint64_t ring_bytes, RingAccess access);
 
 Result<std::unique_ptr<RingFile>> CreatePosixRing(const std::string& path,
                                                   std::uint64_t ring_bytes);
+// To be read: a store into it would fault. Changes nothing.
 Result<std::unique_ptr<RingFile>> OpenPosixRing(const std::string& path);
 
 }  // namespace taskwal

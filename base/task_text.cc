@@ -1,10 +1,9 @@
 // Names and times of the data model (taskwal/task.h) as text.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <span>
 
+#include "base/time_text.h"
 #include "taskwal/task.h"
 
 namespace taskwal {
@@ -37,10 +36,18 @@ std::optional<Enum> FindName(std::span<const std::string_view> names, std::strin
   return static_cast<Enum>(found - names.begin());
 }
 
+// `width` digits ending before `end`.
+void PutDigits(char* end, std::int64_t value, int width) {
+  for (int i = 0; i < width; ++i) {
+    *--end = static_cast<char>('0' + value % 10);
+    value /= 10;
+  }
+}
+
 // Eats a text from the left; turns bad at the first mismatch and stays bad.
-class TimeText {
+class TimeReader {
  public:
-  explicit TimeText(std::string_view text) : left_(text) {}
+  explicit TimeReader(std::string_view text) : left_(text) {}
 
   int Digits(std::size_t count, int min, int max) {
     int value = 0;
@@ -86,7 +93,7 @@ class TimeText {
   bool ok_ = true;
 };
 
-minutes ReadZone(TimeText& text) {
+minutes ReadZone(TimeReader& text) {
   const char sign = text.OneOf("Zz+-");
   if (!text.ok() || sign == 'Z' || sign == 'z') return minutes(0);
   const hours whole(text.Digits(2, 0, 23));
@@ -113,20 +120,31 @@ std::optional<Level> ParseLevel(std::string_view name) {
   return FindName<Level>(kLevelNames, name);
 }
 
-std::string FormatTime(Time time) {
-  // What RFC 3339 cannot say is the nearest time that it can.
+void PutTime(Time time, TimeText* text) {
   time = std::clamp(time, kTimeMin, kTimeMax);
   const sys_days day = std::chrono::floor<days>(time);
   const std::chrono::year_month_day date(day);
-  const std::chrono::hh_mm_ss<microseconds> of_day(time - day);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                     of_day.hours().count(), of_day.minutes().count(), of_day.seconds().count(),
-                     of_day.subseconds().count());
+  const std::int64_t micros = (time - day).count();
+  const std::int64_t second = micros / 1000000;
+  char* at = text->data();
+  std::copy_n("0000-00-00T00:00:00.000000Z", text->size(), at);
+  PutDigits(at + 4, static_cast<int>(date.year()), 4);
+  PutDigits(at + 7, static_cast<unsigned>(date.month()), 2);
+  PutDigits(at + 10, static_cast<unsigned>(date.day()), 2);
+  PutDigits(at + 13, second / 3600, 2);
+  PutDigits(at + 16, second / 60 % 60, 2);
+  PutDigits(at + 19, second % 60, 2);
+  PutDigits(at + 26, micros % 1000000, 6);
+}
+
+std::string FormatTime(Time time) {
+  TimeText text;
+  PutTime(time, &text);
+  return {text.data(), text.size() - 1};
 }
 
 std::optional<Time> ParseTime(std::string_view text) {
-  TimeText in(text);
+  TimeReader in(text);
   const year y(in.Digits(4, 0, 9999));
   in.OneOf("-");
   const std::chrono::month m(static_cast<unsigned>(in.Digits(2, 1, 12)));

@@ -6,14 +6,14 @@
 #include "base/file_system.h"
 #include "cli/command.h"
 #include "pipeline/identity.h"
-#include "storage/backend.h"
+#include "pipeline/targets/target_set.h"
 
 namespace taskwal::cli {
 namespace {
 
 struct AdoptArguments {
   std::string directory;
-  std::string dsn;
+  std::vector<std::string> databases;
   bool moved = false;
   bool relabel = false;
   bool new_database = false;
@@ -25,12 +25,14 @@ pipeline::Adoption AdoptionOf(const AdoptArguments& arguments) {
 }
 
 int RunAdopt(const AdoptArguments& arguments) {
-  const auto dsn = ResolveDsn(arguments.dsn);
-  if (!dsn.ok()) return Fail("adopt", dsn.status());
-  const auto backend = storage::MakeBackend(*dsn, {Options().database_timeout});
-  if (!backend.ok()) return Fail("adopt", backend.status());
+  const auto targets = ResolveTargets(arguments.databases);
+  if (!targets.ok()) return Fail("adopt", targets.status());
+  const auto made = pipeline::MakeTargets(*targets, {Options().database_timeout});
+  if (!made.ok()) return Fail("adopt", made.status());
+  std::vector<pipeline::AdoptDatabase> databases;
+  for (const auto& target : *made) databases.push_back({target.name, target.backend.get()});
   const auto adopted = pipeline::Adopt(FileSystem::Real(), Clock::Real(), arguments.directory,
-                                       **backend, AdoptionOf(arguments));
+                                       databases, AdoptionOf(arguments));
   if (!adopted.ok()) {
     PrintError("adopt", adopted.status().message());
     return kExitFailed;
@@ -52,7 +54,7 @@ void AddAdoptCommand(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand(
       "adopt", "Settle who a moved, copied or restored log directory is to its database");
   AddWalOption(*command, &arguments->directory, true);
-  AddDatabaseOption(*command, &arguments->dsn);
+  AddDatabasesOption(*command, &arguments->databases);
   CLI::Option_group* word = command->add_option_group("Exactly one of");
   word->add_flag("--moved", arguments->moved, "This is the original directory, at another place");
   word->add_flag("--relabel", arguments->relabel,

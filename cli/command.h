@@ -31,11 +31,14 @@ int GraverExit(int a, int b);
 
 void AddRunCommand(CLI::App& app, int* exit_code);
 void AddIngestCommand(CLI::App& app, int* exit_code);
+void AddServeCommand(CLI::App& app, int* exit_code);
 void AddRecoverCommand(CLI::App& app, int* exit_code);
 void AddInspectCommand(CLI::App& app, int* exit_code);
 void AddVerifyCommand(CLI::App& app, int* exit_code);
 void AddDumpCommand(CLI::App& app, int* exit_code);
-void AddDlqCommand(CLI::App& app, int* exit_code);      // list, show
+void AddDlqCommand(CLI::App& app, int* exit_code);      // list, show, export, retry, purge
+void AddMetricsCommand(CLI::App& app, int* exit_code);
+void AddTargetsCommand(CLI::App& app, int* exit_code);  // list, rebalance
 void AddAdoptCommand(CLI::App& app, int* exit_code);
 void AddQueryCommand(CLI::App& app, int* exit_code);    // tasks, activity, stats
 void AddSchemaCommand(CLI::App& app, int* exit_code);   // print, migrate
@@ -50,6 +53,19 @@ int Fail(std::string_view command, const Status& status);
 // --db DSN (or TASKWAL_DB, or @FILE whose first line is the DSN). ResolveDsn after parsing.
 void AddDatabaseOption(CLI::App& command, std::string* dsn);
 Result<std::string> ResolveDsn(const std::string& given, std::string_view fallback = {});
+// The first line of a file that holds a name or a secret: what @FILE stands for.
+Result<std::string> FirstLineOf(const std::string& path);
+
+// --- databases.cc --------------------------------------------------------------------------------
+// --db as above, or several times [NAME[*WEIGHT]=]DSN.
+void AddDatabasesOption(CLI::App& command, std::vector<std::string>* given);
+Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>& given,
+                                                  std::string_view fallback = {});
+// One database of no name, or several targets.
+Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targets,
+                                                 Options options);
+
+// --- common.cc -----------------------------------------------------------------------------------
 // --wal DIR.
 void AddWalOption(CLI::App& command, std::string* directory, bool required);
 // --set KEY=VALUE, for any Options field (pipeline/option_fields.h); the footer callback lists
@@ -67,11 +83,20 @@ Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
 Result<Time> ParseTimeOrAge(std::string_view text);
 
 // The first SIGINT or SIGTERM after Install makes requested() true (and wakes a blocking read with
-// EINTR); a second one ends the process at once.
+// EINTR). A second one ends the process at once; but while it is minded (Minded lives), it makes
+// insisted() true, and only a third one does.
 class StopSignal {
  public:
   static void Install();
   static bool requested();
+  static bool insisted();
+  class Minded {
+   public:
+    Minded();
+    ~Minded();
+    Minded(const Minded&) = delete;
+    Minded& operator=(const Minded&) = delete;
+  };
   // Readable once requested: for poll(), so that no signal slips in between a look and a wait.
   static int fd();
 };
@@ -79,7 +104,8 @@ class StopSignal {
 // --- drain.cc ------------------------------------------------------------------------------------
 // Waits until everything acknowledged so far is in the database or in dead letters, with a progress
 // bar: for `timeout` in all, or (`while_progressing`) for that long without any progress. As
-// TaskStorage::Flush; 0 asks once. A stop requested by `stoppable` ends it, too.
+// TaskStorage::Flush; 0 asks once. A stop requested ends it, too, where it is `stoppable`, and a
+// second stop signal in any case: what follows is an immediate shutdown.
 struct DrainOptions {
   std::chrono::milliseconds timeout{30000};
   bool while_progressing = false;

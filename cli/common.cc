@@ -6,15 +6,17 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "pipeline/option_fields.h"
+#include "pipeline/query_text.h"
 
 namespace taskwal::cli {
 namespace {
@@ -46,23 +48,23 @@ std::string OneLine(std::string_view message) {
   return line;
 }
 
-Result<std::string> FirstLineOf(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  if (!file || !std::getline(file, line)) {
-    return Status::InvalidArgument("cannot read a database name from " + path);
-  }
-  while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
-  if (line.empty()) return Status::InvalidArgument("the first line of " + path + " is empty");
-  return line;
-}
-
 // Written by a signal handler: only lock-free atomics and a pipe.
-std::atomic<bool> stop_requested{false};
+std::atomic<int> stop_signals{0};
+std::atomic<int> minded{0};
+std::atomic<std::int64_t> first_stop_ms{0};
+// Within it a second signal is the same wish: timeout(1) signals the process and then its group.
+constexpr std::int64_t kSameWishMs = 500;
 int stop_pipe[2] = {-1, -1};
 
 void OnStopSignal(int signal) {
-  if (stop_requested.exchange(true)) ::_exit(128 + signal);
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  const std::int64_t now_ms = std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+  std::int64_t first = 0;
+  if (!first_stop_ms.compare_exchange_strong(first, now_ms) && now_ms - first < kSameWishMs) return;
+  const int before = stop_signals.fetch_add(1);
+  if (before > 1 || (before == 1 && minded.load() == 0)) ::_exit(128 + signal);
+  if (before == 1) return;
   const int saved = errno;
   // The pipe is empty but for this byte, so the write cannot fail for want of room.
   [[maybe_unused]] const auto written = ::write(stop_pipe[1], "x", 1);
@@ -107,6 +109,17 @@ Result<std::string> ResolveDsn(const std::string& given, std::string_view fallba
   if (dsn.empty()) return Status::InvalidArgument("no database: give --db DSN or set TASKWAL_DB");
   if (dsn.front() == '@') return FirstLineOf(dsn.substr(1));
   return dsn;
+}
+
+Result<std::string> FirstLineOf(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!file || !std::getline(file, line)) {
+    return Status::InvalidArgument("cannot read a first line from " + path);
+  }
+  while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+  if (line.empty()) return Status::InvalidArgument("the first line of " + path + " is empty");
+  return line;
 }
 
 void AddWalOption(CLI::App& command, std::string* directory, bool required) {
@@ -174,15 +187,7 @@ Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   return pipeline::ParseDuration(text);
 }
 
-Result<Time> ParseTimeOrAge(std::string_view text) {
-  if (const auto time = ParseTime(text)) return *time;
-  const auto age = pipeline::ParseDuration(text);
-  if (!age.ok()) {
-    return Status::InvalidArgument("\"" + std::string(text) +
-                                   "\" is no time: write 2026-11-21T06:00:00Z, or an age as 24h");
-  }
-  return Clock::Real().WallNow() - *age;
-}
+Result<Time> ParseTimeOrAge(std::string_view text) { return pipeline::ParseTimeOrAge(text); }
 
 void StopSignal::Install() {
   static const bool made = ::pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) == 0;
@@ -195,7 +200,13 @@ void StopSignal::Install() {
   ::sigaction(SIGTERM, &action, nullptr);
 }
 
-bool StopSignal::requested() { return stop_requested.load(); }
+bool StopSignal::requested() { return stop_signals.load() > 0; }
+
+bool StopSignal::insisted() { return stop_signals.load() > 1; }
+
+StopSignal::Minded::Minded() { minded.fetch_add(1); }
+
+StopSignal::Minded::~Minded() { minded.fetch_sub(1); }
 
 int StopSignal::fd() { return stop_pipe[0]; }
 

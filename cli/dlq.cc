@@ -1,18 +1,21 @@
-// taskwal dlq: what no database would take, and what was declared lost. Read-only, beside a live
-// process or not.
+// taskwal dlq: what no database would take, and what was declared lost. list, show and export only
+// read, beside a live process or not.
+#include "cli/dlq.h"
+
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "base/file_system.h"
+#include "base/status_macros.h"
 #include "cli/command.h"
-#include "pipeline/flush/dead_letters.h"
-#include "storage/operation.h"
+#include "pipeline/letter_desk.h"
 
 namespace taskwal::cli {
 namespace {
@@ -26,20 +29,14 @@ constexpr std::size_t kErrorWidth = 60;
 struct DlqArguments {
   std::string directory;
   std::string id;
+  std::string output;
+  LetterChoice choice;
   bool json = false;
 };
 
-bool IsLoss(const DeadLetter& letter) { return letter.kind == DeadLetter::Kind::kLoss; }
-
-std::string TypeText(const DeadLetter& letter) {
-  const std::string_view name = storage::OperationTypeName(letter.type);
-  if (!name.empty()) return std::string(name);
-  return "type " + std::to_string(static_cast<int>(letter.type));
-}
-
-std::string LsnText(const DeadLetter& letter) {
-  std::string text = std::to_string(letter.lsns.from);
-  if (letter.lsns.to != letter.lsns.from) text += "-" + std::to_string(letter.lsns.to);
+std::string LsnText(const DeadLetterInfo& letter) {
+  std::string text = std::to_string(letter.from_lsn);
+  if (letter.to_lsn != letter.from_lsn) text += "-" + std::to_string(letter.to_lsn);
   return text;
 }
 
@@ -52,75 +49,26 @@ std::string Shortened(std::string text) {
   return text.substr(0, end) + "...";
 }
 
-Json ToJson(const DeadLetter& letter) {
-  Json json;
-  json["id"] = letter.id();
-  json["kind"] = IsLoss(letter) ? "loss" : "rejected";
-  json["lsn"] = letter.lsns.from;
-  if (IsLoss(letter)) {
-    json["from"] = letter.lsns.from;
-    json["to"] = letter.lsns.to;
-  }
-  json["wal_id"] = letter.wal_id.ToString();
-  if (!IsLoss(letter)) {
-    json["type"] = TypeText(letter);
-    json["task_id"] = letter.task_id;
-  }
-  json["error"] = letter.error;
-  if (!IsLoss(letter)) json["sql_code"] = letter.sql_code;
-  json["attempts"] = letter.attempts;
-  json["first_failed_at"] = FormatTime(letter.first_failed);
-  json["last_failed_at"] = FormatTime(letter.last_failed);
-  json["backend"] = letter.backend;
-  return json;
-}
-
-// A driver's message need not be UTF-8.
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-std::string OperationText(const DeadLetter& letter) {
-  const auto body = storage::Decode(letter.type, letter.body);
-  return body.ok() ? storage::OperationToJson(*body) : "null";
-}
-
-Result<std::unique_ptr<DeadLetters>> OpenLetters(const DlqArguments& arguments,
-                                                 std::vector<std::string>* damage) {
-  FileSystem& fs = FileSystem::Real();
-  const auto stat = fs.Stat(arguments.directory);
-  if (!stat.ok()) return stat.status();
-  return DeadLetters::Open(fs, arguments.directory, true, damage);
-}
-
-// Visits all letters; the exit code, damage in the store included.
-int ForEach(const DlqArguments& arguments, const std::function<bool(const DeadLetter&)>& visit) {
-  std::vector<std::string> damage;
-  const auto letters = OpenLetters(arguments, &damage);
-  if (!letters.ok()) return Fail("dlq", letters.status());
-  const Status read = (*letters)->ForEach(visit);
-  for (const std::string& what : damage) PrintError("dlq", "damaged: " + what);
-  if (read.ok()) return damage.empty() ? kExitDone : kExitDamage;
-  PrintError("dlq", read.message());
-  return read.code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;
+// Without the name of the database, which would take all the room.
+std::string ReasonOf(const DeadLetterInfo& letter) {
+  const std::string name = letter.database + ": ";
+  return letter.error.starts_with(name) ? letter.error.substr(name.size()) : letter.error;
 }
 
 int RunList(const DlqArguments& arguments) {
-  Table table({"ID", "LSN", "TYPE", "TASK", "LAST FAILED", "ERROR"});
+  Table table({"ID", "LSN", "TYPE", "TASK", "LAST FAILED", "RETRIES", "ERROR"});
   std::uint64_t rejected = 0;
   std::uint64_t lost = 0;
-  const int exit_code = ForEach(arguments, [&](const DeadLetter& letter) {
+  const int exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
+    const DeadLetterInfo info = pipeline::InfoOf(letter);
     if (arguments.json) {
-      std::printf("%s\n", Dump(ToJson(letter)).c_str());
+      std::printf("%s\n", pipeline::LetterJson(info, false).c_str());
       return true;
     }
-    table.AddRow({letter.id(), LsnText(letter), IsLoss(letter) ? "loss" : TypeText(letter),
-                  letter.task_id, FormatTime(letter.last_failed), Shortened(letter.error)});
-    if (IsLoss(letter)) {
-      lost += letter.lsns.count();
-    } else {
-      ++rejected;
-    }
+    table.AddRow({info.id, LsnText(info), info.is_loss ? "loss" : info.type, info.task_id,
+                  FormatTime(info.last_failed), std::to_string(info.retries),
+                  Shortened(ReasonOf(info))});
+    (info.is_loss ? lost : rejected) += info.is_loss ? letter.lsns.count() : 1;
     return true;
   });
   if (arguments.json || exit_code == kExitFailed) return exit_code;
@@ -129,67 +77,195 @@ int RunList(const DlqArguments& arguments) {
   return exit_code;
 }
 
-void PrintLetter(const DlqArguments& arguments, const DeadLetter& letter) {
-  const Json json = ToJson(letter);
+void PrintLetter(const DlqArguments& arguments, const DeadLetterInfo& letter) {
   if (arguments.json) {
-    std::string line = Dump(json);
-    if (!IsLoss(letter)) {
-      // Spliced in as text: payload and data keep their bytes.
-      line.pop_back();
-      line += ",\"operation\":" + OperationText(letter) + "}";
-    }
-    std::printf("%s\n", line.c_str());
+    std::printf("%s\n", pipeline::LetterJson(letter, true).c_str());
     return;
   }
-  for (const auto& [name, value] : json.items()) {
+  const Json fields = Json::parse(pipeline::LetterJson(letter, false));
+  for (const auto& [name, value] : fields.items()) {
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
     std::printf("%-16s %s\n", name.c_str(), text.c_str());
   }
-  if (!IsLoss(letter)) std::printf("%-16s %s\n", "operation", OperationText(letter).c_str());
+  if (!letter.is_loss) std::printf("%-16s %s\n", "operation", letter.operation.c_str());
 }
 
 int RunShow(const DlqArguments& arguments) {
   bool found = false;
-  const int exit_code = ForEach(arguments, [&](const DeadLetter& letter) {
+  const int exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
     if (letter.id() != arguments.id) return true;
     found = true;
-    PrintLetter(arguments, letter);
+    PrintLetter(arguments, pipeline::InfoOf(letter));
     return false;
   });
   if (found || exit_code != kExitDone) return exit_code;
-  PrintError("dlq", "no dead letter " + arguments.id + " in " + arguments.directory +
-                        " (`taskwal dlq list` names them)");
+  PrintError("dlq show", "no dead letter " + arguments.id + " in " + arguments.directory +
+                             " (`taskwal dlq list` names them)");
   return kExitFailed;
 }
 
-}  // namespace
+// A JSON array, one letter a line, to standard output or a file that appears as a whole.
+class Export {
+ public:
+  Status Open(const std::string& output) {
+    output_ = output;
+    if (output_.empty()) return Put("[");
+    FileSystem& fs = FileSystem::Real();
+    TASKWAL_ASSIGN(file_, fs.OpenWritable(output_ + ".tmp", true));
+    TASKWAL_TRY(file_->Truncate(0));
+    return Put("[");
+  }
+  Status Add(const DeadLetter& letter) {
+    const std::string line = pipeline::LetterExportJson(pipeline::InfoOf(letter));
+    return Put((count_++ == 0 ? "\n" : ",\n") + line);
+  }
+  Status Finish() {
+    TASKWAL_TRY(Put(count_ == 0 ? "]\n" : "\n]\n"));
+    if (file_ == nullptr) {
+      return std::fflush(stdout) == 0 ? Status::Ok()
+                                      : Status::IoError("cannot write to standard output");
+    }
+    TASKWAL_TRY(file_->Sync());
+    return FileSystem::Real().Rename(output_ + ".tmp", output_);
+  }
+  [[nodiscard]] std::uint64_t count() const { return count_; }
 
-void AddDlqCommand(CLI::App& app, int* exit_code) {
-  CLI::App* dlq = app.add_subcommand("dlq", "Dead letters: records that no database would take");
-  dlq->require_subcommand(1);
+ private:
+  Status Put(const std::string& text) {
+    if (file_ == nullptr) {
+      return std::fputs(text.c_str(), stdout) >= 0
+                 ? Status::Ok()
+                 : Status::IoError("cannot write to standard output");
+    }
+    TASKWAL_TRY(file_->Write(written_, std::as_bytes(std::span(text))));
+    written_ += text.size();
+    return Status::Ok();
+  }
 
-  auto listed = std::make_shared<DlqArguments>();  // shared with the callback
-  CLI::App* list =
-      dlq->add_subcommand("list", "All dead letters and declared losses, oldest first");
-  AddWalOption(*list, &listed->directory, true);
-  list->add_flag("--json", listed->json, "Print one JSON object a line");
-  list->footer(
+  std::string output_;
+  std::unique_ptr<WritableFile> file_;
+  std::uint64_t written_ = 0;
+  std::uint64_t count_ = 0;
+};
+
+int RunExport(const DlqArguments& arguments) {
+  auto chosen = arguments.choice;
+  const bool is_chosen = chosen.Resolve().ok() || !chosen.failed_before.empty();
+  if (!is_chosen) chosen.selection.all = true;
+  const auto selection = chosen.Resolve();
+  if (!selection.ok()) return Fail("dlq export", selection.status());
+  Export out;
+  Status written = out.Open(arguments.output);
+  int exit_code = kExitFailed;
+  if (written.ok()) {
+    exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
+      if (pipeline::IsMeant(*selection, letter)) written = out.Add(letter);
+      return written.ok();
+    });
+  }
+  if (written.ok() && exit_code != kExitFailed) written = out.Finish();
+  if (!written.ok()) {
+    PrintError("dlq export", written.message());
+    return kExitFailed;
+  }
+  if (!arguments.output.empty() && exit_code != kExitFailed && !arguments.json) {
+    std::printf("%s dead letters in %s\n", FormatCount(out.count()).c_str(),
+                arguments.output.c_str());
+  }
+  return exit_code;
+}
+
+void AddListCommand(CLI::App& dlq, int* exit_code) {
+  auto arguments = std::make_shared<DlqArguments>();  // shared with the callback
+  CLI::App* command =
+      dlq.add_subcommand("list", "All open dead letters and declared losses, oldest first");
+  AddWalOption(*command, &arguments->directory, true);
+  command->add_flag("--json", arguments->json, "Print one JSON object a line");
+  command->footer(
       "Exit codes: 0 done, 1 the directory cannot be read, 2 the dead letters are damaged.\n"
       "Examples:\n"
       "  taskwal dlq list --wal taskwal.wal\n"
       "  taskwal dlq list --wal taskwal.wal --json | jq -r .error");
-  list->callback([listed, exit_code] { *exit_code = RunList(*listed); });
+  command->callback([arguments, exit_code] { *exit_code = RunList(*arguments); });
+}
 
-  auto shown = std::make_shared<DlqArguments>();  // shared with the callback
-  CLI::App* show = dlq->add_subcommand("show", "One dead letter with its operation");
-  AddWalOption(*show, &shown->directory, true);
-  show->add_option("ID", shown->id, "As `dlq list` prints it")->required();
-  show->add_flag("--json", shown->json, "Print a JSON object");
-  show->footer(
+void AddShowCommand(CLI::App& dlq, int* exit_code) {
+  auto arguments = std::make_shared<DlqArguments>();  // shared with the callback
+  CLI::App* command = dlq.add_subcommand("show", "One dead letter with its operation");
+  AddWalOption(*command, &arguments->directory, true);
+  command->add_option("ID", arguments->id, "As `dlq list` prints it")->required();
+  command->add_flag("--json", arguments->json, "Print a JSON object");
+  command->footer(
       "Exit codes: 0 done, 1 no such letter, 2 the dead letters are damaged.\n"
       "Example:\n"
       "  taskwal dlq show --wal taskwal.wal 6f1e...-1042 --json | jq .operation");
-  show->callback([shown, exit_code] { *exit_code = RunShow(*shown); });
+  command->callback([arguments, exit_code] { *exit_code = RunShow(*arguments); });
+}
+
+void AddExportCommand(CLI::App& dlq, int* exit_code) {
+  auto arguments = std::make_shared<DlqArguments>();  // shared with the callback
+  CLI::App* command = dlq.add_subcommand("export", "Open dead letters as a JSON array");
+  AddWalOption(*command, &arguments->directory, true);
+  AddLetterChoice(*command, &arguments->choice);
+  command->add_option("--output,-o", arguments->output, "File (standard output when not given)")
+      ->type_name("FILE");
+  command->add_flag("--json", arguments->json, "Say nothing but the JSON");
+  command->footer(
+      "Each: {\"packet\":{\"id\",\"messages\":[operation],\"retry_count\"},\"final_error\",\n"
+      "\"failed_at\",...}. A message is what `taskwal ingest` takes. All letters when none is "
+      "named.\n"
+      "Exit codes: 0 done, 1 cannot be read or written, 2 the dead letters are damaged.\n"
+      "Example:\n"
+      "  taskwal dlq export --wal taskwal.wal -o failed_packets.json");
+  command->callback([arguments, exit_code] { *exit_code = RunExport(*arguments); });
+}
+
+}  // namespace
+
+Result<DeadLetterSelection> LetterChoice::Resolve() const {
+  DeadLetterSelection chosen = selection;
+  if (!failed_before.empty()) {
+    TASKWAL_ASSIGN(chosen.failed_before, ParseTimeOrAge(failed_before));
+  }
+  const bool is_any = chosen.all || !chosen.ids.empty() || !chosen.lsns.empty() ||
+                      !chosen.task_id.empty() || chosen.failed_before;
+  if (is_any) return chosen;
+  return Status::InvalidArgument("which letters? name them by ID, --lsn, --task or --older-than, "
+                                 "or give --all");
+}
+
+void AddLetterChoice(CLI::App& command, LetterChoice* choice) {
+  command.add_option("ID", choice->selection.ids, "Letters as `dlq list` prints them");
+  command.add_option("--lsn", choice->selection.lsns, "Letters of these LSNs")->type_name("LSN");
+  command.add_option("--task", choice->selection.task_id, "Letters of this task")->type_name("ID");
+  command.add_option("--older-than", choice->failed_before, "Letters that failed last before then")
+      ->type_name("TIME|AGE");
+  command.add_flag("--all", choice->selection.all, "Every letter (but no declared loss)");
+}
+
+int ForEachLetter(const std::string& directory,
+                  const std::function<bool(const DeadLetter&)>& visit) {
+  FileSystem& fs = FileSystem::Real();
+  const auto stat = fs.Stat(directory);
+  if (!stat.ok()) return Fail("dlq", stat.status());
+  std::vector<std::string> damage;
+  const auto letters = DeadLetters::Open(fs, directory, true, &damage);
+  if (!letters.ok()) return Fail("dlq", letters.status());
+  const Status read = (*letters)->ForEach(visit);
+  for (const std::string& what : damage) PrintError("dlq", "damaged: " + what);
+  if (read.ok()) return damage.empty() ? kExitDone : kExitDamage;
+  PrintError("dlq", read.message());
+  return read.code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;
+}
+
+void AddDlqCommand(CLI::App& app, int* exit_code) {
+  CLI::App* dlq = app.add_subcommand("dlq", "Dead letters: records that no database would take");
+  dlq->require_subcommand(1);
+  AddListCommand(*dlq, exit_code);
+  AddShowCommand(*dlq, exit_code);
+  AddExportCommand(*dlq, exit_code);
+  AddDlqRetry(*dlq, exit_code);
+  AddDlqPurge(*dlq, exit_code);
 }
 
 }  // namespace taskwal::cli

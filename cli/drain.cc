@@ -13,6 +13,7 @@ constexpr auto kSlice = std::chrono::milliseconds(200);
 
 Status Drain(TaskStorage& storage, const DrainOptions& options) {
   Clock& clock = Clock::Real();
+  const StopSignal::Minded minded;
   ProgressBar bar("draining");
   const Stats before = storage.GetStats();
   std::uint64_t flushed = before.flushed_lsn;
@@ -22,7 +23,7 @@ Status Drain(TaskStorage& storage, const DrainOptions& options) {
     const bool is_last = left <= std::chrono::milliseconds(0);
     const Status drained = storage.Flush(
         std::clamp(left, std::chrono::milliseconds(0), std::chrono::milliseconds(kSlice)));
-    if (drained.code() != StatusCode::kUnavailable) return drained;
+    if (drained.code() != StatusCode::kUnavailable || StopSignal::insisted()) return drained;
     const Stats now = storage.GetStats();
     if (options.while_progressing && now.flushed_lsn > flushed) {
       until = clock.Now() + options.timeout;

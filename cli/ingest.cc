@@ -12,11 +12,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <variant>
 
 #include "base/json_text.h"
+#include "base/shell_text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
+#include "pipeline/append_operation.h"
 #include "pipeline/option_fields.h"
 #include "storage/ingest_line.h"
 #include "taskwal/open.h"
@@ -32,7 +33,7 @@ constexpr std::size_t kGroupBytes = 4u << 20;
 constexpr auto kSyncTimeout = std::chrono::seconds(60);
 
 struct IngestArguments {
-  std::string dsn;
+  std::vector<std::string> databases;
   Options options;
   std::chrono::milliseconds drain_timeout{30000};
   bool json = false;
@@ -57,32 +58,7 @@ void PutNumber(std::uint64_t number, std::string* out) {
   out->append(digits, std::to_chars(digits, digits + sizeof digits, number).ptr);
 }
 
-// Appends one operation; its LSN is waited for later.
-struct AppendOperation {
-  TaskStorage& storage;
-  WriteOptions options;
-
-  Result<Ack> operator()(const storage::SaveTaskOp& op) const {
-    return storage.SaveTask(op.task, options);
-  }
-  Result<Ack> operator()(const storage::UpdateStatusOp& op) const {
-    return storage.UpdateTaskStatus(op.task_id, op.status, op.error, options);
-  }
-  Result<Ack> operator()(const storage::DeleteTaskOp& op) const {
-    return storage.DeleteTask(op.task_id, options);
-  }
-  Result<Ack> operator()(const storage::DeleteDagOp& op) const {
-    return storage.DeleteTasksByDag(op.dag_id, options);
-  }
-  Result<Ack> operator()(const storage::SaveTasksOp& op) const {
-    return storage.SaveTasks(op.tasks, options);
-  }
-  Result<Ack> operator()(const storage::LogActivityOp& op) const {
-    const auto logged = storage.LogActivity(op.activity, options);
-    if (!logged.ok()) return logged.status();
-    return Ack{logged->lsn};
-  }
-};
+using Appended = pipeline::AppendedOperation;
 
 class Ingest {
  public:
@@ -140,12 +116,13 @@ class Ingest {
       return;
     }
     // Where there is no room, what was acknowledged before is answered before the waiting begins.
-    Result<Ack> ack = Append(*operation, std::chrono::milliseconds(0));
+    Result<Appended> ack = Append(*operation, /*only_if_room=*/true);
     if (!ack.ok() && ack.status().code() == StatusCode::kOverloaded) {
       Settle();
-      ack = Append(*operation, std::nullopt);
+      ack = Append(*operation, /*only_if_room=*/false);
     }
     group_bytes_ += line.size();
+    if (ack.ok() && ack->lsn == 0) return Refuse("below min_activity_level: not kept");
     if (ack.ok()) {
       AddAnswer({++report_.lines, ack->lsn, {}});
       return;
@@ -160,13 +137,12 @@ class Ingest {
     }
   }
 
-  Result<Ack> Append(const storage::OperationBody& operation,
-                     std::optional<std::chrono::milliseconds> timeout) {
+  Result<Appended> Append(const storage::OperationBody& operation, bool only_if_room) {
     WriteOptions options;
     options.durability = level_;
     options.wait = WaitFor::kAppended;
-    options.timeout = timeout;
-    return std::visit(AppendOperation{storage_, options}, operation);
+    options.only_if_room = only_if_room;
+    return pipeline::AppendOperation(storage_, operation, options);
   }
 
   void Refuse(std::string error) {
@@ -268,20 +244,20 @@ void PrintReport(const IngestArguments& arguments, const IngestReport& report, c
 }
 
 void PrintDamage(const std::string& directory) {
-  PrintError("ingest", directory + " is damaged: `taskwal verify " + directory +
+  PrintError("ingest", directory + " is damaged: `taskwal verify " + ShellQuote(directory) +
                            "` names what is lost; the rest went on");
 }
 
 int RunIngest(IngestArguments arguments) {
-  const auto dsn = ResolveDsn(arguments.dsn);
-  if (!dsn.ok()) return Fail("ingest", dsn.status());
+  const auto targets = ResolveTargets(arguments.databases);
+  if (!targets.ok()) return Fail("ingest", targets.status());
   std::signal(SIGPIPE, SIG_IGN);  // a closed output is an error of write(), not the end
   StopSignal::Install();
   std::uint64_t damaged = 0;
   arguments.options.on_recovery = [&damaged](const RecoveryEvent& event) {
     damaged = event.corrupt;
   };
-  const auto storage = OpenTaskStorage(*dsn, arguments.options);
+  const auto storage = OpenStorage(*targets, arguments.options);
   if (!storage.ok()) return Fail("ingest", storage.status());
 
   Ingest ingest(**storage, arguments.options.durability);
@@ -299,8 +275,9 @@ int RunIngest(IngestArguments arguments) {
   }
   if (!closed.ok()) {
     PrintError("ingest", closed.message() + (flushed.ok() ? "" : ": " + flushed.message()));
-    exit_code = GraverExit(exit_code,
-                           closed.code() == StatusCode::kIoError ? kExitFailed : kExitNotDrained);
+    const bool is_refused =
+        closed.code() == StatusCode::kIoError || flushed.code() == StatusCode::kFenced;
+    exit_code = GraverExit(exit_code, is_refused ? kExitFailed : kExitNotDrained);
   }
   return report.rejected > 0 ? GraverExit(exit_code, kExitSomeRejected) : exit_code;
 }
@@ -312,7 +289,7 @@ void AddIngestCommand(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand(
       "ingest", "Take operations as NDJSON on stdin, answer each line on stdout");
   AddWalOption(*command, &arguments->options.wal_dir, true);
-  AddDatabaseOption(*command, &arguments->dsn);
+  AddDatabasesOption(*command, &arguments->databases);
   AddDurabilityOption(*command, &arguments->options);
   AddDurationOption(*command, "--drain-timeout", &arguments->drain_timeout,
                     "At end of input, wait this long for the database; 0: do not wait");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file_system.h"
+#include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "recovery/identity.h"
@@ -137,7 +138,8 @@ int RunInspect(const InspectArguments& arguments) {
   }
   arguments.json ? PrintJson(*contents) : PrintText(*contents);
   if (!contents->report.damaged()) return kExitDone;
-  PrintError("inspect", "there is damage; taskwal verify " + arguments.directory + " names it");
+  PrintError("inspect",
+             "there is damage: `taskwal verify " + ShellQuote(arguments.directory) + "` names it");
   return kExitDamage;
 }
 

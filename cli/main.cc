@@ -1,6 +1,10 @@
 // The `taskwal` tool. Every command is a file of its own; this one names them and turns whatever
 // goes wrong in parsing or by exception into one line and an exit code.
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -16,11 +20,14 @@ using namespace taskwal::cli;  // NOLINT: the tool's own names
 void AddCommands(CLI::App& app, int* exit_code) {
   AddRunCommand(app, exit_code);
   AddIngestCommand(app, exit_code);
+  AddServeCommand(app, exit_code);
   AddRecoverCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddVerifyCommand(app, exit_code);
   AddDumpCommand(app, exit_code);
   AddDlqCommand(app, exit_code);
+  AddMetricsCommand(app, exit_code);
+  AddTargetsCommand(app, exit_code);
   AddAdoptCommand(app, exit_code);
   AddQueryCommand(app, exit_code);
   AddSchemaCommand(app, exit_code);
@@ -35,6 +42,23 @@ std::string ParsedCommand(const CLI::App& app) {
     path += (path.empty() ? "" : " ") + at->get_name();
   }
   return path;
+}
+
+// A closed standard stream would be taken by the next file that is opened. Input then ends at once;
+// writing fails, as it would on the closed one.
+void FillStandardStreams() {
+  for (const int fd : {0, 1, 2}) {
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) {
+      [[maybe_unused]] const int opened = ::open("/dev/null", O_RDONLY);
+    }
+  }
+}
+
+// What was printed may never have arrived: on a full disk, say.
+int FinishOutput(int exit_code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
+  PrintError({}, "the report could not be written to standard output");
+  return GraverExit(exit_code, kExitFailed);
 }
 
 int Run(int argc, char** argv) {
@@ -52,6 +76,11 @@ int Run(int argc, char** argv) {
   taskwal::Logger().set_level(spdlog::level::from_str(level != nullptr ? level : "off"));
   int exit_code = kExitDone;
   AddCommands(app, &exit_code);
+  const auto is_named = [argv](CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
+    PrintError({}, "there is no command \"" + std::string(argv[1]) + "\" (see taskwal --help)");
+    return kExitUsage;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
@@ -62,12 +91,13 @@ int Run(int argc, char** argv) {
     PrintError(command, std::string(error.what()) + " (see " + see + ")");
     return kExitUsage;
   }
-  return exit_code;
+  return FinishOutput(exit_code);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  FillStandardStreams();
   try {
     return Run(argc, argv);
   } catch (const std::exception& error) {

@@ -7,11 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "base/json_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "pipeline/query_text.h"
+#include "pipeline/targets/target_queries.h"
 #include "storage/backend.h"
-#include "storage/operation.h"
+#include "storage/page_json.h"
 
 namespace taskwal::cli {
 namespace {
@@ -20,89 +21,52 @@ constexpr std::size_t kCellBytesMax = 60;
 
 // As given on the command line.
 struct QueryArguments {
-  std::string dsn;
+  std::vector<std::string> databases;
   std::string id;
-  std::optional<std::string> dag, node, task, action;
-  std::vector<std::string> statuses;
-  std::string level;
-  std::string from, until;
-  Paging paging;
+  pipeline::QueryText filter;
   bool json = false;
 };
 
+// One database, or several as one.
 struct Database {
-  std::unique_ptr<storage::Backend> backend;
-  std::unique_ptr<storage::Session> session;
+  std::vector<std::unique_ptr<storage::Backend>> backends;
+  std::vector<std::unique_ptr<pipeline::DatabaseCalls>> calls;
+  std::unique_ptr<pipeline::TargetQueries> queries;
 };
 
 // A wrong name is bad usage; a database that cannot be read is a failure.
 int Open(std::string_view command, const QueryArguments& arguments, Database* database) {
-  const auto dsn = ResolveDsn(arguments.dsn);
-  if (!dsn.ok()) return Fail(command, dsn.status());
+  const auto targets = ResolveTargets(arguments.databases);
+  if (!targets.ok()) return Fail(command, targets.status());
   storage::BackendOptions options;
   options.create = false;
-  auto backend = storage::MakeBackend(*dsn, options);
-  if (!backend.ok()) return Fail(command, backend.status());
-  auto session = (*backend)->Connect();
-  if (!session.ok()) {
-    PrintError(command, session.status().message());
-    return kExitFailed;
+  std::vector<pipeline::TargetQueries::Database> parts;
+  for (const TargetOptions& target : *targets) {
+    auto backend = storage::MakeBackend(target.dsn, options);
+    if (!backend.ok()) return Fail(command, backend.status());
+    if (const auto session = (*backend)->Connect(); !session.ok()) {
+      PrintError(command, session.status().message());
+      return kExitFailed;
+    }
+    database->backends.push_back(std::move(*backend));
+    database->calls.push_back(
+        std::make_unique<pipeline::DatabaseCalls>(*database->backends.back()));
+    parts.push_back({0, target.name, database->calls.back().get()});
   }
-  database->backend = std::move(*backend);
-  database->session = std::move(*session);
+  // Without a log nothing tells where a task is at home: the first database that has it counts.
+  database->queries = std::make_unique<pipeline::TargetQueries>(
+      std::move(parts), [](const std::string&) { return std::uint16_t{0}; });
   return kExitDone;
 }
 
-Status ReadMoment(std::string_view option, const std::string& text, std::optional<Time>* into) {
-  if (text.empty()) return Status::Ok();
-  const auto time = ParseTimeOrAge(text);
-  if (!time.ok()) {
-    return Status::InvalidArgument(std::string(option) + ": " + time.status().message());
-  }
-  *into = *time;
-  return Status::Ok();
-}
-
-Result<TaskQuery> TaskQueryOf(const QueryArguments& arguments) {
-  TaskQuery query;
-  query.dag_id = arguments.dag;
-  query.node_id = arguments.node;
-  query.paging = arguments.paging;
-  for (const std::string& name : arguments.statuses) {
-    const auto status = ParseTaskStatus(name);
-    if (!status) {
-      return Status::InvalidArgument(
-          "--status takes pending, running, completed, failed or cancelled");
-    }
-    query.statuses.push_back(*status);
-  }
-  TASKWAL_TRY(ReadMoment("--from", arguments.from, &query.created_from));
-  TASKWAL_TRY(ReadMoment("--until", arguments.until, &query.created_until));
-  return query;
-}
-
-Result<ActivityQuery> ActivityQueryOf(const QueryArguments& arguments) {
-  ActivityQuery query;
-  query.task_id = arguments.task;
-  query.dag_id = arguments.dag;
-  query.node_id = arguments.node;
-  query.action = arguments.action;
-  query.paging = arguments.paging;
-  if (!arguments.level.empty()) {
-    query.level_min = ParseLevel(arguments.level);
-    if (!query.level_min) {
-      return Status::InvalidArgument("--level takes debug, info, warn, error or fatal");
-    }
-  }
-  TASKWAL_TRY(ReadMoment("--from", arguments.from, &query.created_from));
-  TASKWAL_TRY(ReadMoment("--until", arguments.until, &query.created_until));
-  return query;
-}
+// Filters are named as options are.
+Status AsOption(const Status& status) { return {status.code(), "--" + status.message()}; }
 
 // One cell of a table: control characters would break the line or play with the terminal.
 std::string Cell(std::string text) {
-  std::replace_if(text.begin(), text.end(),
-                  [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
   if (text.size() <= kCellBytesMax) return text;
   std::size_t end = kCellBytesMax;
   while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
@@ -118,21 +82,9 @@ void PrintPage(const Table& table, const std::string& next_page) {
   if (!next_page.empty()) Print("more: --after " + next_page + "\n");
 }
 
-// {"tasks":[…],"next_page":"…"}; next_page is "" on the last page.
-template <typename Row>
-void PrintPageAsJson(std::string_view name, const std::vector<Row>& rows,
-                     std::string (*to_json)(const Row&), const std::string& next_page) {
-  std::string text = "{\"" + std::string(name) + "\":[";
-  for (const Row& row : rows) {
-    if (&row != rows.data()) text += ',';
-    text += to_json(row);
-  }
-  Print(text + "],\"next_page\":" + JsonQuote(next_page) + "}\n");
-}
-
 void PrintTasks(const QueryArguments& arguments, const TaskPage& page) {
   if (arguments.json) {
-    PrintPageAsJson("tasks", page.tasks, &storage::TaskToJson, page.next_page);
+    Print(storage::TaskPageToJson(page) + "\n");
     return;
   }
   Table table({"CREATED", "ID", "STATUS", "DAG", "NODE", "RETRIES", "UPDATED", "ERROR"});
@@ -146,7 +98,7 @@ void PrintTasks(const QueryArguments& arguments, const TaskPage& page) {
 
 void PrintActivities(const QueryArguments& arguments, const ActivityPage& page) {
   if (arguments.json) {
-    PrintPageAsJson("activity", page.activities, &storage::ActivityToJson, page.next_page);
+    Print(storage::ActivityPageToJson(page) + "\n");
     return;
   }
   Table table({"TIME", "LEVEL", "TASK", "ACTION", "MESSAGE", "DAG", "NODE", "ID"});
@@ -169,43 +121,43 @@ void PrintCounts(const QueryArguments& arguments, const StoredCounts& counts) {
     Print(table.ToString());
     return;
   }
-  std::string by_status;
-  for (const auto& [status, count] : counts.tasks_by_status) {
-    if (!by_status.empty()) by_status += ',';
-    by_status += "\"" + std::string(TaskStatusName(status)) + "\":" + std::to_string(count);
-  }
-  Print("{\"tasks\":" + std::to_string(counts.tasks) + ",\"activity\":" +
-        std::to_string(counts.activities) + ",\"tasks_by_status\":{" + by_status + "}}\n");
+  Print(storage::CountsToJson(counts) + "\n");
 }
 
-Result<TaskPage> ReadTasks(storage::Session& session, const std::string& id,
+Result<TaskPage> ReadTasks(const Database& database, const std::string& id,
                            const TaskQuery& query) {
-  if (id.empty()) return session.QueryTasks(query);
-  TASKWAL_ASSIGN(storage::Session::StoredTask row, session.GetTask(id));
-  return TaskPage{{std::move(row.task)}, ""};
+  if (id.empty()) return database.queries->QueryTasks(query);
+  Status missing;
+  for (const auto& calls : database.calls) {
+    auto row = calls->GetTask(id);
+    if (row.ok()) return TaskPage{{std::move(row->task)}, ""};
+    if (row.status().code() != StatusCode::kNotFound) return row.status();
+    missing = row.status();
+  }
+  return missing;
 }
 
 int RunTasks(const QueryArguments& arguments) {
-  const auto query = TaskQueryOf(arguments);
-  if (!query.ok()) return Fail("query tasks", query.status());
+  const auto query = pipeline::ParseTaskQuery(arguments.filter);
+  if (!query.ok()) return Fail("query tasks", AsOption(query.status()));
   Database database;
   if (const int failed = Open("query tasks", arguments, &database); failed != kExitDone) {
     return failed;
   }
-  const auto page = ReadTasks(*database.session, arguments.id, *query);
+  const auto page = ReadTasks(database, arguments.id, *query);
   if (!page.ok()) return Fail("query tasks", page.status());
   PrintTasks(arguments, *page);
   return kExitDone;
 }
 
 int RunActivity(const QueryArguments& arguments) {
-  const auto query = ActivityQueryOf(arguments);
-  if (!query.ok()) return Fail("query activity", query.status());
+  const auto query = pipeline::ParseActivityQuery(arguments.filter);
+  if (!query.ok()) return Fail("query activity", AsOption(query.status()));
   Database database;
   if (const int failed = Open("query activity", arguments, &database); failed != kExitDone) {
     return failed;
   }
-  const auto page = database.session->QueryActivities(*query);
+  const auto page = database.queries->QueryActivities(*query);
   if (!page.ok()) return Fail("query activity", page.status());
   PrintActivities(arguments, *page);
   return kExitDone;
@@ -216,7 +168,7 @@ int RunStats(const QueryArguments& arguments) {
   if (const int failed = Open("query stats", arguments, &database); failed != kExitDone) {
     return failed;
   }
-  const auto counts = database.session->Count();
+  const auto counts = database.queries->Count();
   if (!counts.ok()) return Fail("query stats", counts.status());
   PrintCounts(arguments, *counts);
   return kExitDone;
@@ -227,34 +179,46 @@ using Arguments = std::shared_ptr<QueryArguments>;  // shared with the callback
 // The options every query has, and the callback that runs it.
 void Complete(CLI::App* command, const Arguments& arguments, int (*run)(const QueryArguments&),
               int* exit_code) {
-  AddDatabaseOption(*command, &arguments->dsn);
+  AddDatabasesOption(*command, &arguments->databases);
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments, run, exit_code] { *exit_code = run(*arguments); });
 }
 
 void AddPageOptions(CLI::App* command, const Arguments& arguments) {
-  command->add_option("--dag", arguments->dag, "Of this DAG")->type_name("ID");
-  command->add_option("--node", arguments->node, "Of this node")->type_name("ID");
-  command->add_option("--from", arguments->from, "Created at this time (or this long ago) or later")
-      ->type_name("TIME");
-  command->add_option("--until", arguments->until, "Created before this time (or this long ago)")
+  command->add_option("--dag", arguments->filter.dag, "Of this DAG")->type_name("ID");
+  command->add_option("--node", arguments->filter.node, "Of this node")->type_name("ID");
+  command
+      ->add_option("--from", arguments->filter.from,
+                   "Created at this time (or this long ago) or later")
       ->type_name("TIME");
   command
-      ->add_option("--limit", arguments->paging.limit, "Rows of a page, 1 to 10000 (default 100)")
+      ->add_option("--until", arguments->filter.until,
+                   "Created before this time (or this long ago)")
+      ->type_name("TIME");
+  command
+      ->add_option("--limit", arguments->filter.paging.limit,
+                   "Rows of a page, 1 to 10000 (default 100)")
       ->type_name("N");
-  command->add_option("--after", arguments->paging.after, "The page behind this token")
+  command->add_option("--after", arguments->filter.paging.after, "The page behind this token")
       ->type_name("TOKEN");
-  command->add_flag("--newest", arguments->paging.newest_first, "Newest first");
+  command->add_flag("--newest", arguments->filter.paging.newest_first, "Newest first");
 }
 
 void AddTasks(CLI::App& query, int* exit_code) {
   const auto arguments = std::make_shared<QueryArguments>();
   CLI::App* command = query.add_subcommand("tasks", "Tasks, in the order they were created");
-  command->add_option("--id", arguments->id, "Just this task")->type_name("ID");
-  command->add_option("--status", arguments->statuses, "In one of these statuses (repeatable)")
+  CLI::Option* id = command->add_option("--id", arguments->id, "Just this task");
+  id->type_name("ID");
+  command
+      ->add_option("--status", arguments->filter.statuses, "In one of these statuses (repeatable)")
       ->type_name("STATUS")
       ->delimiter(',');
   AddPageOptions(command, arguments);
+  // One task is found or not: a filter beside it would be passed over.
+  for (CLI::Option* option : command->get_options()) {
+    const std::string name = option->get_name();
+    if (option != id && name != "--help" && name != "--db" && name != "--json") id->excludes(option);
+  }
   command->footer(
       "Examples: taskwal query tasks --db sqlite://tasks.db --dag run-7 --status failed,cancelled\n"
       "          taskwal query tasks --db sqlite://tasks.db --id run-7/extract --json");
@@ -264,9 +228,10 @@ void AddTasks(CLI::App& query, int* exit_code) {
 void AddActivity(CLI::App& query, int* exit_code) {
   const auto arguments = std::make_shared<QueryArguments>();
   CLI::App* command = query.add_subcommand("activity", "Activity, in the order it happened");
-  command->add_option("--task", arguments->task, "Of this task")->type_name("ID");
-  command->add_option("--action", arguments->action, "With this action")->type_name("NAME");
-  command->add_option("--level", arguments->level, "At this level or above")->type_name("LEVEL");
+  command->add_option("--task", arguments->filter.task, "Of this task")->type_name("ID");
+  command->add_option("--action", arguments->filter.action, "With this action")->type_name("NAME");
+  command->add_option("--level", arguments->filter.level, "At this level or above")
+      ->type_name("LEVEL");
   AddPageOptions(command, arguments);
   command->footer(
       "Example: taskwal query activity --db sqlite://tasks.db --level error --from 24h --newest");

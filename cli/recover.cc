@@ -6,12 +6,11 @@
 
 #include "base/file_system.h"
 #include "cli/command.h"
-#include "cli/settled_records.h"
+#include "cli/rehearsal.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/wal_task_storage.h"
 #include "recovery/scanner.h"
 #include "storage/backend.h"
-#include "storage/dsn.h"
 
 namespace taskwal::cli {
 namespace {
@@ -19,7 +18,7 @@ namespace {
 using wal::LsnRange;
 
 struct RecoverArguments {
-  std::string dsn;
+  std::vector<std::string> databases;
   Options options;
   std::chrono::milliseconds drain_timeout{30000};
   bool dry_run = false;
@@ -131,22 +130,37 @@ Result<recovery::ScanReport> ScanWithProgress(const std::string& directory) {
   return recovery::Scan(FileSystem::Real(), directory, options);
 }
 
+void PrintLosses(const RecoverArguments& arguments, const RecoverReport& report) {
+  if (report.lost.empty()) return;
+  PrintError("recover", "records are missing because of damage: " + RangesText(report.lost) +
+                            (arguments.salvage ? "" : " (--salvage declares the loss)"));
+}
+
 int ExitCodeOf(const RecoverReport& report, bool drained) {
   return GraverExit(report.lost.empty() ? kExitDone : kExitDamage,
                     drained ? kExitDone : kExitNotDrained);
 }
 
-int DryRun(const RecoverArguments& arguments, const storage::Dsn& database,
+int DryRun(const RecoverArguments& arguments, const std::vector<TargetOptions>& targets,
            const recovery::ScanReport& scan, RecoverReport report) {
-  const auto settled = CountSettledRecords(arguments.options.wal_dir, scan, database);
-  if (!settled.ok()) {
-    PrintError("recover", settled.status().message());
+  const auto rehearsal =
+      Rehearse({arguments.options.wal_dir, targets, arguments.options.database_timeout}, scan);
+  const Status& failure = rehearsal.ok() ? rehearsal->refused : rehearsal.status();
+  if (!failure.ok()) {
+    PrintError("recover", failure.message());
     return kExitFailed;
   }
-  report.already_there = std::min(report.scanned, *settled);
-  report.replayed = report.scanned - report.already_there;
+  // Where nothing is left to be brought, nobody is missed.
+  const bool drained = rehearsal->unreachable.ok() || rehearsal->missing == 0;
+  (drained ? report.replayed : report.pending) = rehearsal->missing;
+  report.dead_lettered = rehearsal->dead_lettered;
+  const std::uint64_t elsewhere = rehearsal->missing + report.dead_lettered;
+  report.already_there = report.scanned - std::min(report.scanned, elsewhere);
+  report.lost = Merge(rehearsal->lost);
   PrintReport(arguments, report);
-  return ExitCodeOf(report, true);
+  if (!drained) PrintError("recover", rehearsal->unreachable.message());
+  PrintLosses(arguments, report);
+  return ExitCodeOf(report, drained);
 }
 
 // What became of the records, once the storage is closed.
@@ -163,6 +177,11 @@ void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& 
       if (!declared) lost.push_back(range);
     }
   }
+  // Declared by an earlier run that did not live to drain past them: nobody was told yet.
+  for (LsnRange range : state.lost) {
+    range.from = std::max(range.from, flush.start_lsn);
+    if (flush.start_lsn > 0 && !range.empty()) lost.push_back(range);
+  }
   report->lost = Merge(std::move(lost));
   report->quarantined = opened.salvaged.quarantined;
   report->replayed = flush.applied - std::min(flush.already_there, flush.applied);
@@ -174,11 +193,11 @@ void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& 
   report->already_there = report->scanned - std::min(report->scanned, elsewhere);
 }
 
-int Recover(const RecoverArguments& arguments, std::unique_ptr<storage::Backend> backend,
+int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup> targets,
             RecoverReport report) {
   pipeline::WalStorageSetup setup;
   setup.options = arguments.options;
-  setup.backend = std::move(backend);
+  setup.targets = std::move(targets);
   setup.create = false;
   setup.salvage = arguments.salvage;
   pipeline::OpenReport opened;
@@ -195,33 +214,26 @@ int Recover(const RecoverArguments& arguments, std::unique_ptr<storage::Backend>
   if (!closed.ok()) {
     PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()));
   }
-  if (closed.code() == StatusCode::kIoError || closed.code() == StatusCode::kFenced) {
+  if (closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced) {
     return kExitFailed;
   }
-  if (!report.lost.empty()) {
-    PrintError("recover", "records are missing because of damage: " + RangesText(report.lost) +
-                              (arguments.salvage ? "" : " (--salvage declares the loss)"));
-  }
+  PrintLosses(arguments, report);
   return ExitCodeOf(report, closed.ok());
 }
 
 int RunRecover(const RecoverArguments& arguments) {
-  const auto dsn = ResolveDsn(arguments.dsn);
-  if (!dsn.ok()) return Fail("recover", dsn.status());
-  auto backend = storage::MakeBackend(*dsn, {arguments.options.database_timeout});
-  if (!backend.ok()) return Fail("recover", backend.status());
+  const auto targets = ResolveTargets(arguments.databases);
+  if (!targets.ok()) return Fail("recover", targets.status());
+  auto made = pipeline::MakeTargets(*targets, {arguments.options.database_timeout});
+  if (!made.ok()) return Fail("recover", made.status());
   const auto scan = ScanWithProgress(arguments.options.wal_dir);
   if (!scan.ok()) {
     PrintError("recover", scan.status().message());
     return kExitFailed;
   }
   RecoverReport report = WhatIsThere(*scan);
-  if (arguments.dry_run) {
-    const auto database = storage::ParseDsn(*dsn);
-    if (!database.ok()) return Fail("recover", database.status());
-    return DryRun(arguments, *database, *scan, std::move(report));
-  }
-  return Recover(arguments, std::move(backend).value(), std::move(report));
+  if (arguments.dry_run) return DryRun(arguments, *targets, *scan, std::move(report));
+  return Recover(arguments, std::move(made).value(), std::move(report));
 }
 
 }  // namespace
@@ -231,7 +243,7 @@ void AddRecoverCommand(CLI::App& app, int* exit_code) {
   CLI::App* command =
       app.add_subcommand("recover", "Repair the end of a log and bring the database what it lacks");
   AddWalOption(*command, &arguments->options.wal_dir, true);
-  AddDatabaseOption(*command, &arguments->dsn);
+  AddDatabasesOption(*command, &arguments->databases);
   CLI::Option* dry_run = command->add_flag("--dry-run", arguments->dry_run,
                                            "Only report; nothing is changed anywhere");
   command

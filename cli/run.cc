@@ -16,6 +16,7 @@
 #include "base/json_text.h"
 #include "base/mutex.h"
 #include "base/posix_file.h"
+#include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "dag/resume.h"
@@ -30,7 +31,7 @@ constexpr std::size_t kNeverRanNamed = 10;
 
 struct RunArguments {
   std::string file;
-  std::string dsn;
+  std::vector<std::string> databases;
   Options options;
   std::string run_id;
   double speed = 1;
@@ -109,6 +110,10 @@ Result<ChosenRun> ChooseRun(TaskStorage& storage, const RunArguments& arguments,
     return Status::Rejected("the run " + JsonQuote(chosen.dag_id) +
                             " is there already: go on with it by --resume, or choose another "
                             "--run-id");
+  }
+  if (!earlier.content_hash.empty() && earlier.content_hash != workflow.content_hash) {
+    return Status::Rejected("the run " + JsonQuote(chosen.dag_id) + " is of another content than " +
+                            arguments.file + " has now: choose another --run-id");
   }
   chosen.is_finished = earlier.is_finished;
   chosen.completed = earlier.completed.size();
@@ -189,7 +194,9 @@ int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workfl
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   PrintReport(arguments, report, all, took.count());
   std::fflush(stdout);
-  return report.completed == all ? kExitDone : kExitFailed;
+  // Stopped as told: what is left is for --resume, and no failure.
+  const bool is_stopped = StopSignal::requested() && report.failed == 0;
+  return report.completed == all || is_stopped ? kExitDone : kExitFailed;
 }
 
 // Drains, and says what the database and the log have to say at the end.
@@ -198,25 +205,26 @@ int CloseStorage(TaskStorage& storage, const Options& options, bool damaged) {
   const Status closed = storage.Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
   const Stats stats = storage.GetStats();
   const std::string& directory = options.wal_dir;
+  const std::string quoted = ShellQuote(directory);
   int code = kExitDone;
-  if (closed.code() == StatusCode::kIoError) {
-    PrintError("run", closed.message());
+  if (closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced) {
+    PrintError("run", (drained.code() == StatusCode::kFenced ? drained : closed).message());
     code = kExitFailed;
   } else if (!closed.ok()) {
     PrintError("run", FormatCount(stats.pending) + " records are safe in " + directory +
-                          " but not in the database yet, `taskwal recover --wal " + directory +
+                          " but not in the database yet, `taskwal recover --wal " + quoted +
                           " --db DSN` brings them: " +
                           (drained.ok() ? closed : drained).message());
     code = kExitNotDrained;
   }
   if (damaged || stats.lost > 0) {
-    PrintError("run", directory + " is damaged: `taskwal verify " + directory +
+    PrintError("run", directory + " is damaged: `taskwal verify " + quoted +
                           "` names what is lost; the rest went on");
     code = GraverExit(code, kExitDamage);
   }
   if (stats.dead_lettered > 0) {
     PrintError("run", "the database refused " + FormatCount(stats.dead_lettered) +
-                          " records: `taskwal dlq list --wal " + directory + "` shows them");
+                          " records: `taskwal dlq list --wal " + quoted + "` shows them");
     code = GraverExit(code, kExitSomeRejected);
   }
   return code;
@@ -226,8 +234,8 @@ int RunWorkflow(const RunArguments& arguments) {
   StopSignal::Install();
   // Where it is inherited as ignored, no exit code of a command could be read.
   std::signal(SIGCHLD, SIG_DFL);
-  const auto dsn = ResolveDsn(arguments.dsn, "sqlite://taskwal.db");
-  if (!dsn.ok()) return Fail("run", dsn.status());
+  const auto targets = ResolveTargets(arguments.databases, "sqlite://taskwal.db");
+  if (!targets.ok()) return Fail("run", targets.status());
   const auto workflow = dag::LoadWorkflow(arguments.file);
   if (!workflow.ok()) {
     PrintError("run", workflow.status().message());
@@ -236,7 +244,7 @@ int RunWorkflow(const RunArguments& arguments) {
   bool damaged = false;
   Options options = arguments.options;
   options.on_recovery = [&damaged](const RecoveryEvent& event) { damaged = event.corrupt > 0; };
-  const auto storage = OpenTaskStorage(*dsn, options);
+  const auto storage = OpenStorage(*targets, options);
   if (!storage.ok()) return Fail("run", storage.status());
   const int ran = RunIn(**storage, arguments, *workflow);
   return GraverExit(ran, CloseStorage(**storage, options, damaged));
@@ -268,7 +276,7 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
   command->add_option("workflow", arguments->file, "File to execute")
       ->type_name("WORKFLOW")
       ->required();
-  AddDatabaseOption(*command, &arguments->dsn);
+  AddDatabasesOption(*command, &arguments->databases);
   AddWalOption(*command, &arguments->options.wal_dir, /*required=*/false);
   command
       ->add_option("--speed", arguments->speed,

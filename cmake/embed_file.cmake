@@ -19,3 +19,18 @@ function(taskwal_embed_sql target folder)
   file(CONFIGURE OUTPUT ${header} CONTENT "${content}" @ONLY)
   target_include_directories(${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
 endfunction()
+
+# taskwal_embed_text(target file constant): the file becomes the string_view `constant`, in
+# <build>/generated/embedded_<name>.h.
+function(taskwal_embed_text target file constant)
+  get_filename_component(name ${file} NAME)
+  string(REPLACE "." "_" name ${name})
+  file(READ ${PROJECT_SOURCE_DIR}/${file} text)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${file})
+  set(content "#pragma once\n#include <string_view>\nnamespace taskwal::${target} {\n")
+  string(APPEND content "inline constexpr std::string_view ${constant} =\n")
+  string(APPEND content "R\"text(${text})text\";\n}\n")
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/embedded_${name}.h CONTENT "${content}"
+    @ONLY)
+  target_include_directories(taskwal_${target} PRIVATE ${PROJECT_BINARY_DIR}/generated)
+endfunction()

@@ -28,13 +28,13 @@ std::string HashIn(const std::optional<std::string>& data) {
   return {};
 }
 
-Result<bool> HasActivity(TaskStorage& storage, std::string_view dag_id, Action action) {
+Result<std::optional<Activity>> FirstActivity(TaskStorage& storage, std::string_view dag_id, Action action) {
   ActivityQuery query;
   query.dag_id = dag_id;
   query.action = ActionName(action);
   query.paging = FlushedPages(1);
   TASKWAL_ASSIGN(const ActivityPage page, storage.QueryActivities(query));
-  return !page.activities.empty();
+  return page.activities.empty() ? std::nullopt : std::optional(page.activities.front());
 }
 
 }  // namespace
@@ -62,8 +62,11 @@ Result<std::optional<std::string>> FindLastRun(TaskStorage& storage,
 
 Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id) {
   EarlierRun run;
-  TASKWAL_ASSIGN(run.is_started, HasActivity(storage, dag_id, Action::kDagStarted));
-  TASKWAL_ASSIGN(run.is_finished, HasActivity(storage, dag_id, Action::kDagCompleted));
+  TASKWAL_ASSIGN(const auto started, FirstActivity(storage, dag_id, Action::kDagStarted));
+  TASKWAL_ASSIGN(const auto completed, FirstActivity(storage, dag_id, Action::kDagCompleted));
+  run.is_started = started.has_value();
+  run.is_finished = completed.has_value();
+  if (started) run.content_hash = HashIn(started->data);
   TaskQuery query;
   query.dag_id = dag_id;
   query.paging = FlushedPages(kPageRows);

@@ -22,6 +22,7 @@ Result<std::optional<std::string>> FindLastRun(TaskStorage& storage, std::string
 struct EarlierRun {
   bool is_started = false;               // has a dag_started
   bool is_finished = false;              // has a dag_completed
+  std::string content_hash;              // of the file it was started with
   std::uint64_t rows = 0;
   std::unordered_set<std::string> completed;  // node ids
 };

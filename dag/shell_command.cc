@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +18,8 @@
 #include "base/json_text.h"
 #include "base/posix_file.h"
 #include "base/status_macros.h"
+#include "dag/shell_guard.h"
+#include "dag/shell_spawn.h"
 #include "dag/text.h"
 
 namespace taskwal::dag {
@@ -37,52 +38,11 @@ Status CannotStart(const char* call, int error) {
                              std::strerror(error));
 }
 
-// posix_spawn's arguments; frees what they hold.
-class SpawnPlan {
- public:
-  SpawnPlan() {
-    ::posix_spawn_file_actions_init(&actions_);
-    ::posix_spawnattr_init(&attributes_);
-  }
-  ~SpawnPlan() {
-    ::posix_spawn_file_actions_destroy(&actions_);
-    ::posix_spawnattr_destroy(&attributes_);
-  }
-  SpawnPlan(const SpawnPlan&) = delete;
-  SpawnPlan& operator=(const SpawnPlan&) = delete;
-
-  // 0 or an errno. The child gets no descriptor of ours but its output: a background process must
-  // not keep the lock of a log, nor another node's pipe, open.
-  int Describe(int output) {
-    ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    ::posix_spawn_file_actions_adddup2(&actions_, output, STDERR_FILENO);
-    int error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
-    if (error != 0) return error;
-    sigset_t all;
-    sigset_t none;
-    ::sigfillset(&all);
-    ::sigemptyset(&none);
-    ::posix_spawnattr_setsigdefault(&attributes_, &all);
-    ::posix_spawnattr_setsigmask(&attributes_, &none);
-    ::posix_spawnattr_setpgroup(&attributes_, 0);
-    return ::posix_spawnattr_setflags(
-        &attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-  }
-  int Spawn(const std::string& command, pid_t* pid) {
-    std::array<std::string, 3> words{"sh", "-c", command};
-    std::array<char*, 4> arguments{words[0].data(), words[1].data(), words[2].data(), nullptr};
-    return ::posix_spawn(pid, "/bin/sh", &actions_, &attributes_, arguments.data(), environ);
-  }
-
- private:
-  posix_spawn_file_actions_t actions_;
-  posix_spawnattr_t attributes_;
-};
-
 // One started shell, used by one thread.
 class Shell {
  public:
+  explicit Shell(ShellGuard* guard) : guard_(guard) {}
+
   Status Start(const std::string& command);
   Result<ShellOutcome> Run(const std::stop_token& stop, std::chrono::milliseconds grace);
 
@@ -95,7 +55,8 @@ class Shell {
   void EndGroup(std::chrono::milliseconds grace);
   ShellOutcome Reap();
 
-  pid_t pid_ = -1;     // leads the group; both ids stay ours until it is reaped
+  ShellGuard* const guard_;
+  pid_t pid_ = -1;   // leads the group; both ids stay ours until it is reaped
   UniqueFd output_;  // closed once nobody can write any more
   UniqueFd wake_;    // an eventfd: the shell has exited, or a stop was requested
   std::string tail_;
@@ -110,9 +71,9 @@ Status Shell::Start(const std::string& command) {
   wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (wake_.get() < 0) return CannotStart("eventfd", errno);
 
-  SpawnPlan plan;
-  int error = plan.Describe(write_end.get());
-  if (error == 0) error = plan.Spawn(command, &pid_);
+  const int guard = guard_ == nullptr ? -1 : guard_->socket();
+  const std::string introduction = guard < 0 ? std::string() : ShellGuard::Introduction();
+  const int error = SpawnShell({introduction + command, -1, write_end.get(), guard}, &pid_);
   return error == 0 ? Status::Ok() : CannotStart("posix_spawn", error);
 }
 
@@ -150,8 +111,7 @@ void Shell::AwaitExit() const {
 
 bool Shell::HasExited() const {
   siginfo_t info{};
-  const int result =
-      ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+  const int result = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
   return result != 0 || info.si_pid == pid_;
 }
 
@@ -196,13 +156,13 @@ void Shell::EndGroup(std::chrono::milliseconds grace) {
 }
 
 ShellOutcome Shell::Reap() {
+  if (guard_ != nullptr) guard_->Forget(pid_);
   int status = 0;
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   ShellOutcome outcome;
   if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
-  outcome.exit_code =
-      outcome.signal != 0 ? kSignalExitBase + outcome.signal : WEXITSTATUS(status);
+  outcome.exit_code = outcome.signal != 0 ? kSignalExitBase + outcome.signal : WEXITSTATUS(status);
   // Cut first, and again because a replaced byte takes three.
   const std::string clean = CleanText(LastCharacters(tail_, kOutputBytesKept));
   outcome.output = LastCharacters(clean, kOutputBytesKept);
@@ -212,8 +172,8 @@ ShellOutcome Shell::Reap() {
 }  // namespace
 
 Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop,
-                              std::chrono::milliseconds grace) {
-  Shell shell;
+                              std::chrono::milliseconds grace, ShellGuard* guard) {
+  Shell shell(guard);
   TASKWAL_TRY(shell.Start(command));
   return shell.Run(stop, grace);
 }

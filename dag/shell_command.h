@@ -9,6 +9,8 @@
 
 namespace taskwal::dag {
 
+class ShellGuard;
+
 struct ShellOutcome {
   int exit_code = 0;   // as the shell counts: 128 + signal for a killed one
   int signal = 0;      // that ended it; 0: it exited
@@ -21,9 +23,11 @@ inline constexpr std::chrono::milliseconds kShellGrace{200};
 
 // Blocks until the shell has ended. stdin is /dev/null; what it leaves running in the background
 // lives on. On `stop` the whole group gets SIGTERM, and SIGKILL what is left of it after the grace.
-// kUnavailable: it could not be started. Any thread, several at a time.
+// kUnavailable: it could not be started. With a guard, it does not outlive this process. Any
+// thread, several at a time.
 Result<ShellOutcome> RunShell(const std::string& command, const std::stop_token& stop,
-                              std::chrono::milliseconds grace = kShellGrace);
+                              std::chrono::milliseconds grace = kShellGrace,
+                              ShellGuard* guard = nullptr);
 
 // {"exit_code":…,"output":"…"}
 std::string ShellResultJson(const ShellOutcome& outcome);

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <memory>
+#include <utility>
 
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "dag/shell_command.h"
+#include "dag/shell_guard.h"
 #include "dag/sleep.h"
 
 namespace taskwal::dag {
@@ -46,19 +49,22 @@ NodeFunction SleepFunction(std::chrono::nanoseconds duration, const Sleeper& sle
   };
 }
 
-NodeFunction ShellFunction(const std::string& command) {
-  return [command](const NodeContext& context) -> Status {
-    TASKWAL_ASSIGN(const ShellOutcome outcome, RunShell(command, context.stop));
+// The guard is shared by the functions of one graph, which may be copied and outlive it.
+NodeFunction ShellFunction(const std::string& command, std::shared_ptr<ShellGuard> guard) {
+  return [command, guard = std::move(guard)](const NodeContext& context) -> Status {
+    TASKWAL_ASSIGN(const ShellOutcome outcome,
+                   RunShell(command, context.stop, kShellGrace, guard.get()));
     TASKWAL_TRY(context.set_result(ShellResultJson(outcome)));
     return ShellStatus(outcome);
   };
 }
 
-NodeFunction FunctionOf(const WorkflowTask& task, const BuildOptions& options) {
+NodeFunction FunctionOf(const WorkflowTask& task, const BuildOptions& options,
+                        const std::shared_ptr<ShellGuard>& guard) {
   switch (task.kind) {
     case Kind::kNoop: break;
     case Kind::kSleep: return SleepFunction(Nanoseconds(task.seconds), options.sleeper);
-    case Kind::kShell: return ShellFunction(task.command);
+    case Kind::kShell: return ShellFunction(task.command, guard);
     case Kind::kReplay:
       return SleepFunction(Nanoseconds(options.speed > 0 ? task.seconds / options.speed : 0),
                            options.sleeper);
@@ -76,6 +82,7 @@ std::string_view KindName(Kind kind) {
 Result<Graph> BuildGraph(const Workflow& workflow, const BuildOptions& given) {
   BuildOptions options = given;
   if (!options.sleeper) options.sleeper = SleepUnlessStopped;
+  const auto guard = std::make_shared<ShellGuard>();
   Graph graph(workflow.name);
   for (const WorkflowTask& task : workflow.tasks) {
     NodeOptions node;
@@ -84,7 +91,7 @@ Result<Graph> BuildGraph(const Workflow& workflow, const BuildOptions& given) {
     node.retries = task.retries;
     node.retry_delay = task.retry_delay;
     node.timeout = task.timeout;
-    TASKWAL_TRY(graph.AddNode(task.id, FunctionOf(task, options), std::move(node)));
+    TASKWAL_TRY(graph.AddNode(task.id, FunctionOf(task, options, guard), std::move(node)));
     for (const std::string& before : task.depends_on) TASKWAL_TRY(graph.AddEdge(before, task.id));
   }
   TASKWAL_TRY(graph.Validate());

@@ -5,18 +5,25 @@
 
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "pipeline/activity_context.h"
 #include "pipeline/activity_id.h"
 #include "pipeline/flush/batch.h"
 #include "storage/operation.h"
 
 namespace taskwal::pipeline {
 
-DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock)
-    : clock_(clock), backend_(std::move(backend)), database_(*backend_), origin_id_(Uuid::Make()) {}
+DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock,
+                                     Level min_activity_level)
+    : clock_(clock),
+      min_activity_level_(min_activity_level),
+      backend_(std::move(backend)),
+      database_(*backend_),
+      origin_id_(Uuid::Make()) {}
 
 Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
-    std::unique_ptr<storage::Backend> backend, Clock& clock) {
-  std::unique_ptr<DirectTaskStorage> storage(new DirectTaskStorage(std::move(backend), clock));
+    std::unique_ptr<storage::Backend> backend, Clock& clock, Level min_activity_level) {
+  std::unique_ptr<DirectTaskStorage> storage(
+      new DirectTaskStorage(std::move(backend), clock, min_activity_level));
   TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_.HighestStamp());
   storage->stamp_.store(highest);
   return storage;
@@ -97,8 +104,16 @@ Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id, const W
 }
 
 Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity, const WriteOptions&) {
-  TASKWAL_TRY(storage::CheckActivity(activity));
+  if (activity.level < min_activity_level_) {
+    TASKWAL_TRY(CheckOpen());
+    filtered_.fetch_add(1);
+    return ActivityAck{};
+  }
   storage::LogActivityOp op{activity};
+  if (HasContext()) {
+    if (auto data = WithContext(activity.data)) op.activity.data = std::move(data);
+  }
+  TASKWAL_TRY(storage::CheckActivity(op.activity));
   const Time now = clock_.WallNow();
   if (!op.activity.created_at) op.activity.created_at = now;
   std::string made;
@@ -177,6 +192,7 @@ Stats DirectTaskStorage::GetStats() {
   stats.accepted = stats.applied;
   stats.duplicates = duplicates_.load();
   stats.dropped = dropped_.load();
+  stats.filtered = filtered_.load();
   stats.entries_buffered = stats.accepted;
   stats.entries_flushed = stats.applied;
   stats.flush_operations = stats.applied;

@@ -20,7 +20,8 @@ class DirectTaskStorage final : public TaskStorage {
  public:
   // kUnavailable when the database does not answer.
   static Result<std::unique_ptr<DirectTaskStorage>> Open(std::unique_ptr<storage::Backend> backend,
-                                                         Clock& clock);
+                                                         Clock& clock,
+                                                         Level min_activity_level = Level::kDebug);
 
   Result<Ack> SaveTask(const Task& task, const WriteOptions& options) override;
   Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options) override;
@@ -47,12 +48,14 @@ class DirectTaskStorage final : public TaskStorage {
   Stats GetStats() override;
 
  private:
-  DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock);
+  DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock,
+                    Level min_activity_level);
   Status CheckOpen() const;
   // One transaction; the LSN it was given.
   Result<std::uint64_t> Apply(storage::OperationBody body);
 
   Clock& clock_;
+  const Level min_activity_level_;
   const std::unique_ptr<storage::Backend> backend_;
   DatabaseCalls database_;
   // Rows name an origin like all others: an own one per open, with the stamps as LSNs, which grow
@@ -60,7 +63,7 @@ class DirectTaskStorage final : public TaskStorage {
   const Uuid origin_id_;
   std::atomic<std::uint64_t> stamp_{0};
   std::atomic<bool> open_{true};
-  std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, dropped_{0}, errors_{0};
+  std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, dropped_{0}, errors_{0}, filtered_{0};
 };
 
 }  // namespace taskwal::pipeline

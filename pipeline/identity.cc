@@ -2,32 +2,62 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "pipeline/read_overlay.h"
+#include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
 #include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
 namespace {
 
-struct Parties {
-  wal::Log& log;
-  storage::Session& session;
+// One of the log's databases.
+struct Party {
+  std::uint16_t target = 0;
+  std::string database;  // as `--db` takes it
   Uuid db_id;
-  const std::string& database;  // its name, for messages
-  FileStat lock;
+  std::unique_ptr<storage::Session> session;
+  // As found before anything is changed:
+  storage::LogRow row;
+  Relation relation;
 };
 
-// The database may have seen later openers than this directory knows of.
-void Settle(const Parties& parties, std::uint64_t epoch, wal::LogState* state) {
-  state->epoch = std::max(state->epoch, epoch);
-  state->registered_epoch = std::max(state->registered_epoch, epoch);
+struct Parties {
+  wal::Log& log;
+  const std::string& directory;
+  FileStat lock;
+  const wal::LogState& state;  // before anything is changed
+  std::vector<Party> databases;
+  Relation relation;  // of all of them: what holds for one
+};
+
+Relation Both(const Relation& a, const Relation& b) {
+  Relation both;
+  both.is_known = a.is_known || b.is_known;
+  both.is_another = a.is_another || b.is_another;
+  both.is_behind = a.is_behind || b.is_behind;
+  both.is_taken_over = a.is_taken_over || b.is_taken_over;
+  both.is_copied = a.is_copied || b.is_copied;
+  both.lived_on = a.lived_on || b.lived_on;
+  return both;
+}
+
+void KnowItself(const Parties& parties, wal::LogState* state) {
   state->lock_inode = parties.lock.inode;
   state->lock_born = parties.lock.born;
   state->copied = false;
   state->copied_at = 0;
+}
+
+// A database may have seen later openers than this directory knows of.
+void Settle(const Party& party, wal::LogState* state) {
+  state->epoch = std::max(state->epoch, party.row.epoch);
+  wal::FedDatabase& fed = wal::FedOf(state, party.target);
+  fed.registered_epoch = std::max(fed.registered_epoch, party.row.epoch);
 }
 
 void TakeNewIdentity(const Uuid& wal_id, wal::Lsn last_lsn, wal::LogState* state) {
@@ -35,80 +65,104 @@ void TakeNewIdentity(const Uuid& wal_id, wal::Lsn last_lsn, wal::LogState* state
   state->wal_id = wal_id;
 }
 
-bool IsOtherDatabase(const Parties& parties, const wal::LogState& state) {
-  return !state.db_id.IsZero() && state.db_id != parties.db_id;
+// The first of which it holds, else the first.
+const std::string& DatabaseOf(const Parties& parties, bool Relation::*trait) {
+  for (const Party& party : parties.databases) {
+    if (party.relation.*trait) return party.database;
+  }
+  return parties.databases.front().database;
 }
 
-Status OtherDatabase(const Parties& parties) {
-  return Status::InvalidArgument(parties.database +
-                                 " is another database than this directory fed before: "
-                                 "--new-db is the word for that");
+std::string WhyItDoesNotFit(Adoption word, const Parties& parties) {
+  const Relation& relation = parties.relation;
+  if (word == Adoption::kNewDatabase) {
+    return DatabaseOf(parties, &Relation::is_known) +
+           " knows this log, and this directory is a copy or an older one of it";
+  }
+  if (relation.is_another) {
+    return DatabaseOf(parties, &Relation::is_another) + " is another database than " +
+           parties.directory + " fed before";
+  }
+  if (word == Adoption::kRelabel) {
+    return parties.directory + " is no copy: there is nothing to relabel";
+  }
+  return DatabaseOf(parties, relation.is_copied ? &Relation::lived_on : &Relation::is_taken_over) +
+         " has records of this log that " + parties.directory +
+         " never had: the original lives on, or this is an older copy";
+}
+
+Status DoesNotFit(Adoption word, const Parties& parties) {
+  std::string text = WhyItDoesNotFit(word, parties);
+  if (parties.relation.is_shared() || parties.relation.is_another) {
+    std::vector<std::string> names;
+    for (const Party& party : parties.databases) names.push_back(party.database);
+    text += "; settle it with " + AdoptCommands(parties.relation, parties.directory, names);
+  }
+  return Status::InvalidArgument(text);
 }
 
 Result<AdoptReport> AdoptMoved(const Parties& parties) {
-  const wal::LogState state = parties.log.state();
-  if (IsOtherDatabase(parties, state)) return OtherDatabase(parties);
-  AdoptReport report{state.wal_id, state.flushed_lsn + 1, state.copied};
-  TASKWAL_ASSIGN(const storage::LogRow row, parties.session.ReadLog(state.wal_id));
-  for (const wal::Lsn stored : row.watermarks) {
-    if (stored > parties.log.end_lsn()) {
-      return Status::InvalidArgument(parties.database +
-                                     " has records that this directory never had: it is an older "
-                                     "copy: --relabel");
-    }
-  }
-  TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) { Settle(parties, row.epoch, next); }));
-  return report;
+  const wal::LogState& state = parties.state;
+  TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
+    for (const Party& party : parties.databases) Settle(party, next);
+    KnowItself(parties, next);
+  }));
+  return AdoptReport{state.wal_id, state.flushed_lsn + 1, state.copied};
 }
 
 Result<AdoptReport> AdoptRelabel(const Parties& parties) {
-  const wal::LogState state = parties.log.state();
-  TASKWAL_ASSIGN(const storage::LogRow row, parties.session.ReadLog(state.wal_id));
-  const bool is_taken_over = !row.watermarks.empty() && row.epoch > state.registered_epoch;
-  if (!state.copied && !is_taken_over) {
-    return Status::InvalidArgument(
-        "this directory is no copy: there is nothing to relabel (a new database: --new-db)");
-  }
-  if (IsOtherDatabase(parties, state)) return OtherDatabase(parties);
+  const wal::LogState& state = parties.state;
   const Uuid wal_id = Uuid::Make();
-  // What stood here before the ways parted belongs to the other directory.
-  const wal::Lsn shared = state.copied ? state.copied_at : state.flushed_lsn;
-  const std::vector<wal::Lsn> start(state.partitions, shared);
-  // The database first. Crash here: it knows a log that never comes, and the copy is still a copy.
-  TASKWAL_TRY(parties.session.RegisterLog(wal_id, state.epoch, start).status());
   const wal::Lsn end = parties.log.end_lsn();
+  // What stood here before the ways parted belongs to the other directory.
+  const auto shared_in = [&](std::uint16_t target) {
+    const wal::Lsn flushed = wal::StateOfTarget(state, target).flushed_lsn;
+    return std::min(state.copied ? state.copied_at : flushed, end);
+  };
+  // The databases first. Crash here: one knows a log that never comes; the copy is still a copy.
+  for (const Party& party : parties.databases) {
+    const std::vector<wal::Lsn> start(state.partitions, shared_in(party.target));
+    TASKWAL_TRY(party.session->RegisterLog(wal_id, state.epoch, start).status());
+  }
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
     TakeNewIdentity(wal_id, end, next);
-    Settle(parties, 0, next);
-    next->registered_epoch = state.epoch;
-    next->db_id = parties.db_id;
-    next->watermarks = start;
-    next->flushed_lsn = shared;
+    KnowItself(parties, next);
+    for (const Party& party : parties.databases) {
+      const wal::Lsn shared = shared_in(party.target);
+      wal::FedDatabase& fed = wal::FedOf(next, party.target);
+      fed.registered_epoch = state.epoch;
+      fed.db_id = party.db_id;
+      wal::NoteFlushed(party.target, shared, std::vector<wal::Lsn>(state.partitions, shared), next);
+    }
   }));
-  return AdoptReport{wal_id, shared + 1, true};
+  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true};
 }
 
+// With several databases: those that are others than before; all, where it is not about that.
 Result<AdoptReport> AdoptNewDatabase(const Parties& parties) {
-  const wal::LogState state = parties.log.state();
-  TASKWAL_ASSIGN(const storage::LogRow row, parties.session.ReadLog(state.wal_id));
-  if (state.copied && !row.watermarks.empty()) {
-    return Status::InvalidArgument(parties.database +
-                                   " knows this log already and the directory is a copy: "
-                                   "--relabel (a copy) or --moved (the original)");
-  }
-  AdoptReport report{state.copied ? Uuid::Make() : state.wal_id, state.first_lsn, true};
+  const wal::LogState& state = parties.state;
+  const bool is_shared = parties.relation.is_shared();
+  const bool all = is_shared || !parties.relation.is_another;
+  const Uuid wal_id = is_shared ? Uuid::Make() : state.wal_id;
   const wal::Lsn end = parties.log.end_lsn();
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
-    if (state.copied) TakeNewIdentity(report.wal_id, end, next);
-    Settle(parties, row.epoch, next);
-    next->db_id = Uuid();
-    next->watermarks.clear();
-    next->flushed_lsn = state.first_lsn - 1;
+    if (is_shared) TakeNewIdentity(wal_id, end, next);
+    KnowItself(parties, next);
+    for (const Party& party : parties.databases) {
+      if (!is_shared) Settle(party, next);
+      if (!all && !party.relation.is_another) continue;
+      wal::FedDatabase& fed = wal::FedOf(next, party.target);
+      fed.db_id = Uuid();
+      fed.watermarks.clear();
+      const wal::Lsn before = wal::StateOfTarget(*next, party.target).first_lsn - 1;
+      wal::NoteFlushed(party.target, before, {}, next);
+    }
   }));
-  return report;
+  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true};
 }
 
 Result<AdoptReport> AdoptAs(Adoption adoption, const Parties& parties) {
+  if (!Fits(adoption, parties.relation)) return DoesNotFit(adoption, parties);
   switch (adoption) {
     case Adoption::kMoved:
       return AdoptMoved(parties);
@@ -118,6 +172,34 @@ Result<AdoptReport> AdoptAs(Adoption adoption, const Parties& parties) {
       return AdoptNewDatabase(parties);
   }
   return Status::InvalidArgument("unknown adoption");
+}
+
+Result<Party> Meet(const AdoptDatabase& database, const wal::LogState& state, wal::Lsn end_lsn) {
+  Party party;
+  party.target = NumberOf(state, database.name);
+  party.database = database.backend->name();
+  if (!state.targets.empty()) party.database = database.name + "=" + party.database;
+  TASKWAL_ASSIGN(party.session, database.backend->Connect());
+  party.db_id = database.backend->db_id();
+  TASKWAL_ASSIGN(party.row, party.session->ReadLog(state.wal_id));
+  party.relation =
+      RelationOf(wal::StateOfTarget(state, party.target), party.row, party.db_id, end_lsn);
+  return party;
+}
+
+// Every database that the directory feeds, and no other.
+Status CheckList(const wal::LogState& state, std::span<const AdoptDatabase> databases) {
+  std::set<std::string> given;
+  std::set<std::string> recorded;
+  for (const AdoptDatabase& database : databases) given.insert(database.name);
+  for (const wal::TargetState& target : state.targets) {
+    if (!target.removed) recorded.insert(target.name);
+  }
+  if (recorded.empty()) recorded.insert(std::string(kDefaultTarget));
+  if (given == recorded) return Status::Ok();
+  std::string names;
+  for (const std::string& name : recorded) names += (names.empty() ? "" : ", ") + name;
+  return Status::InvalidArgument("the log feeds these targets, which all must be named: " + names);
 }
 
 }  // namespace
@@ -134,14 +216,16 @@ Status CountRescuedAsCopied(wal::Log& log) {
 }
 
 Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& directory,
-                          storage::Backend& backend, Adoption adoption) {
+                          std::span<const AdoptDatabase> databases, Adoption adoption) {
   const bool was_copy = IsKnownCopy(fs, directory);
   recovery::PrepareReport prepared;
   const recovery::PrepareOptions prepare{directory, wal::LogState().partitions, false,
                                          IndexOperation};
   TASKWAL_ASSIGN(wal::LogStart start, recovery::PrepareLog(fs, prepare, &prepared));
   TASKWAL_ASSIGN(const FileStat lock, fs.Stat(wal::JoinPath(directory, "LOCK")));
-  TASKWAL_ASSIGN(const std::unique_ptr<storage::Session> session, backend.Connect());
+  for (const AdoptDatabase& database : databases) {
+    TASKWAL_TRY(database.backend->Connect().status());  // away: before anything is touched
+  }
   wal::LogOptions options;
   options.directory = directory;
   options.index_keys = IndexOperation;
@@ -149,7 +233,15 @@ Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& direc
   TASKWAL_ASSIGN(const std::unique_ptr<wal::Log> log,
                  wal::Log::Open(fs, clock, options, std::move(start)));
   if (prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log));
-  auto adopted = AdoptAs(adoption, {*log, *session, backend.db_id(), backend.name(), lock});
+  const wal::LogState state = log->state();
+  TASKWAL_TRY(CheckList(state, databases));
+  Parties parties{*log, directory, lock, state, {}, {}};
+  for (const AdoptDatabase& database : databases) {
+    TASKWAL_ASSIGN(Party party, Meet(database, state, log->end_lsn()));
+    parties.relation = Both(parties.relation, party.relation);
+    parties.databases.push_back(std::move(party));
+  }
+  auto adopted = AdoptAs(adoption, parties);
   TASKWAL_TRY(log->Close());
   return adopted;
 }

@@ -4,22 +4,17 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/clock.h"
 #include "base/file_system.h"
+#include "pipeline/adoption.h"
 #include "storage/backend.h"
 #include "taskwal/status.h"
 #include "wal/log.h"
 
 namespace taskwal::pipeline {
-
-enum class Adoption : std::uint8_t {
-  kMoved,    // this is the original, at another place: it goes on as before
-  kRelabel,  // a copy: what it appended since goes into the database under a new wal_id; what it
-             // held before is the original's to bring
-  kNewDatabase,  // feed this database from the oldest retained record on
-};
 
 struct AdoptReport {
   Uuid wal_id;           // from now on
@@ -27,11 +22,17 @@ struct AdoptReport {
   bool changed = false;  // false: the directory knew itself already, and nothing was done
 };
 
-// Durable on return, in the directory and in the database, and safe to repeat after a crash at any
-// point. kNotFound: no log there. kInvalidArgument: the word does not fit what is found, the
-// message says which does. kUnavailable: another process has the log, or the database is away.
+struct AdoptDatabase {
+  std::string name;  // of the target; kDefaultTarget where there is one
+  storage::Backend* backend = nullptr;
+};
+
+// `databases`: all that the log feeds. Durable on return, in the directory and in the databases,
+// and safe to repeat after a crash at any point. kNotFound: no log there. kInvalidArgument: the
+// word does not fit what is found, the message says which do. kUnavailable: another process has the
+// log, or a database is away.
 Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& directory,
-                          storage::Backend& backend, Adoption adoption);
+                          std::span<const AdoptDatabase> databases, Adoption adoption);
 
 // Whether STATE says already that the directory is a copy. Ask before PrepareLog.
 bool IsKnownCopy(FileSystem& fs, const std::string& directory);

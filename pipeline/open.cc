@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/logging.h"
-#include "base/posix_file_system.h"
 #include "base/status_macros.h"
 #include "pipeline/direct_task_storage.h"
 #include "pipeline/option_fields.h"
@@ -13,14 +12,31 @@
 
 namespace taskwal {
 
+Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(Options options) {
+  TASKWAL_TRY(pipeline::CheckOptions(options));
+  if (!options.wal_enabled) {
+    return Status::InvalidArgument("wal_enabled is off, and several targets need the log");
+  }
+  if (options.logger) SetLogger(options.logger);
+  pipeline::WalStorageSetup setup;
+  TASKWAL_ASSIGN(setup.targets,
+                 pipeline::MakeTargets(options.targets, {options.database_timeout}));
+  setup.options = std::move(options);
+  TASKWAL_ASSIGN(auto storage, pipeline::WalTaskStorage::Open(std::move(setup)));
+  return std::unique_ptr<TaskStorage>(std::move(storage));
+}
+
 Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Options options) {
   TASKWAL_TRY(pipeline::CheckOptions(options));
+  if (!options.targets.empty()) {
+    return Status::InvalidArgument("one database is named, and Options::targets names others");
+  }
   if (options.logger) SetLogger(options.logger);
-  SetIoUringAllowed(options.io_uring);
   TASKWAL_ASSIGN(auto backend, storage::MakeBackend(dsn, {options.database_timeout}));
   if (!options.wal_enabled) {
     TASKWAL_ASSIGN(auto direct,
-                   pipeline::DirectTaskStorage::Open(std::move(backend), Clock::Real()));
+                   pipeline::DirectTaskStorage::Open(std::move(backend), Clock::Real(),
+                                                     options.min_activity_level));
     return std::unique_ptr<TaskStorage>(std::move(direct));
   }
   pipeline::WalStorageSetup setup;

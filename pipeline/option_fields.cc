@@ -7,19 +7,18 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <variant>
 
+#include "base/nearest_name.h"
 #include "base/status_macros.h"
+#include "pipeline/option_choices.h"
+#include "pipeline/option_table.h"
 
 namespace taskwal::pipeline {
 namespace {
 
 using Milliseconds = std::chrono::milliseconds;
-using Member = std::variant<std::string Options::*, bool Options::*, Durability Options::*,
-                            std::uint32_t Options::*, std::uint64_t Options::*,
-                            Milliseconds Options::*, double Options::*>;
 
 constexpr std::uint64_t kKiB = 1u << 10;
 constexpr std::uint64_t kMiB = 1u << 20;
@@ -28,196 +27,20 @@ constexpr std::uint64_t kSecond = 1000;
 constexpr std::uint64_t kHour = 3600 * kSecond;
 constexpr std::uint64_t kYear = 366 * 24 * kHour;
 
-// Bounds are in the field's own unit: bytes, records, milliseconds.
-struct Entry {
-  OptionField field;
-  Member member;
-  std::uint64_t low = 0;
-  std::uint64_t high = 0;
-};
-
-const std::vector<Entry>& LogEntries() {
-  static const std::vector<Entry> entries = {
-      {{"wal_dir", "text", "log directory, made when absent"}, &Options::wal_dir},
-      {{"wal_enabled", "on/off", "off: every call goes straight to the database"},
-       &Options::wal_enabled},
-      {{"durability", "level", "of calls that do not say: memory, process or disk"},
-       &Options::durability},
-      {{"ring_bytes", "bytes", "log buffer, rounded up to a power of two"},
-       &Options::ring_bytes,
-       4 * kKiB,
-       4096 * kMiB},
-      {{"segment_bytes", "bytes", "size at which a segment file rolls"},
-       &Options::segment_bytes,
-       16 * kKiB,
-       64 * 1024 * kMiB},
-      {{"max_segment_size", "count", "records at which a segment file rolls; 0: bytes decide"},
-       &Options::max_segment_size,
-       0,
-       std::numeric_limits<std::uint64_t>::max()},
-      {{"frame_bytes", "bytes", "records gathered per write, at most"},
-       &Options::frame_bytes,
-       512,
-       32 * kMiB},
-      {{"compression", "on/off", "zstd frames"}, &Options::compression},
-      {{"sync_lanes", "count", "commits in flight at once"}, &Options::sync_lanes, 1, 8},
-      {{"io_uring", "on/off", "write and sync through io_uring where the kernel allows it"},
-       &Options::io_uring},
-      {{"sync_interval", "duration",
-        "longest time a process-level record stays unsynced; 0: on demand"},
-       &Options::sync_interval,
-       0,
-       kHour},
-      {{"quota_bytes", "bytes", "unflushed log on disk, beyond it calls wait"},
-       &Options::quota_bytes,
-       64 * kKiB,
-       1024 * kTiB},
-      {{"retention_bytes", "bytes", "flushed segments kept"},
-       &Options::retention_bytes,
-       0,
-       1024 * kTiB},
-      {{"segment_retention", "duration", "age up to which flushed segments are kept"},
-       &Options::segment_retention,
-       0,
-       100 * kYear},
-      {{"partitions", "count", "of a new log; fixed afterwards"}, &Options::partitions, 1, 1024},
-      {{"block_timeout", "duration", "wait for room in the log; 0: do not wait"},
-       &Options::block_timeout,
-       0,
-       kYear},
-  };
-  return entries;
-}
-
-const std::vector<Entry>& FlushEntries() {
-  static const std::vector<Entry> entries = {
-      {{"max_buffer_size", "count", "records that start a flush before flush_interval"},
-       &Options::max_buffer_size,
-       1,
-       100'000'000},
-      {{"flush_interval", "duration", "longest wait of a batch flushed by time"},
-       &Options::flush_interval,
-       0,
-       kHour},
-      {{"flush_linger", "duration", "nothing flushed for this long: flush at once"},
-       &Options::flush_linger,
-       0,
-       kHour},
-      {{"batch_size", "count", "records per database transaction, at most"},
-       &Options::batch_size,
-       1,
-       10'000'000},
-      {{"batch_bytes", "bytes", "bytes per database transaction, at most"},
-       &Options::batch_bytes,
-       1,
-       1024 * kMiB},
-      {{"worker_count", "count", "database connections that flush (SQLite: always 1)"},
-       &Options::worker_count,
-       1,
-       256},
-      {{"memory_bytes", "bytes", "bound of the flusher's memory"},
-       &Options::memory_bytes,
-       kMiB,
-       kTiB},
-      {{"max_flush_retries", "count", "of a batch with refused rows, before it is bisected"},
-       &Options::max_flush_retries,
-       0,
-       1000},
-      {{"initial_backoff", "duration", "after a transient error, doubling up to max_backoff"},
-       &Options::initial_backoff,
-       1,
-       kHour},
-      {{"max_backoff", "duration", "longest pause between attempts"},
-       &Options::max_backoff,
-       1,
-       kHour},
-      {{"backoff_multiplier", "factor", "growth of the pause"},
-       &Options::backoff_multiplier,
-       1,
-       1000},
-      {{"backoff_jitter", "on/off", "pauses are spread by chance"}, &Options::backoff_jitter},
-      {{"breaker_failures", "count", "consecutive failures that open the circuit breaker"},
-       &Options::breaker_failures,
-       1,
-       1'000'000},
-      {{"breaker_open_time", "duration", "until an open breaker lets one trial through"},
-       &Options::breaker_open_time,
-       1,
-       24 * kHour},
-      {{"database_timeout", "duration", "deadline of every database call"},
-       &Options::database_timeout,
-       1,
-       24 * kHour},
-      {{"dead_letter_count_max", "count", "dead letters kept, beyond it the breaker opens"},
-       &Options::dead_letter_count_max,
-       0,
-       std::numeric_limits<std::uint64_t>::max()},
-  };
-  return entries;
-}
-
-const std::vector<Entry>& LifeEntries() {
-  static const std::vector<Entry> entries = {
-      {{"enable_recovery", "on/off", "off: refuse to open a log with unflushed records"},
-       &Options::enable_recovery},
-      {{"recovery_timeout", "duration", "longest wait for the database at open"},
-       &Options::recovery_timeout,
-       0,
-       kYear},
-      {{"shutdown_timeout", "duration", "closing drains for this long"},
-       &Options::shutdown_timeout,
-       0,
-       kYear},
-      {{"enable_metrics", "on/off", "log a line with the main counters now and then"},
-       &Options::enable_metrics},
-      {{"metrics_interval", "duration", "period of that line"},
-       &Options::metrics_interval,
-       1,
-       kYear},
-  };
-  return entries;
-}
-
-const std::vector<Entry>& Entries() {
-  static const std::vector<Entry> entries = [] {
-    std::vector<Entry> all;
-    for (const auto* part : {&LogEntries(), &FlushEntries(), &LifeEntries()}) {
-      all.insert(all.end(), part->begin(), part->end());
-    }
-    return all;
-  }();
-  return entries;
-}
-
-const Entry* FindEntry(std::string_view name) {
-  const auto& entries = Entries();
+const OptionEntry* FindEntry(std::string_view name) {
+  const auto& entries = OptionTable();
   const auto found = std::find_if(entries.begin(), entries.end(),
-                                  [&](const Entry& e) { return e.field.name == name; });
+                                  [&](const OptionEntry& e) { return e.field.name == name; });
   return found == entries.end() ? nullptr : &*found;
 }
 
-// Levenshtein's distance, one row at a time.
-std::size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = std::exchange(row[j + 1], std::min({replaced, row[j] + 1, row[j + 1] + 1}));
-    }
-  }
-  return row.back();
-}
-
-std::string_view NearestName(std::string_view name) {
-  const auto& entries = Entries();
-  return std::min_element(entries.begin(), entries.end(),
-                          [&](const Entry& a, const Entry& b) {
-                            return EditDistance(name, a.field.name) <
-                                   EditDistance(name, b.field.name);
-                          })
-      ->field.name;
+const std::vector<std::string_view>& Names() {
+  static const std::vector<std::string_view> names = [] {
+    std::vector<std::string_view> all;
+    for (const OptionEntry& entry : OptionTable()) all.push_back(entry.field.name);
+    return all;
+  }();
+  return names;
 }
 
 // The number that opens `text`, which is moved past it.
@@ -316,6 +139,13 @@ struct Setter {
   bool operator()(Durability Options::*member) const {
     return StoreResult(member, ParseDurability(text));
   }
+  bool operator()(Overflow Options::*member) const {
+    return StoreResult(member, ParseOverflow(text));
+  }
+  bool operator()(Backoff Options::*member) const {
+    return StoreResult(member, ParseBackoff(text));
+  }
+  bool operator()(Level Options::*member) const { return Store(member, ParseLevel(text)); }
   bool operator()(Milliseconds Options::*member) const {
     return StoreResult(member, ParseDuration(text));
   }
@@ -352,6 +182,15 @@ struct Getter {
   std::string operator()(Durability Options::*member) const {
     return std::string(DurabilityName(options.*member));
   }
+  std::string operator()(Overflow Options::*member) const {
+    return std::string(OverflowName(options.*member));
+  }
+  std::string operator()(Backoff Options::*member) const {
+    return std::string(BackoffName(options.*member));
+  }
+  std::string operator()(Level Options::*member) const {
+    return std::string(LevelName(options.*member));
+  }
   std::string operator()(Milliseconds Options::*member) const {
     return FormatDuration(options.*member);
   }
@@ -370,6 +209,9 @@ struct InBounds {
   bool operator()(Durability Options::*member) const {
     return options.*member <= Durability::kDisk;
   }
+  bool operator()(Overflow Options::*member) const { return options.*member <= Overflow::kSample; }
+  bool operator()(Backoff Options::*member) const { return options.*member <= Backoff::kConstant; }
+  bool operator()(Level Options::*member) const { return options.*member <= Level::kFatal; }
   bool operator()(Milliseconds Options::*member) const {
     const auto count = (options.*member).count();
     return count >= 0 && Within(static_cast<std::uint64_t>(count));
@@ -392,6 +234,9 @@ std::string_view Expected(std::string_view unit) {
   if (unit == "duration") return "a duration such as 500ms, 30s or 2m";
   if (unit == "on/off") return "true or false";
   if (unit == "level") return "memory, process or disk";
+  if (unit == "policy") return "block, drop_oldest, drop_newest or sample";
+  if (unit == "growth") return "exponential, linear or constant";
+  if (unit == "severity") return "debug, info, warn, error or fatal";
   if (unit == "factor") return "a number such as 2.0";
   return "a whole number";
 }
@@ -401,23 +246,24 @@ std::string_view Expected(std::string_view unit) {
 const std::vector<OptionField>& OptionFields() {
   static const std::vector<OptionField> fields = [] {
     std::vector<OptionField> all;
-    for (const Entry& entry : Entries()) all.push_back(entry.field);
+    for (const OptionEntry& entry : OptionTable()) all.push_back(entry.field);
     return all;
   }();
   return fields;
 }
 
 std::string GetOption(const Options& options, std::string_view name) {
-  const Entry* entry = FindEntry(name);
+  const OptionEntry* entry = FindEntry(name);
   if (entry == nullptr) return {};
   return std::visit(Getter{options, entry->field.unit}, entry->member);
 }
 
 Status SetOption(Options* options, std::string_view name, std::string_view value) {
-  const Entry* entry = FindEntry(name);
+  const OptionEntry* entry = FindEntry(name);
   if (entry == nullptr) {
     return Status::InvalidArgument("there is no option \"" + std::string(name) +
-                                   "\"; did you mean \"" + std::string(NearestName(name)) + "\"?");
+                                   "\"; did you mean \"" +
+                                   std::string(NearestName(name, Names())) + "\"?");
   }
   if (!std::visit(Setter{options, entry->field.unit, value}, entry->member)) {
     return Status::InvalidArgument(std::string(name) + "=" + std::string(value) + ": expected " +
@@ -427,7 +273,7 @@ Status SetOption(Options* options, std::string_view name, std::string_view value
 }
 
 Status CheckOptions(const Options& options) {
-  for (const Entry& entry : Entries()) {
+  for (const OptionEntry& entry : OptionTable()) {
     if (std::visit(InBounds{options, entry.low, entry.high}, entry.member)) continue;
     const std::string_view unit = entry.field.unit;
     return Status::InvalidArgument(
@@ -443,7 +289,18 @@ Status CheckOptions(const Options& options) {
                                    ", must be at least initial_backoff (" +
                                    FormatDuration(options.initial_backoff) + ")");
   }
+  if (options.batch_size_max < options.batch_size_min) {
+    return Status::InvalidArgument("batch_size_max is " + std::to_string(options.batch_size_max) +
+                                   ", must be at least batch_size_min (" +
+                                   std::to_string(options.batch_size_min) + ")");
+  }
   return Status::Ok();
+}
+
+Result<std::uint64_t> ParseSize(std::string_view text) {
+  if (const auto bytes = ParseBytes(text)) return *bytes;
+  return Status::InvalidArgument("\"" + std::string(text) +
+                                 "\" is no size: write 65536, 64KiB, 64MiB or 1GiB");
 }
 
 Result<Milliseconds> ParseDuration(std::string_view text) {

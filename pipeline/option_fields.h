@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,7 +15,8 @@ namespace taskwal::pipeline {
 
 struct OptionField {
   std::string_view name;      // as in options.h
-  std::string_view unit;      // "bytes", "duration", "count", "on/off", "text", "level", "factor"
+  // "bytes", "duration", "count", "on/off", "text", "level", "factor", "policy", "growth", "severity"
+  std::string_view unit;
   std::string_view effect;    // one line
 };
 
@@ -27,6 +29,8 @@ Status SetOption(Options* options, std::string_view name, std::string_view value
 // Ranges and combinations, at open: kInvalidArgument names the field and its bounds.
 Status CheckOptions(const Options& options);
 
+// "65536", "64KiB", "64MiB", "1GiB": powers of 1,024. kInvalidArgument for anything else.
+Result<std::uint64_t> ParseSize(std::string_view text);
 // "500ms", "30s", "2m", "1h", "1h30m", "0". kInvalidArgument for anything else.
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
 std::string FormatDuration(std::chrono::milliseconds duration);

@@ -94,6 +94,19 @@ bool IsNewer(const Operation& operation, const Uuid& wal_id,
   return std::tie(operation.stamp, wal_id) > std::tie(row.origin.stamp, row.wal_id);
 }
 
+// Moving writes into the new place before it deletes from the old: what is in neither was moved
+// between the two looks, or is nowhere.
+Result<storage::Session::StoredTask> GetRow(const ReadOverlay::Home& home, std::string_view id) {
+  const auto is_missing = [](const auto& row) {
+    return row.status().code() == StatusCode::kNotFound;
+  };
+  auto row = home.database->GetTask(id);
+  if (home.former == nullptr || !is_missing(row)) return row;
+  row = home.former->GetTask(id);
+  if (!is_missing(row)) return row;
+  return home.database->GetTask(id);
+}
+
 Result<Task> FoundOrNot(std::optional<Task> task, std::string_view id) {
   if (!task) return Status::NotFound("no task has the id " + std::string(id));
   return *std::move(task);
@@ -107,10 +120,9 @@ void IndexOperation(const wal::RecordView& record, std::vector<std::uint64_t>* k
   if (type == OperationType::kDagDelete) keys->push_back(kDagDeletesKey);
 }
 
-ReadOverlay::ReadOverlay(wal::Log& log, const Flusher& flusher, DatabaseCalls& database)
+ReadOverlay::ReadOverlay(wal::Log& log, FindHome find_home)
     : log_(log),
-      flusher_(flusher),
-      database_(database),
+      find_home_(std::move(find_home)),
       partitions_(log.state().partitions),
       dag_deletes_until_(log.end_lsn()) {}
 
@@ -134,9 +146,9 @@ Status ReadOverlay::CollectDagDeletes(wal::Lsn from, std::vector<Operation>* int
 
 // What the log holds behind the flushed position, in LSN order, back to the last operation before
 // which nothing matters.
-Result<std::vector<Operation>> ReadOverlay::Collect(std::string_view id) {
+Result<std::vector<Operation>> ReadOverlay::Collect(const Home& home, std::string_view id) {
   const std::uint64_t key = storage::KeyOf(id);
-  const wal::Lsn from = flusher_.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+  const wal::Lsn from = home.flusher->flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
   std::vector<Operation> operations;
   Status decoded;
   TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView& record) {
@@ -164,11 +176,21 @@ Result<std::vector<Operation>> ReadOverlay::Collect(std::string_view id) {
 }
 
 Result<Task> ReadOverlay::GetTask(std::string_view id) {
-  TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(id));
+  const std::uint64_t key = storage::KeyOf(id);
+  for (;;) {
+    const Home home = find_home_(key);
+    Result<Task> task = GetTaskIn(home, id);
+    // Not where it lived when the look began; it may have been moved since.
+    if (task.status().code() != StatusCode::kNotFound || find_home_(key) == home) return task;
+  }
+}
+
+Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id) {
+  TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(home, id));
   if (!operations.empty() && IsComplete(operations.front())) {
     return FoundOrNot(Fold(std::nullopt, operations), id);
   }
-  auto row = database_.GetTask(id);
+  auto row = GetRow(home, id);
   if (row.ok()) {
     log_.RaiseStamp(row->origin.stamp);
     if (!operations.empty()) {
@@ -185,7 +207,8 @@ Result<Task> ReadOverlay::GetTask(std::string_view id) {
 
 Result<bool> ReadOverlay::HasUnflushed(std::string_view id) {
   const std::uint64_t key = storage::KeyOf(id);
-  const wal::Lsn from = flusher_.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+  const Flusher& flusher = *find_home_(key).flusher;
+  const wal::Lsn from = flusher.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
   bool found = false;
   TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView&) {
     found = true;

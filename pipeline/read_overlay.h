@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -25,8 +26,18 @@ void IndexOperation(const wal::RecordView& record, std::vector<std::uint64_t>* k
 
 class ReadOverlay {
  public:
-  // All references outlive it.
-  ReadOverlay(wal::Log& log, const Flusher& flusher, DatabaseCalls& database);
+  // Where a task lives. While tasks are being moved it may still be in the former place.
+  struct Home {
+    const Flusher* flusher = nullptr;
+    DatabaseCalls* database = nullptr;
+    DatabaseCalls* former = nullptr;  // null: nowhere else
+    friend bool operator==(const Home&, const Home&) = default;
+  };
+  // By the task's key; any thread.
+  using FindHome = std::function<Home(std::uint64_t key)>;
+
+  // The log and what `find_home` leads to outlive it.
+  ReadOverlay(wal::Log& log, FindHome find_home);
 
   // kNotFound; kUnavailable when the database is needed and away; kCorruption when a record that
   // may matter is damaged. A task saved without created_at while the database is away shows the
@@ -39,12 +50,12 @@ class ReadOverlay {
   void NoteDagDelete(wal::Lsn lsn);
 
  private:
-  Result<std::vector<storage::Operation>> Collect(std::string_view id);
+  Result<Task> GetTaskIn(const Home& home, std::string_view id);
+  Result<std::vector<storage::Operation>> Collect(const Home& home, std::string_view id);
   Status CollectDagDeletes(wal::Lsn from, std::vector<storage::Operation>* into);
 
   wal::Log& log_;
-  const Flusher& flusher_;
-  DatabaseCalls& database_;
+  const FindHome find_home_;
   const std::uint32_t partitions_;
   // No delete of a DAG stands behind it. Starts at the log's end: what stood there at open counts.
   std::atomic<wal::Lsn> dag_deletes_until_;

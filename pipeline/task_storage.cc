@@ -38,4 +38,20 @@ Result<ActivityPage> TaskStorage::ActivitiesByDag(std::string_view dag_id, Pagin
   return QueryActivities(query);
 }
 
+Status TaskStorage::SetTargetHealth(std::string_view name, bool) {
+  return Status::NotFound("there is no target " + std::string(name));
+}
+
+Status TaskStorage::OnShutdown(std::string name, std::function<void()>, std::chrono::milliseconds) {
+  return Status::InvalidArgument("this storage runs no shutdown handlers: " + name);
+}
+
+bool TaskStorage::IsShutdown() { return false; }
+
+Control* TaskStorage::GetControl() { return nullptr; }
+
+DeadLetterControl* TaskStorage::GetDeadLetters() { return nullptr; }
+
+Metrics* TaskStorage::GetMetrics() { return nullptr; }
+
 }  // namespace taskwal

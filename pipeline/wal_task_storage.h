@@ -2,7 +2,7 @@
 // and the orderly end of it all.
 //
 //   OpenTaskStorage ─▶ prepare (salvage) ─▶ log, dead letters, flusher ─▶ first contact ─▶ open
-//   open ─ Shutdown ─▶ refuse calls ─▶ drain as told ─▶ stop flusher ─▶ seal the log ─▶ closed
+//   open ─ Shutdown ─▶ handlers ─▶ refuse calls ─▶ drain as told ─▶ stop flusher ─▶ seal the log ─▶ closed
 //
 // A mutation takes no lock, allocates nothing and makes no system call beyond what its durability
 // level asks for. Any thread.
@@ -10,17 +10,25 @@
 
 #include <atomic>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "base/mutex.h"
-#include "pipeline/database_calls.h"
+#include "pipeline/admission/admission.h"
+#include "pipeline/admission/load_gauge.h"
+#include "metrics/stage_times.h"
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/flusher.h"
+#include "pipeline/letter_desk.h"
+#include "pipeline/metrics_snapshot.h"
 #include "pipeline/read_overlay.h"
+#include "pipeline/shutdown_handlers.h"
+#include "pipeline/storage_control.h"
+#include "pipeline/targets/target_queries.h"
+#include "pipeline/targets/target_set.h"
 #include "recovery/prepare_log.h"
 #include "recovery/salvage.h"
 #include "storage/backend.h"
@@ -32,7 +40,8 @@ namespace taskwal::pipeline {
 
 struct WalStorageSetup {
   Options options;  // checked
-  std::unique_ptr<storage::Backend> backend;
+  std::unique_ptr<storage::Backend> backend;  // the only database; or:
+  std::vector<TargetSetup> targets;           // several (Options::targets is not looked at here)
   FileSystem* fs = &FileSystem::Real();
   Clock* clock = &Clock::Real();
   bool create = true;    // false: kNotFound when there is no log
@@ -82,71 +91,107 @@ class WalTaskStorage final : public TaskStorage {
   Status Flush(std::chrono::milliseconds timeout) override;
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
   Status Close() override;
+  Status OnShutdown(std::string name, std::function<void()> handler,
+                    std::chrono::milliseconds timeout) override;
+  bool IsShutdown() override;
+  Control* GetControl() override { return control_.get(); }
+  DeadLetterControl* GetDeadLetters() override { return desk_.get(); }
+  Metrics* GetMetrics() override { return metrics_.get(); }
   Stats GetStats() override;
+  Status SetTargetHealth(std::string_view name, bool in_service) override;
+
+  // Drains within the deadline, then brings every task to its home under the weights this storage
+  // was opened with, and records these. Calls are refused meanwhile, and for good when it fails:
+  // what is left is done by the next open. kUnavailable: not drained, nothing was moved, or a
+  // database went away.
+  Status Rebalance(std::chrono::milliseconds drain_timeout, const MoveProgress& on_progress);
 
   // For the tool's report.
   [[nodiscard]] const wal::Log& log() const { return *log_; }
   [[nodiscard]] const DeadLetters& dead_letters() const { return *letters_; }
-  [[nodiscard]] FlusherStats flusher_stats() const { return flusher_->GetStats(); }
-  [[nodiscard]] wal::Lsn flushed_lsn() const { return flusher_->flushed_lsn(); }
+  [[nodiscard]] FlusherStats flusher_stats() const { return targets_->Totals(); }
+  [[nodiscard]] wal::Lsn flushed_lsn() const { return targets_->flushed_lsn(); }
 
  private:
-  explicit WalTaskStorage(WalStorageSetup setup);
+  explicit WalTaskStorage(const WalStorageSetup& setup);
 
   // --- opening
-  Status OpenParts(bool create, bool salvage, OpenReport* report);
-  Status OpenLog(wal::LogStart start);
+  Status OpenParts(WalStorageSetup setup, OpenReport* report);
+  Status OpenLog(wal::LogStart start, std::vector<TargetSetup> list);
   void FindKnownLosses(OpenReport* report) const;
   Status FirstContact(OpenReport* report);
   Status CheckRecoveryAllowed(const Status& contact) const;
   void Announce(const OpenReport& report) const;
-  void RunContact();
-  void RunMetrics();
+  void RunMonitor();
+  void WriteMetricsLine();
+  void WriteMetricsFile(bool has_ended);
+  void TendLetters();
+  // Null where nothing is to be measured.
+  Histogram* Timed(Histogram* times) const { return options_.enable_metrics ? times : nullptr; }
+  [[nodiscard]] std::string LetterAlarm(const DeadLetterStats& letters) const;
+  void MakeDesks();
+  [[nodiscard]] LoadSample LoadNow() const;
 
   // --- writing
   wal::Deadline MakeDeadline(std::chrono::milliseconds timeout, const std::stop_token& stop) const;
+  struct Place {            // where a record goes
+    std::uint64_t key = 0;
+    std::uint16_t target = 0;
+  };
+  [[nodiscard]] Place HomeOf(std::string_view task_id) const;
   template <typename Encode>
-  Result<wal::Lsn> Append(storage::OperationType type, std::uint64_t key, std::size_t bytes,
-                          Time now, const WriteOptions& options, Encode&& encode);
-  Status Settle(wal::Lsn lsn, const WriteOptions& options);
+  Result<wal::Lsn> Append(storage::OperationType type, const Place& place, std::size_t bytes,
+                          Time now, const WriteOptions& options, Encode&& encode,
+                          std::int32_t rank = kTaskRank);
+  Result<ActivityAck> AppendActivity(const Activity& activity, const WriteOptions& options);
+  Result<wal::Lsn> AppendEncoded(const wal::RecordHeader& header, std::span<const std::byte> body,
+                                 const WriteOptions& options);
+  Status Settle(wal::Lsn lsn, std::uint16_t target, const WriteOptions& options);
 
   // --- reading, life
   Status CheckReadable(Consistency consistency);
   Status Drain(ShutdownMode mode, const wal::Deadline& deadline);
+  void RunHandlers(ShutdownMode mode, const wal::Deadline& deadline);
   Status StopParts(const Status& drained);
+  void StopTargets();
   void EndThreads();
+  void LeaveBehind();
 
   const Options options_;
   FileSystem& fs_;
   Clock& clock_;
 
   // In order of construction: each borrows from those before it.
-  const std::unique_ptr<storage::Backend> backend_;
   std::unique_ptr<wal::Log> log_;
   std::unique_ptr<DeadLetters> letters_;
-  std::unique_ptr<Flusher> flusher_;
-  std::unique_ptr<DatabaseCalls> database_;
+  std::unique_ptr<LoadGauge> gauge_;
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<TargetSet> targets_;
+  std::unique_ptr<StorageControl> control_;
+  std::unique_ptr<LetterDesk> desk_;
+  std::unique_ptr<StorageMetrics> metrics_;
+  std::unique_ptr<TargetQueries> queries_;
   std::unique_ptr<ReadOverlay> overlay_;
-  wal::Lsn flushed_at_open_ = 0;         // STATE's word, until the database's is known
+  wal::Lsn flushed_at_open_ = 0;         // STATE's word, until the databases' is known
   std::uint64_t recovered_at_open_ = 0;  // records rescued or pending
   std::uint64_t damaged_at_open_ = 0;
 
   std::atomic<bool> accepting_{false};
   std::atomic<bool> readable_{false};
-  std::atomic<std::uint64_t> dropped_{0};
+  std::atomic<std::uint64_t> filtered_{0};
+  StageTimes times_;
+  ShutdownHandlers handlers_;
+  bool is_hung_ = false;  // a call did not come back; set and read by those who end the storage
 
   enum class Life : std::uint8_t { kOpen, kClosing, kClosed };
-  enum class Go : std::uint8_t { kUndecided, kYes, kNo };
   Mutex mutex_;
   CondVar changed_;
   Life life_ GUARDED_BY(mutex_) = Life::kOpen;
   Status closed_with_ GUARDED_BY(mutex_);
-  std::optional<Status> contacted_ GUARDED_BY(mutex_);
-  Go flusher_may_start_ GUARDED_BY(mutex_) = Go::kUndecided;
   bool threads_end_ GUARDED_BY(mutex_) = false;
 
-  std::jthread contact_thread_;
-  std::jthread metrics_thread_;
+  std::string letter_alarm_;  // the monitor's
+  std::jthread monitor_thread_;
 };
 
 }  // namespace taskwal::pipeline

@@ -1,15 +1,18 @@
 // Opening and its background: the first contact with the database, the metrics line.
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "base/logging.h"
+#include "base/posix_file_system.h"
+#include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "pipeline/identity.h"
 #include "pipeline/wal_task_storage.h"
 
 namespace taskwal::pipeline {
 namespace {
+
+constexpr std::chrono::milliseconds kMetricsFilePeriodMax{1000};
 
 wal::LogOptions LogOptionsOf(const Options& options) {
   wal::LogOptions log;
@@ -28,6 +31,14 @@ wal::LogOptions LogOptionsOf(const Options& options) {
   return log;
 }
 
+std::vector<TargetSetup> ListOf(WalStorageSetup* setup) {
+  std::vector<TargetSetup> list = std::move(setup->targets);
+  if (setup->backend != nullptr) {
+    list.push_back({std::string(kDefaultTarget), 1, std::move(setup->backend)});
+  }
+  return list;
+}
+
 bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range) {
   return std::any_of(ranges.begin(), ranges.end(), [&](const wal::LsnRange& r) {
     return r.from <= range.from && range.to <= r.to;
@@ -36,38 +47,38 @@ bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range
 
 }  // namespace
 
-WalTaskStorage::WalTaskStorage(WalStorageSetup setup)
-    : options_(std::move(setup.options)),
+WalTaskStorage::WalTaskStorage(const WalStorageSetup& setup)
+    : options_(setup.options),
       fs_(*setup.fs),
       clock_(*setup.clock),
-      backend_(std::move(setup.backend)) {}
+      handlers_(options_, clock_) {}
 
 Result<std::unique_ptr<WalTaskStorage>> WalTaskStorage::Open(WalStorageSetup setup,
                                                              OpenReport* report) {
   OpenReport unasked;
   if (report == nullptr) report = &unasked;
-  const bool create = setup.create;
-  const bool salvage = setup.salvage;
-  std::unique_ptr<WalTaskStorage> storage(new WalTaskStorage(std::move(setup)));
-  const Status opened = storage->OpenParts(create, salvage, report);
+  SetIoUringAllowed(setup.options.io_uring);
+  std::unique_ptr<WalTaskStorage> storage(new WalTaskStorage(setup));
+  const Status opened = storage->OpenParts(std::move(setup), report);
   if (opened.ok()) return storage;
   if (storage->log_ != nullptr) {
     storage->EndThreads();
+    if (storage->targets_ != nullptr) storage->StopTargets();
     IgnoreStatus(storage->log_->Close(), "the refusal is what the caller has to hear of");
   }
   return opened;
 }
 
-Status WalTaskStorage::OpenParts(bool create, bool salvage, OpenReport* report) {
+Status WalTaskStorage::OpenParts(WalStorageSetup setup, OpenReport* report) {
   const bool was_copy = IsKnownCopy(fs_, options_.wal_dir);
-  const recovery::PrepareOptions prepare{options_.wal_dir, options_.partitions, create,
+  const recovery::PrepareOptions prepare{options_.wal_dir, options_.partitions, setup.create,
                                          IndexOperation};
   TASKWAL_ASSIGN(wal::LogStart start, recovery::PrepareLog(fs_, prepare, &report->prepared));
-  if (salvage) {
+  if (setup.salvage) {
     TASKWAL_ASSIGN(report->salvaged,
                    recovery::Salvage(fs_, options_.wal_dir, &start, IndexOperation));
   }
-  TASKWAL_TRY(OpenLog(std::move(start)));
+  TASKWAL_TRY(OpenLog(std::move(start), ListOf(&setup)));
   if (report->prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log_));
   report->rescued = log_->GetStats().rescued;
   report->pending = {flushed_at_open_ + 1, log_->end_lsn()};
@@ -83,19 +94,34 @@ Status WalTaskStorage::OpenParts(bool create, bool salvage, OpenReport* report) 
   Announce(*report);
   accepting_.store(true);
   readable_.store(true);
-  if (options_.enable_metrics) metrics_thread_ = std::jthread([this] { RunMetrics(); });
+  admission_->CountBacklog(report->pending.count(), log_->GetStats().unflushed_bytes);
+  monitor_thread_ = std::jthread([this] { RunMonitor(); });
   return Status::Ok();
 }
 
-Status WalTaskStorage::OpenLog(wal::LogStart start) {
+Status WalTaskStorage::OpenLog(wal::LogStart start, std::vector<TargetSetup> list) {
   std::vector<std::string> damage;
   TASKWAL_ASSIGN(letters_, DeadLetters::Open(fs_, options_.wal_dir, false, &damage));
   for (const std::string& what : damage) Logger().error("dead_letters damaged=\"{}\"", what);
   TASKWAL_ASSIGN(log_, wal::Log::Open(fs_, clock_, LogOptionsOf(options_), std::move(start)));
-  flusher_ = std::make_unique<Flusher>(*log_, *backend_, *letters_, clock_, options_, fs_);
-  flushed_at_open_ = flusher_->flushed_lsn();
-  database_ = std::make_unique<DatabaseCalls>(*backend_);
-  overlay_ = std::make_unique<ReadOverlay>(*log_, *flusher_, *database_);
+  gauge_ = std::make_unique<LoadGauge>(options_);
+  admission_ =
+      std::make_unique<Admission>(options_, clock_, *gauge_, [this] { return LoadNow(); });
+  TASKWAL_ASSIGN(targets_, TargetSet::Make({*log_, *letters_, clock_, fs_, gauge_.get()}, options_,
+                                           std::move(list)));
+  control_ = std::make_unique<StorageControl>(*admission_, *gauge_, *targets_,
+                                              [this] { return GetStats(); });
+  MakeDesks();
+  flushed_at_open_ = targets_->flushed_lsn();
+  std::vector<TargetQueries::Database> databases;
+  for (const auto& target : targets_->targets()) {
+    databases.push_back({target->number, target->name, target->calls.get()});
+  }
+  queries_ = std::make_unique<TargetQueries>(std::move(databases), [this](const std::string& id) {
+    return targets_->HomeOf(storage::KeyOf(id));
+  });
+  overlay_ = std::make_unique<ReadOverlay>(
+      *log_, [this](std::uint64_t key) { return targets_->ReadHome(key); });
   return Status::Ok();
 }
 
@@ -113,53 +139,28 @@ void WalTaskStorage::FindKnownLosses(OpenReport* report) const {
   if (!read.ok()) Logger().error("dead_letters unreadable=\"{}\"", read.message());
 }
 
-// In a thread of its own: a database that hangs delays nothing but the flush.
-void WalTaskStorage::RunContact() {
-  Status contact;
-  try {
-    contact = flusher_->Contact();
-  } catch (const std::exception& error) {
-    contact = Status::Unavailable(error.what());
-    Logger().error("first_contact exception=\"{}\"", error.what());
-  }
-  {
-    MutexLock lock(mutex_);
-    contacted_ = contact;
-    changed_.NotifyAll();
-    while (flusher_may_start_ == Go::kUndecided) changed_.Wait(mutex_);
-    if (flusher_may_start_ == Go::kNo) return;
-  }
-  flusher_->Start();
-}
-
 Status WalTaskStorage::FirstContact(OpenReport* report) {
-  contact_thread_ = std::jthread([this] { RunContact(); });
-  const auto until = std::chrono::steady_clock::now() + options_.recovery_timeout;
-  Status contact = Status::Unavailable("the database has not answered yet");
-  {
-    MutexLock lock(mutex_);
-    bool in_time = true;
-    while (!contacted_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
-    if (contacted_) contact = *contacted_;
-  }
-  if (contact.ok()) report->pending.from = flusher_->flushed_lsn() + 1;
+  targets_->StartContact();
+  Status contact =
+      targets_->AwaitContact(std::chrono::steady_clock::now() + options_.recovery_timeout);
+  if (contact.ok()) report->pending.from = targets_->flushed_lsn() + 1;
   Status allowed = contact.code() == StatusCode::kFenced ? contact : CheckRecoveryAllowed(contact);
   report->contact = std::move(contact);
-  MutexLock lock(mutex_);
-  flusher_may_start_ = allowed.ok() ? Go::kYes : Go::kNo;
-  changed_.NotifyAll();
+  targets_->Release(allowed.ok());
   return allowed;
 }
 
 Status WalTaskStorage::CheckRecoveryAllowed(const Status& contact) const {
   if (options_.enable_recovery) return Status::Ok();
-  const wal::Lsn flushed = contact.ok() ? flusher_->flushed_lsn() : flushed_at_open_;
+  const wal::Lsn flushed = contact.ok() ? targets_->flushed_lsn() : flushed_at_open_;
   if (flushed >= log_->end_lsn()) return Status::Ok();
-  return Status::InvalidArgument(
+  std::string databases;
+  for (const std::string& name : targets_->Names()) databases += " --db " + ShellQuote(name);
+  return Status::Rejected(
       options_.wal_dir + " holds records that are not in the database (LSN " +
       std::to_string(flushed + 1) + " to " + std::to_string(log_->end_lsn()) +
-      ") and enable_recovery is off: run `taskwal recover --wal " + options_.wal_dir +
-      " --db DSN`");
+      ") and enable_recovery is off: run `taskwal recover --wal " + ShellQuote(options_.wal_dir) +
+      databases + "`");
 }
 
 void WalTaskStorage::Announce(const OpenReport& report) const {
@@ -185,34 +186,118 @@ void WalTaskStorage::Announce(const OpenReport& report) const {
   options_.on_recovery(event);
 }
 
-void WalTaskStorage::RunMetrics() {
+void WalTaskStorage::MakeDesks() {
+  const auto append = [this](const wal::RecordHeader& header, std::span<const std::byte> body,
+                             std::chrono::milliseconds timeout) {
+    WriteOptions options;
+    options.durability = Durability::kDisk;
+    options.timeout = timeout;
+    return AppendEncoded(header, body, options);
+  };
+  const auto wait = [this](wal::Lsn lsn, std::chrono::milliseconds timeout) {
+    return targets_->WaitFlushed(lsn, MakeDeadline(timeout, {}));
+  };
+  desk_ = std::make_unique<LetterDesk>(
+      LetterDesk::Parties{*letters_, *log_, clock_, append, wait});
+  const auto look = [this] {
+    return metrics::Source{GetStats(), control_->Buffer().targets, control_->Backpressure(),
+                           control_->FlowControl()};
+  };
+  const auto reset_times = [this] {
+    times_.Reset();
+    log_->ResetTimes();
+    for (const auto& target : targets_->targets()) target->flusher->ResetTimes();
+  };
+  metrics_ = std::make_unique<StorageMetrics>(
+      StorageMetrics::Parties{fs_, clock_, options_.wal_dir, look, reset_times});
+}
+
+// Looks at the load and the dead letters, keeps METRICS fresh, and now and then writes the metrics
+// line.
+void WalTaskStorage::RunMonitor() {
+  using std::chrono::steady_clock;
+  const auto file_period = std::min(options_.metrics_interval, kMetricsFilePeriodMax);
+  auto next_file = steady_clock::now();
+  auto next_line = next_file + options_.metrics_interval;
   for (;;) {
-    {
-      MutexLock lock(mutex_);
-      const auto until = std::chrono::steady_clock::now() + options_.metrics_interval;
-      bool in_time = true;
-      while (!threads_end_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
-      if (threads_end_) return;
+    admission_->MaybeLook();
+    if (steady_clock::now() >= next_file) {
+      next_file = steady_clock::now() + file_period;
+      TendLetters();
+      WriteMetricsFile(false);
     }
-    const Stats stats = GetStats();
-    Logger().info(
-        "metrics accepted={} applied={} dead_lettered={} lost={} pending={} dropped={} "
-        "flush_operations={} flush_errors={} average_flush_us={:.0f} log_bytes={} breaker={}",
-        stats.accepted, stats.applied, stats.dead_lettered, stats.lost, stats.pending,
-        stats.dropped, stats.flush_operations, stats.flush_errors, stats.flush_time.mean,
-        stats.log_bytes, stats.breaker_state);
+    if (options_.enable_metrics && steady_clock::now() >= next_line) {
+      next_line += options_.metrics_interval;
+      WriteMetricsLine();
+    }
+    const auto until = std::min(steady_clock::now() + options_.monitoring_interval, next_file);
+    MutexLock lock(mutex_);
+    bool in_time = true;
+    while (!threads_end_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
+    if (threads_end_) return;
   }
+}
+
+LoadSample WalTaskStorage::LoadNow() const {
+  Stats stats;
+  targets_->FillStats(&stats);
+  return {stats.pending, log_->GetStats().unflushed_bytes, stats.accepted};
+}
+
+void WalTaskStorage::WriteMetricsLine() {
+  const Stats stats = GetStats();
+  Logger().info(
+      "metrics accepted={} applied={} dead_lettered={} lost={} pending={} dropped={} "
+      "flush_operations={} flush_errors={} average_flush_us={:.0f} log_bytes={} breaker={}",
+      stats.accepted, stats.applied, stats.dead_lettered, stats.lost, stats.pending,
+      stats.dropped, stats.flush_operations, stats.flush_errors, stats.flush_time.mean,
+      stats.log_bytes, stats.breaker_state);
+}
+
+void WalTaskStorage::WriteMetricsFile(bool has_ended) {
+  if (!options_.enable_metrics) return;
+  IgnoreStatus(metrics_->WriteSnapshot(has_ended), "the next one is due in a moment");
+}
+
+// Letters of tasks are an operator's to settle; activities may go when they are old enough.
+void WalTaskStorage::TendLetters() {
+  if (options_.dead_letter_age_max.count() > 0) {
+    const auto expired = letters_->Expire(clock_.WallNow() - options_.dead_letter_age_max);
+    Status status = expired.status();
+    if (expired.ok() && *expired > 0) status = letters_->Clean(log_->first_lsn());
+    if (!status.ok()) {
+      Logger().warn("dead_letters event=expiry_failed error=\"{}\"", status.message());
+    }
+  }
+  std::string alarm = LetterAlarm(GetStats().dead_letters);
+  if (alarm == letter_alarm_) return;
+  if (!alarm.empty()) Logger().error("dead_letters event=alarm reason=\"{}\"", alarm);
+  letter_alarm_ = std::move(alarm);
+}
+
+std::string WalTaskStorage::LetterAlarm(const DeadLetterStats& letters) const {
+  const auto is_nearly = [](std::uint64_t value, std::uint64_t limit) {
+    return value > 0 && value >= limit - limit / 5;
+  };
+  if (is_nearly(letters.open, options_.dead_letter_count_max) ||
+      is_nearly(letters.bytes, options_.dead_letter_bytes_max)) {
+    return "the dead letters are nearly full: `taskwal dlq list` shows them, retry or purge them";
+  }
+  const bool has_age = options_.dead_letter_age_max.count() > 0;
+  if (has_age && letters.oldest &&
+      *letters.oldest < clock_.WallNow() - options_.dead_letter_age_max) {
+    return "a dead letter is older than dead_letter_age_max: `taskwal dlq list` shows it";
+  }
+  return {};
 }
 
 void WalTaskStorage::EndThreads() {
   {
     MutexLock lock(mutex_);
     threads_end_ = true;
-    if (flusher_may_start_ == Go::kUndecided) flusher_may_start_ = Go::kNo;
     changed_.NotifyAll();
   }
-  if (contact_thread_.joinable()) contact_thread_.join();
-  if (metrics_thread_.joinable()) metrics_thread_.join();
+  if (monitor_thread_.joinable()) monitor_thread_.join();
 }
 
 }  // namespace taskwal::pipeline

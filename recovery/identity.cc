@@ -20,7 +20,14 @@ struct RingIdentity {
   Uuid wal_id;
   Uuid boot_id;
   std::uint64_t epoch = 0;
+  wal::Lsn written_lsn = 0;  // the segments had everything up to here
 };
+
+// The LSN with these low bits that is nearest to `near`.
+wal::Lsn WholeLsn(std::uint32_t bits, wal::Lsn near) {
+  return near + static_cast<std::uint64_t>(static_cast<std::int64_t>(
+                    static_cast<std::int32_t>(bits - static_cast<std::uint32_t>(near))));
+}
 
 // Nothing where there is no ring, or something else under its name.
 Result<std::optional<RingIdentity>> ReadRing(FileSystem& fs, const std::string& directory) {
@@ -29,7 +36,7 @@ Result<std::optional<RingIdentity>> ReadRing(FileSystem& fs, const std::string& 
     if (file.status().code() == StatusCode::kNotFound) return std::optional<RingIdentity>();
     return file.status();
   }
-  std::byte bytes[offsetof(wal::RingHeader, pad0)];
+  std::byte bytes[offsetof(wal::RingHeader, released_lsn) + sizeof(std::uint64_t)];
   TASKWAL_ASSIGN(const std::size_t count, (*file)->Read(0, bytes));
   if (count < sizeof bytes || std::memcmp(bytes, kRingMagic, sizeof kRingMagic) != 0) {
     return std::optional<RingIdentity>();
@@ -38,6 +45,11 @@ Result<std::optional<RingIdentity>> ReadRing(FileSystem& fs, const std::string& 
   ring.wal_id = LoadLittle<Uuid>(bytes + offsetof(wal::RingHeader, wal_id));
   ring.boot_id = LoadLittle<Uuid>(bytes + offsetof(wal::RingHeader, boot_id));
   ring.epoch = LoadLittle<std::uint64_t>(bytes + offsetof(wal::RingHeader, epoch));
+  const auto consumed = LoadLittle<std::uint64_t>(bytes + offsetof(wal::RingHeader, consumed));
+  const auto released = LoadLittle<wal::Lsn>(bytes + offsetof(wal::RingHeader, released_lsn));
+  if (consumed != 0) {
+    ring.written_lsn = WholeLsn(static_cast<std::uint32_t>(consumed >> 32), released) - 1;
+  }
   return std::optional(ring);
 }
 
@@ -73,12 +85,14 @@ Result<bool> RebuildFromSegments(FileSystem& fs, const std::string& directory,
   return true;
 }
 
-bool IsSameBoot(FileSystem& fs, const std::optional<RingIdentity>& ring,
-                const LogIdentity& identity) {
-  const std::vector<Uuid> ids = identity.wal_ids();
-  if (!ring || std::find(ids.begin(), ids.end(), ring->wal_id) == ids.end()) return false;
+// What only the boot that wrote the ring can believe of it.
+void CompareBoot(FileSystem& fs, const std::optional<RingIdentity>& ring, LogIdentity* identity) {
+  const std::vector<Uuid> ids = identity->wal_ids();
+  if (!ring || std::find(ids.begin(), ids.end(), ring->wal_id) == ids.end()) return;
   const auto boot = fs.BootId();
-  return boot.ok() && *boot == ring->boot_id;
+  if (!boot.ok() || *boot != ring->boot_id) return;
+  identity->other_boot = false;
+  identity->written_lsn = ring->written_lsn;
 }
 
 }  // namespace
@@ -96,7 +110,7 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   Result<wal::LogState> state = wal::ReadState(fs, directory);
   if (state.ok()) {
     identity.state = std::move(state).value();
-    identity.other_boot = !IsSameBoot(fs, ring, identity);
+    CompareBoot(fs, ring, &identity);
     return identity;
   }
   const bool absent = state.status().code() == StatusCode::kNotFound;
@@ -116,7 +130,7 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   if (ring && ring->wal_id == identity.state.wal_id) {
     identity.state.epoch = std::max(identity.state.epoch, ring->epoch);
   }
-  identity.other_boot = !IsSameBoot(fs, ring, identity);
+  CompareBoot(fs, ring, &identity);
   return identity;
 }
 

@@ -17,6 +17,9 @@ struct LogIdentity {
   bool state_damaged = false;  // missing though there is a log, or not valid: `state` was rebuilt
   std::string state_detail;    // why
   bool other_boot = true;      // the page cache was lost since: true too where nobody can tell
+  // Without a power cut since, the segments hold everything up to here, synced or not: the ring of
+  // the killed process says so.
+  wal::Lsn written_lsn = 0;
 
   // Its own, and those it had before.
   [[nodiscard]] std::vector<Uuid> wal_ids() const;

@@ -83,10 +83,11 @@ class Judge {
   }
   // Under its new name still with the header of an older use: half made, no stranger.
   [[nodiscard]] bool IsOlderUse(std::size_t i) const;
-  [[nodiscard]] bool MayBeGivenUp(std::size_t i) const;
   [[nodiscard]] std::size_t NextOwner(std::size_t i) const;
   [[nodiscard]] Situation SituationOf(std::size_t i, Found found, Stake stake) const;
   [[nodiscard]] Situation SituationOf(std::size_t i, const BadRegion& region) const;
+  [[nodiscard]] LsnRange RangeOf(std::size_t i) const;
+  [[nodiscard]] LsnRange RangeOf(std::size_t i, const BadRegion& region) const;
   [[nodiscard]] Stake StakeOf(Lsn lsn) const {
     return lsn <= out_.synced_lsn ? Stake::kSynced : Stake::kAboveSynced;
   }
@@ -104,7 +105,7 @@ class Judge {
 };
 
 void Judge::FindSynced() {
-  Lsn synced = state_.last_lsn;
+  Lsn synced = std::max(state_.last_lsn, identity_.written_lsn);
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
   }
@@ -150,25 +151,19 @@ std::size_t Judge::NextOwner(std::size_t i) const {
   return facts_.size();
 }
 
-// A file whose sync failed is never touched again, so it is not sealed either: the next segment
-// starts over right behind what was synced, and the file keeps the size it was made with.
-bool Judge::MayBeGivenUp(std::size_t i) const {
-  const SegmentFacts& facts = facts_[i];
-  const std::size_t next = NextOwner(i);
-  if (next == facts_.size() || facts_[next].header_state != HeaderState::kValid) return false;
-  return facts_[next].header.first_lsn == facts_[next].header.synced_lsn + 1 &&
-         facts.file_bytes % wal::kSegmentHeaderBytes == 0 &&
-         facts.file_bytes >= facts.frames_end + wal::kSectorBytes;
-}
-
-// A clean end seals every segment, and so does opening: those of an earlier epoch.
+// A clean end seals every segment, and so does opening: those of an earlier epoch. But a file whose
+// sync failed is not written again, and STATE says so.
 void Judge::DecideSealed() {
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     const SegmentFacts& facts = facts_[i];
+    if (std::find(state_.unsealed.begin(), state_.unsealed.end(), facts.number) !=
+        state_.unsealed.end()) {
+      out_.segments[i].sealed = facts.has_footer;
+      continue;
+    }
     const bool must_be = state_.clean || facts.epoch < state_.epoch;
-    out_.segments[i].sealed =
-        facts.was_sealed || (facts.broken_footer && !identity_.other_boot) ||
-        (facts.header_state == HeaderState::kValid && must_be && !MayBeGivenUp(i));
+    out_.segments[i].sealed = facts.was_sealed || (facts.broken_footer && !identity_.other_boot) ||
+                              (facts.header_state == HeaderState::kValid && must_be);
   }
 }
 
@@ -213,11 +208,52 @@ Situation Judge::SituationOf(std::size_t i, Found found, Stake stake) const {
   return situation;
 }
 
+// The LSNs that a finding about a file concerns where nothing narrower is known: those it holds, by
+// its frames or its own word, else the place where it stands.
+LsnRange Judge::RangeOf(std::size_t i) const {
+  const SegmentFacts& facts = facts_[i];
+  const SegmentJudgement& segment = out_.segments[i];
+  const bool has_header =
+      facts.header_state == HeaderState::kValid || facts.header_state == HeaderState::kForeign;
+  LsnRange range;
+  if (has_header) {
+    range.from = facts.header.first_lsn;
+  } else if (!facts.runs.empty()) {
+    range.from = facts.runs.front().lsns.from;
+  } else {
+    for (std::size_t before = 0; before < i; ++before) {
+      range.from = std::max(range.from, out_.segments[before].lsns.to + 1);
+    }
+  }
+  range.to = std::max(range.from, segment.lsns.to);
+  if (facts.has_footer) range.to = std::max(range.to, facts.footer.last_lsn);
+  if (!facts.runs.empty()) range.to = std::max(range.to, facts.runs.back().lsns.to);
+  return range;
+}
+
+// What an intact frame header names, else what lies between the frames around it.
+LsnRange Judge::RangeOf(std::size_t i, const BadRegion& region) const {
+  if (!region.named.empty()) return region.named;
+  LsnRange between = {std::max(out_.segments[i].first_lsn, Lsn{1}), 0};
+  for (const FrameRun& run : facts_[i].runs) {
+    if (run.offset < region.offset) {
+      between.from = run.lsns.to + 1;
+    } else {
+      between.to = run.lsns.from - 1;
+      break;
+    }
+  }
+  return between;
+}
+
 Verdict Judge::Add(std::size_t i, const Situation& situation, std::uint64_t offset, LsnRange lsns,
                    std::string detail) {
   const Verdict verdict = JudgeSituation(situation);
   if (verdict == Verdict::kIntact) return verdict;
-  if (IsDamage(verdict)) out_.segments[i].damaged = true;
+  if (IsDamage(verdict)) {
+    out_.segments[i].damaged = true;
+    if (lsns.empty()) lsns = RangeOf(i);
+  }
   out_.findings.push_back(
       {verdict, wal::SegmentName(facts_[i].number), offset, lsns, std::move(detail)});
   return verdict;
@@ -227,7 +263,8 @@ void Judge::JudgeState() {
   if (!identity_.state_damaged) return;
   Situation situation;
   situation.found = Found::kBadState;
-  out_.findings.push_back({JudgeSituation(situation), "STATE", 0, {}, identity_.state_detail});
+  const LsnRange all = {std::max(from_, Lsn{1}), out_.end_lsn};
+  out_.findings.push_back({JudgeSituation(situation), "STATE", 0, all, identity_.state_detail});
 }
 
 // --- LSNs that were synced and that no frame counts for ------------------------------------------
@@ -410,7 +447,7 @@ void Judge::JudgeRegions(std::size_t i) {
     const BadRegion& region = facts_[i].bad[r];
     if (used_[i][r]) continue;
     const Verdict verdict =
-        Add(i, SituationOf(i, region), region.offset, region.named, region.detail);
+        Add(i, SituationOf(i, region), region.offset, RangeOf(i, region), region.detail);
     if (verdict == Verdict::kTornTail && !region.is_padding) {
       out_.torn_bytes += region.end_offset - region.offset;
     }

@@ -58,23 +58,6 @@ Result<wal::LogStart> CreateLog(FileSystem& fs, const PrepareOptions& options, L
   return start;
 }
 
-Status RefuseOtherVersions(const Survey& survey) {
-  for (const Finding& finding : survey.judgement.findings) {
-    if (finding.verdict != Verdict::kOtherVersion) continue;
-    return Status::Corruption(wal::JoinPath(survey.directory, finding.file) +
-                              ": a format this program does not read (" + finding.detail + ")");
-  }
-  return Status::Ok();
-}
-
-// Compares only what both have: some file systems keep no birth time.
-bool IsCopy(const wal::LogState& state, const FileStat& lock) {
-  const bool other_inode =
-      state.lock_inode != 0 && lock.inode != 0 && state.lock_inode != lock.inode;
-  const bool other_birth = state.lock_born != 0 && lock.born != 0 && state.lock_born != lock.born;
-  return other_inode || other_birth;
-}
-
 // Writes STATE where it was damaged, or where the directory is seen to be a copy for the first
 // time.
 Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
@@ -86,8 +69,10 @@ Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
       TASKWAL_ASSIGN(const std::string name, FreeQuarantineName(fs, survey.directory, "STATE"));
       TASKWAL_TRY(CopyToQuarantine(fs, survey.directory, {"STATE"}, name));
     }
-    state->lock_inode = lock.inode;
-    state->lock_born = lock.born;
+    // Who this directory is, original or copy, was written there alone: until somebody says so, a
+    // database that knows the log is not to be fed from here.
+    state->copied = true;
+    state->copied_at = survey.judgement.end_lsn;
     changed = true;
   } else if (!state->copied && IsCopy(*state, lock)) {
     // What LOCK was stays in STATE, so that this stays a copy until somebody decides.
@@ -96,6 +81,19 @@ Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
     changed = true;
   }
   return changed ? wal::WriteState(fs, survey.directory, *state) : Status::Ok();
+}
+
+// Those sealed since, and those gone: a footer is to be expected of the one, nothing of the other.
+void ForgetUnsealed(const Survey& survey, wal::LogState* state) {
+  std::erase_if(state->unsealed, [&](std::uint64_t number) {
+    const auto read = std::find_if(survey.segments.begin(), survey.segments.end(),
+                                   [&](const SegmentFacts& f) { return f.number == number; });
+    if (read == survey.segments.end()) {
+      return !std::binary_search(survey.numbers.begin(), survey.numbers.end(), number);
+    }
+    const std::size_t i = static_cast<std::size_t>(read - survey.segments.begin());
+    return IsToBeSealed(*read, survey.judgement.segments[i]) || read->has_footer;
+  });
 }
 
 Result<std::uint64_t> NextSegment(FileSystem& fs, const Survey& survey) {
@@ -120,10 +118,11 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
     builders.try_emplace(segment, options.index_keys).first->second.Add(frame);
   };
   TASKWAL_ASSIGN(const Survey survey, SurveyTail(fs, options.directory, how));
-  TASKWAL_TRY(RefuseOtherVersions(survey));
+  TASKWAL_TRY(CheckVersions(survey));
   TASKWAL_TRY(SealTail(fs, survey, builders));
   wal::LogStart start;
   start.state = survey.identity.state;
+  ForgetUnsealed(survey, &start.state);
   TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
   report->torn_bytes = survey.judgement.torn_bytes;
   report->findings = survey.judgement.findings;
@@ -141,6 +140,23 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
 }
 
 }  // namespace
+
+Status CheckVersions(const Survey& survey) {
+  for (const Finding& finding : survey.judgement.findings) {
+    if (finding.verdict != Verdict::kOtherVersion) continue;
+    return Status::Corruption(wal::JoinPath(survey.directory, finding.file) +
+                              ": a format this program does not read (" + finding.detail + ")");
+  }
+  return Status::Ok();
+}
+
+// Compares only what both have: some file systems keep no birth time.
+bool IsCopy(const wal::LogState& state, const FileStat& lock) {
+  const bool other_inode =
+      state.lock_inode != 0 && lock.inode != 0 && state.lock_inode != lock.inode;
+  const bool other_birth = state.lock_born != 0 && lock.born != 0 && state.lock_born != lock.born;
+  return other_inode || other_birth;
+}
 
 Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options,
                                  PrepareReport* report) {

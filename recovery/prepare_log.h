@@ -9,6 +9,7 @@
 
 #include "base/file_system.h"
 #include "recovery/report.h"
+#include "recovery/survey.h"
 #include "taskwal/status.h"
 #include "wal/log.h"
 
@@ -34,5 +35,10 @@ struct PrepareReport {
 // rebuild it from. Safe to repeat after a crash at any point.
 Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options,
                                  PrepareReport* report);
+
+// kCorruption where a segment of the survey is of another format version: opening refuses it.
+Status CheckVersions(const Survey& survey);
+// Whether LOCK is another file than the one that STATE remembers.
+bool IsCopy(const wal::LogState& state, const FileStat& lock);
 
 }  // namespace taskwal::recovery

@@ -197,6 +197,7 @@ Result<SalvageReport> Salvage(FileSystem& fs, const std::string& directory, wal:
   for (const std::uint64_t number : to_replace) {
     TASKWAL_ASSIGN(std::string name, Replace(fs, directory, number));
     report.quarantined.push_back(std::move(name));
+    std::erase(start->state.unsealed, number);
   }
   for (const std::uint64_t number : to_move) {
     TASKWAL_ASSIGN(std::string name, MoveToQuarantine(fs, directory, wal::SegmentName(number)));

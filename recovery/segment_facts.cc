@@ -51,10 +51,13 @@ void AddFooter(const wal::Frame& frame, SegmentFacts* facts) {
   facts->synced_lsn = std::max(facts->synced_lsn, facts->footer.synced_lsn);
 }
 
-void AddBadBytes(const SegmentEvent& event, SegmentFacts* facts) {
+void AddBadBytes(const SegmentEvent& event, const wal::Frame& before, SegmentFacts* facts) {
   BadRegion region{event.offset, event.end_offset, event.only_zeros, event.is_padding,
                    {},           event.detail};
-  if (event.named_count > 0) {
+  const bool is_of_frame = event.is_padding && before.end_offset == event.end_offset;
+  if (is_of_frame && before.header.count > 0) {
+    region.named = {before.header.first_lsn, before.last_lsn()};
+  } else if (event.named_count > 0) {
     region.named = {event.named_first, event.named_first + event.named_count - 1};
   }
   if (facts->has_footer && event.end_offset > facts->file_bytes) {  // not written to its end
@@ -84,11 +87,12 @@ Result<SegmentFacts> ReadSegment(wal::SegmentReader& reader, const FrameVisitor&
     TASKWAL_ASSIGN(const SegmentEvent event, reader.Next(&frame));
     if (event.kind == SegmentEvent::Kind::kEnd) {
       // Else it is zeros, or what an older use of the file left.
-      if (event.resembles_footer || event.detail == "frame header") AddBadBytes(event, &facts);
+      const bool is_ours = event.resembles_footer || event.detail == "frame header";
+      if (is_ours) AddBadBytes(event, frame, &facts);
       break;
     }
     if (event.kind == SegmentEvent::Kind::kBadBytes) {
-      AddBadBytes(event, &facts);
+      AddBadBytes(event, frame, &facts);
     } else if (event.kind == SegmentEvent::Kind::kFooter) {
       AddFooter(frame, &facts);
     } else {

@@ -28,7 +28,7 @@ struct BadRegion {
   std::uint64_t end_offset = 0;
   bool only_zeros = false;
   bool is_padding = false;  // bytes that must be zero, behind a valid frame
-  wal::LsnRange named;      // by an intact frame header; empty: none
+  wal::LsnRange named;      // by an intact frame header: its own, or of the frame that it pads
   std::string detail;
 };
 

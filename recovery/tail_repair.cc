@@ -178,6 +178,10 @@ std::vector<std::byte> FooterBuilder::Finish(const Place& place) const {
   return wal::MakeFooter(summary, index, placement);
 }
 
+bool IsToBeSealed(const SegmentFacts& facts, const SegmentJudgement& judged) {
+  return facts.header_state == wal::HeaderState::kValid && !facts.has_footer && !judged.damaged;
+}
+
 Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders) {
   bool sealed_any = false;
   for (std::size_t i = 0; i < survey.segments.size(); ++i) {
@@ -187,9 +191,7 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
       TASKWAL_TRY(SyncFooter(fs, survey.directory, facts));
     }
     const auto builder = builders.find(facts.number);
-    const bool to_seal =
-        facts.header_state == wal::HeaderState::kValid && !facts.has_footer && !judged.damaged;
-    if (!to_seal) continue;
+    if (!IsToBeSealed(facts, judged)) continue;
     static const FooterBuilder no_frames(nullptr);
     const Lsn end_lsn = survey.judgement.end_lsn;
     const Job job =

@@ -54,6 +54,9 @@ class FooterBuilder {
 
 using FooterBuilders = std::map<std::uint64_t, FooterBuilder>;  // by segment number
 
+// Whether it has no footer and gets one; not what is damaged.
+bool IsToBeSealed(const SegmentFacts& facts, const SegmentJudgement& judged);
+
 // Seals every unsealed segment of the survey that is not damaged; `builders` has seen their frames.
 // Durable on return. A crash anywhere leaves segments that the next survey judges alike.
 Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders);

@@ -77,9 +77,14 @@ std::string MaskDsn(std::string_view text) {
   // A password may hold an unescaped '/' or '@': whatever is before the last '@' is hidden, unless
   // that '@' belongs to the query.
   const std::size_t query = std::min(masked.find('?', start), masked.size());
-  const std::size_t at = masked.rfind('@', query);
+  std::size_t at = masked.rfind('@', query);
+  if (at == std::string::npos || at < start) {
+    // Or an unescaped '?'.
+    at = masked.find_first_of("@/", start);
+    if (at != std::string::npos && masked[at] != '@') at = std::string::npos;
+  }
   const std::size_t password = masked.find(':', start);
-  if (at != std::string::npos && at >= start && password < at) {
+  if (at != std::string::npos && password < at) {
     masked.replace(password + 1, at - password - 1, kMask);
   }
   return MaskParameters(std::move(masked));

@@ -2,17 +2,11 @@
 #include "storage/backend.h"
 #include "storage/dsn.h"
 #include "storage/memory/memory_backend.h"
+#include "storage/mysql/mysql_backend.h"
+#include "storage/postgres/postgres_backend.h"
 #include "storage/sqlite/sqlite_backend.h"
 
 namespace taskwal::storage {
-namespace {
-
-Status NotBuiltIn(std::string_view kind) {
-  return Status::InvalidArgument(std::string(kind) +
-                                 " is not built into this program; it has memory: and sqlite://");
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Backend>> MakeBackend(std::string_view dsn, const BackendOptions& options) {
   TASKWAL_ASSIGN(const Dsn parsed, ParseDsn(dsn));
@@ -22,12 +16,18 @@ Result<std::unique_ptr<Backend>> MakeBackend(std::string_view dsn, const Backend
     case Dsn::Kind::kSqlite:
       return std::unique_ptr<Backend>(
           std::make_unique<SqliteBackend>(MaskDsn(parsed.text), parsed.path, options));
-    case Dsn::Kind::kPostgres:
-      return NotBuiltIn("PostgreSQL");
-    case Dsn::Kind::kMysql:
-      return NotBuiltIn("MySQL");
+    case Dsn::Kind::kPostgres: {
+      TASKWAL_ASSIGN(PostgresTarget target, ParsePostgresTarget(parsed.text, options.timeout));
+      return std::unique_ptr<Backend>(
+          std::make_unique<PostgresBackend>(std::move(target), options.create));
+    }
+    case Dsn::Kind::kMysql: {
+      TASKWAL_ASSIGN(MysqlTarget target, ParseMysqlDsn(parsed.text));
+      return std::unique_ptr<Backend>(
+          std::make_unique<MysqlBackend>(MaskDsn(parsed.text), std::move(target), options));
+    }
   }
-  return NotBuiltIn("this kind of database");
+  return Status::InvalidArgument("this kind of database is not built in");
 }
 
 }  // namespace taskwal::storage

@@ -24,13 +24,20 @@ enum class OperationType : std::uint8_t {
   kDagDelete = 19,     // barrier
   kActivityLog = 20,
   kBatchUpdate = 21,   // SaveTasks; barrier
+  kRetry = 22,         // of a dead letter (pipeline/flush/letter_retry.h)
+  kRetryBarrier = 23,  // of a dead letter that was a barrier
 };
 
-// "task_update", "status_update", "task_delete", "dag_delete", "activity_log", "batch_update".
+// "task_update", "status_update", "task_delete", "dag_delete", "activity_log", "batch_update",
+// "retry", "retry_barrier".
 std::string_view OperationTypeName(OperationType type);
 std::optional<OperationType> ParseOperationType(std::string_view name);
 constexpr bool IsBarrier(OperationType t) {
-  return t == OperationType::kDagDelete || t == OperationType::kBatchUpdate;
+  return t == OperationType::kDagDelete || t == OperationType::kBatchUpdate ||
+         t == OperationType::kRetryBarrier;
+}
+constexpr bool IsRetry(OperationType t) {
+  return t == OperationType::kRetry || t == OperationType::kRetryBarrier;
 }
 
 // `time` is when the call was made: the default of created_at and updated_at, and what a status
@@ -76,7 +83,7 @@ std::size_t EncodedBytes(std::span<const Task> tasks);
 void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into);
 
 // kCorruption for a body that is not what its type says (of a newer version, or a bug: checksums
-// passed).
+// passed). Retries are no operations of their own: theirs is in the body.
 Result<OperationBody> Decode(OperationType type, std::span<const std::byte> body);
 // Only the keys, without decoding the rest: for the log's index. One task's operations have the
 // record's `key`, a batch_update that of each task, a dag_delete DagKeyOf its DAG; activities have

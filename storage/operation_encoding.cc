@@ -220,13 +220,15 @@ std::string_view OperationTypeName(OperationType type) {
     case OperationType::kDagDelete: return "dag_delete";
     case OperationType::kActivityLog: return "activity_log";
     case OperationType::kBatchUpdate: return "batch_update";
+    case OperationType::kRetry: return "retry";
+    case OperationType::kRetryBarrier: return "retry_barrier";
   }
   return "unknown";
 }
 
 std::optional<OperationType> ParseOperationType(std::string_view name) {
   for (auto value = static_cast<int>(OperationType::kTaskUpdate);
-       value <= static_cast<int>(OperationType::kBatchUpdate); ++value) {
+       value <= static_cast<int>(OperationType::kRetryBarrier); ++value) {
     const auto type = static_cast<OperationType>(value);
     if (OperationTypeName(type) == name) return type;
   }
@@ -316,6 +318,8 @@ Result<OperationBody> Decode(OperationType type, std::span<const std::byte> body
     case OperationType::kDagDelete: return DecodeAs<DeleteDagOp>(type, body);
     case OperationType::kActivityLog: return DecodeAs<LogActivityOp>(type, body);
     case OperationType::kBatchUpdate: return DecodeAs<SaveTasksOp>(type, body);
+    case OperationType::kRetry:
+    case OperationType::kRetryBarrier: return Malformed(type, "it is no operation of its own");
   }
   return Status::Corruption("record of unknown type " +
                             std::to_string(static_cast<unsigned>(type)));
@@ -346,7 +350,10 @@ void IndexKeys(OperationType type, std::uint64_t key, std::span<const std::byte>
       }
       return;
     }
+    // A retried save shows to readers once it is in the database.
     case OperationType::kActivityLog:
+    case OperationType::kRetry:
+    case OperationType::kRetryBarrier:
       return;
   }
 }

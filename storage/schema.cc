@@ -1,13 +1,18 @@
 #include "storage/schema.h"
 
 #include "base/status_macros.h"
+#include "embedded_mysql_sql.h"
+#include "embedded_postgres_sql.h"
 #include "embedded_sqlite_sql.h"
 
 namespace taskwal::storage {
 
 Result<std::span<const std::string_view>> MigrationsOf(std::string_view dialect) {
   if (dialect == "sqlite") return std::span<const std::string_view>(kSqliteMigrations);
-  return Status::InvalidArgument("no schema for this kind of database; there is one for: sqlite");
+  if (dialect == "postgres") return std::span<const std::string_view>(kPostgresMigrations);
+  if (dialect == "mysql") return std::span<const std::string_view>(kMysqlMigrations);
+  return Status::InvalidArgument(
+      "no schema for this kind of database; there is one for: mysql, postgres, sqlite");
 }
 
 Result<std::string> SchemaText(std::string_view dialect) {

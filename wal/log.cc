@@ -109,6 +109,7 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
           [this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
       // A fast writer fills a segment between two looks of the maintenance thread.
       writer_.SetRollCallback([this] { LookAtSpace(); });
+      writer_.SetUnsealedCallback([this](std::uint64_t number) { return NoteUnsealed(number); });
       return Status::Ok();
     }
     const bool may_shrink =
@@ -321,9 +322,17 @@ Status Log::Close() {
   } else {
     impl.writer_.Abandon();
   }
-  impl.lock_.reset();
+  impl.GiveUpDirectory();
   impl.close_status_ = status;
   return status;
+}
+
+void Log::Impl::GiveUpDirectory() {
+  {
+    MutexLock lock(retire_mutex_);
+    is_ended_ = true;
+  }
+  lock_.reset();
 }
 
 Status Log::Impl::EndCleanly() {
@@ -355,7 +364,7 @@ void Log::Abandon() {
   if (impl.has_ring()) impl.writer_.ring().CloseForClaims();
   impl.writer_.Abandon();
   impl.StopThreads();
-  impl.lock_.reset();
+  impl.GiveUpDirectory();
   impl.close_status_ = Status::Closed("the log was abandoned");
 }
 

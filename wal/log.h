@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "taskwal/options.h"
+#include "taskwal/stats.h"
 #include "taskwal/status.h"
 #include "wal/record.h"
 #include "wal/state_file.h"
@@ -70,6 +71,9 @@ struct LogStats {
   std::uint64_t lost = 0;          // LSNs declared lost by a failed sync since open
   std::uint64_t segments = 0, log_bytes = 0, unflushed_bytes = 0;
   std::uint64_t bytes_written = 0, writes = 0, syncs = 0;
+  std::uint64_t segments_active = 0;    // not sealed; part of segments
+  std::uint64_t segments_flushing = 0;  // sealed, and not all settled
+  LatencySummary sync_time;             // of one write and sync
   double ring_utilization = 0;
   bool full = false;               // quota or disk: appends wait
 };
@@ -149,6 +153,7 @@ class Log {
   [[nodiscard]] std::uint64_t epoch() const;
   [[nodiscard]] Lsn first_lsn() const;   // oldest record kept
   [[nodiscard]] LogStats GetStats() const;
+  void ResetTimes();  // the latencies start over
   // OK, or why the log is read-only.
   [[nodiscard]] Status health() const;
 

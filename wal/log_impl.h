@@ -40,7 +40,9 @@ struct Log::Impl {
   bool MaintenanceStep();
   bool LearnOlderSegments();
   void CheckSpace();
+  Status NoteUnsealed(std::uint64_t number);
   void LookAtSpace() EXCLUDES(retire_mutex_);
+  void GiveUpDirectory() EXCLUDES(retire_mutex_);
   Status RetireNow(Lsn flushed, bool all);
   std::vector<ClosedSegment> ClosedNewestFirst();
   Status LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,
@@ -67,6 +69,8 @@ struct Log::Impl {
   // Held over the I/O of retiring and of changing STATE, so that these follow one another.
   Mutex retire_mutex_;
   Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
+  // Another process may have the directory: nothing is written there any more.
+  bool is_ended_ GUARDED_BY(retire_mutex_) = false;
 
   Mutex wake_mutex_;
   CondVar wake_;

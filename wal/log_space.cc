@@ -108,16 +108,32 @@ Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks, std::uint16_
 
 Status Log::Impl::RetireNow(Lsn flushed, bool all) {
   MutexLock lock(retire_mutex_);
+  if (is_ended_) return Status::Closed("the log is closed");
   const std::vector<ClosedSegment> going = pool_.Retirable(flushed, all);
   if (going.empty()) return Status::Ok();
   {
     MutexLock state_lock(state_mutex_);
     state_.first_lsn = std::max(state_.first_lsn, going.back().last_lsn + 1);
+    // Those that go now stay named until they are gone.
+    std::erase_if(state_.unsealed, [&](std::uint64_t n) { return n < going.front().number; });
   }
   // Crash behind it: files that STATE no longer counts on; they are passed over.
   TASKWAL_TRY(SaveState());
   for (const ClosedSegment& segment : going) TASKWAL_TRY(pool_.Drop(segment));
   return fs_.SyncDirectory(options_.directory);
+}
+
+// Before any later segment is sealed: opening looks for unsealed ones only behind the last that is.
+Status Log::Impl::NoteUnsealed(std::uint64_t number) {
+  MutexLock lock(retire_mutex_);
+  {
+    MutexLock state_lock(state_mutex_);
+    auto& unsealed = state_.unsealed;
+    if (std::find(unsealed.begin(), unsealed.end(), number) == unsealed.end()) {
+      unsealed.push_back(number);
+    }
+  }
+  return SaveState();
 }
 
 LogState Log::state() const {
@@ -128,6 +144,7 @@ LogState Log::state() const {
 Status Log::SetState(const std::function<void(LogState*)>& change) {
   Impl& impl = *impl_;
   MutexLock lock(impl.retire_mutex_);
+  if (impl.is_ended_) return Status::Closed("the log is closed");
   LogState before;
   {
     MutexLock state_lock(impl.state_mutex_);
@@ -163,6 +180,13 @@ LogStats Log::GetStats() const {
   stats.rescued = impl.rescued_;
   stats.lost = figures.lost;
   stats.segments = impl.pool_.closed_count() + figures.open_segments;
+  stats.segments_active = figures.open_segments;
+  const Lsn flushed = impl.flushed_lsn_.load(std::memory_order_relaxed);
+  for (const ClosedSegment& segment : impl.pool_.Closed()) {
+    const bool is_known = segment.first_lsn != 0;
+    stats.segments_flushing += is_known && segment.last_lsn > flushed ? 1 : 0;
+  }
+  stats.sync_time = impl.writer_.sync_time();
   stats.log_bytes = impl.pool_.closed_bytes() + figures.open_bytes;
   stats.unflushed_bytes =
       impl.pool_.UnflushedBytes(impl.flushed_lsn_.load(std::memory_order_relaxed)) +
@@ -175,6 +199,8 @@ LogStats Log::GetStats() const {
   stats.full = impl.is_short_.load(std::memory_order_relaxed);
   return stats;
 }
+
+void Log::ResetTimes() { impl_->writer_.ResetTimes(); }
 
 // --- finding records
 // -------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ Status LogWriter::Close() {
     }
     TASKWAL_TRY(CheckUsable());
     if (open_.empty()) break;
-    SealFront();
+    TASKWAL_TRY(SealFront());
   }
   is_abandoned_ = true;
   waiting_.WakeAll();

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "metrics/stage_times.h"
 #include "wal/direct_writer.h"
 
 namespace taskwal::wal {
@@ -233,6 +234,7 @@ void LogWriter::Perform(Work* work) {
     work->failed = segment;
     return false;
   };
+  const StageTimer timer(work->to_sync.empty() ? nullptr : &sync_time_, clock_);
   const bool own_sync = work->segment != nullptr && !work->to_sync.empty();
   for (SegmentFile* segment : work->to_sync) {
     if (segment == work->segment) continue;
@@ -374,7 +376,7 @@ bool LogWriter::SealStep() {
     MutexLock lock(mutex_);
     if (is_rewriting_ || !CheckUsable().ok() || open_.size() < 2) return false;
     oldest = open_.front().file.get();
-    if (IsSettled(open_.front())) return SealFront();
+    if (IsSettled(open_.front())) return SealFront().ok();
     if (open_.front().users > 0) return false;  // the lane under way, or the next turn
   }
   return SyncSegment(kSealerLane, oldest).ok();
@@ -385,33 +387,39 @@ bool LogWriter::IsSettled(const OpenSegment& segment) const {
 }
 
 // Seals the oldest open segment and hands it to the pool. The mutex is given up for the I/O.
-bool LogWriter::SealFront() {
+Status LogWriter::SealFront() {
   OpenSegment& front = open_.front();
-  if (front.sealing) return false;
+  if (front.sealing) return Status::Unavailable("it is being sealed");
   front.sealing = true;
   SegmentFile* file = front.file.get();
   const Lsn void_from = open_.size() > 1 ? open_[1].file->first_lsn() : file->last_lsn() + 1;
   // A condemned file gets no footer: what counts of it ends where the next segment begins.
   const bool is_condemned = file->failed.load(std::memory_order_acquire);
   mutex_.Unlock();
-  std::uint64_t bytes = file->bytes();
-  if (!is_condemned) {
-    const Result<std::uint64_t> sealed = file->Seal(config_.directory);
-    if (sealed.ok()) {
-      bytes = *sealed;
-    } else {
-      // Its records are on disk; without a footer it is merely slower to read.
-      Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(),
-                    sealed.status().message());
-    }
+  Result<std::uint64_t> bytes = file->bytes();
+  Status noted;
+  if (!is_condemned) bytes = file->Seal(config_.directory);
+  if (!bytes.ok()) {
+    // Its records are on disk; without a footer it is merely slower to read.
+    Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(),
+                  bytes.status().message());
+    file->failed.store(true, std::memory_order_release);
+    bytes = file->bytes();
+  }
+  const bool is_unsealed = file->failed.load(std::memory_order_acquire);
+  if (is_unsealed && on_unsealed_) noted = on_unsealed_(file->number());
+  if (!noted.ok()) {
+    mutex_.Lock();
+    open_.front().sealing = false;
+    return noted;
   }
   file->CloseFiles();
   pool_.AddClosed({file->number(), file->first_lsn(), std::min(file->last_lsn(), void_from - 1),
-                   bytes, clock_.WallNow()});
+                   *bytes, clock_.WallNow()});
   mutex_.Lock();
   TASKWAL_CHECK(open_.front().file.get() == file);
   open_.pop_front();
-  return true;
+  return Status::Ok();
 }
 
 // So that the last commits are known to be synced even when no other frame follows them.

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "base/mutex.h"
+#include "metrics/histogram.h"
 #include "wal/frame.h"
 #include "wal/log.h"
 #include "wal/ring_buffer.h"
@@ -113,6 +114,8 @@ class LogWriter {
     std::uint64_t next_segment_bytes = 0;
   };
   [[nodiscard]] Figures figures() const EXCLUDES(mutex_);
+  [[nodiscard]] LatencySummary sync_time() const { return sync_time_.Summary(); }
+  void ResetTimes() { sync_time_.Reset(); }
   // Size of the next segment, for making it ahead.
   [[nodiscard]] std::uint64_t next_segment_bytes() const EXCLUDES(mutex_);
   // Called (no lock held) when a segment could not be made for want of space, and when it could
@@ -122,6 +125,11 @@ class LogWriter {
   }
   // Called (no lock held) before each segment but the first.
   void SetRollCallback(std::function<void()> callback) { on_roll_ = std::move(callback); }
+  // Called before a segment is closed without a footer; where it fails, the segment stays open and
+  // is told of again.
+  void SetUnsealedCallback(std::function<Status(std::uint64_t number)> callback) {
+    on_unsealed_ = std::move(callback);
+  }
 
  private:
   // A frame between placing and being durable.
@@ -184,7 +192,7 @@ class LogWriter {
   Status Roll(std::uint64_t frame_bytes) REQUIRES(mutex_);
   OpenSegment* FindOpen(const SegmentFile* file) REQUIRES(mutex_);
   bool IsSettled(const OpenSegment& segment) const REQUIRES(mutex_);
-  bool SealFront() REQUIRES(mutex_);
+  Status SealFront() REQUIRES(mutex_);
   bool WriteIdleFrame() REQUIRES(mutex_);
 
   // --- after a failed write or sync (log_rewrite.cc)
@@ -216,11 +224,13 @@ class LogWriter {
   std::unique_ptr<RingBuffer> ring_;
   std::function<void(bool)> on_space_;
   std::function<void()> on_roll_;
+  std::function<Status(std::uint64_t)> on_unsealed_;
 
   std::atomic<Lsn> written_lsn_{0};
   std::atomic<Lsn> durable_lsn_{0};
   std::atomic<std::uint64_t> stamp_{0};
   std::atomic<bool> is_broken_{false};
+  Histogram sync_time_;  // of commits that sync, their write included
 
   mutable Mutex mutex_;
   std::vector<Lane> lanes_ GUARDED_BY(mutex_);

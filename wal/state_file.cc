@@ -66,6 +66,7 @@ std::string TextOf(const LogState& state) {
   for (const LsnRange& range : state.lost) {
     Append(&text, "lost", std::to_string(range.from) + ":" + std::to_string(range.to));
   }
+  for (const std::uint64_t number : state.unsealed) Append(&text, "unsealed", number);
   Append(&text, "lock_inode", state.lock_inode);
   Append(&text, "lock_born", state.lock_born);
   Append(&text, "copied", state.copied ? 1 : 0);
@@ -174,6 +175,10 @@ bool ParseField(std::string_view key, std::string_view value, LogState* state) {
   }
   std::uint64_t number = 0;
   if (!ParseNumber(value, &number)) return false;
+  if (key == "unsealed") {
+    state->unsealed.push_back(number);
+    return true;
+  }
   const std::map<std::string_view, std::uint64_t*> numbers = {
       {"epoch", &state->epoch},           {"first_lsn", &state->first_lsn},
       {"last_lsn", &state->last_lsn},     {"flushed_lsn", &state->flushed_lsn},

@@ -27,6 +27,7 @@ struct FedDatabase {
   std::uint64_t registered_epoch = 0;
   std::vector<Lsn> watermarks;           // confirmed there, by partition; empty: none
   Lsn flushed_lsn = 0;                   // everything up to here is there (or in dead letters)
+  friend bool operator==(const FedDatabase&, const FedDatabase&) = default;
 };
 
 // One of several databases. Its number stands in the records and belongs to the name for good.
@@ -37,6 +38,7 @@ struct TargetState : FedDatabase {
   std::uint32_t next_weight = 0;         // while LogState::rebalancing: the share it is to have
   Lsn joined_lsn = 0;                    // records up to here are no business of it
   bool removed = false;                  // fed no more; kept for its number
+  friend bool operator==(const TargetState&, const TargetState&) = default;
 };
 
 // Of the database where there is one target, the FedDatabase is it. With `targets`, theirs count,
@@ -50,6 +52,7 @@ struct LogState : FedDatabase {
   Lsn last_lsn = 0;                      // at least this was durable when STATE was written
   bool clean = false;                    // ended by sealing: last_lsn is the very last record
   std::vector<LsnRange> lost;            // losses declared by salvage: no damage any more
+  std::vector<std::uint64_t> unsealed;   // segments closed without a footer: a sync of them failed
   std::uint64_t lock_inode = 0;          // of LOCK: a copied directory does not match
   std::uint64_t lock_born = 0;
   bool copied = false;  // found not to match: feeds no database that has its wal_id

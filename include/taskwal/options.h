@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "taskwal/status.h"
+#include "taskwal/task.h"
 
 namespace spdlog {
 class logger;
@@ -23,6 +24,20 @@ enum class Durability : std::uint8_t {
   kProcess = 1,  // in the crash-safe log buffer: survives a kill at any instruction
   kDisk = 2,     // fdatasync has returned (group commit): survives power loss
 };
+
+// What becomes of a call for which there is no room: the log is full, a budget is used up, the rate
+// is reached. Task operations always wait for their timeout; the policy is for activities.
+enum class Overflow : std::uint8_t {
+  kBlock = 0,   // they wait as well
+  kDropOldest,  // they wait in the waiting room, where the oldest of the lowest priority gives way
+  kDropNewest,  // they are refused at once
+  kSample,      // one in sample_one_in waits, the others are refused; under pressure, too
+};
+
+// How the storage stands the load.
+enum class Pressure : std::uint8_t { kNormal = 0, kPressure, kEmergency };
+
+enum class Backoff : std::uint8_t { kExponential = 0, kLinear, kConstant };
 
 struct FlushEvent {      // one batch committed, or one attempt that failed
   Status status;         // OK when the batch is in the database
@@ -38,6 +53,25 @@ struct RecoveryEvent {   // told once, when the log has been opened
   std::uint64_t corrupt = 0;        // damaged regions found at open
   std::uint64_t first_pending = 0;  // LSN range still to be brought into the database;
   std::uint64_t last_pending = 0;   // empty when first > last
+};
+
+struct PressureEvent {
+  Pressure from = Pressure::kNormal;
+  Pressure to = Pressure::kNormal;
+  double score = 0;        // the worst signal against its threshold
+  std::string signal;      // which one: "records", "latency", "errors" or "inflow"
+};
+
+struct BreakerEvent {
+  std::string database;    // masked
+  std::string from, to;    // "closed", "open", "half-open"
+};
+
+struct ErrorEvent {        // a failure of the background work, which goes on
+  std::string component;   // "worker", "reader", "callback", "shutdown"
+  std::string database;    // empty where it is none's business
+  std::uint32_t worker = 0;
+  std::string message;
 };
 
 // One of several databases that a log feeds.
@@ -83,6 +117,39 @@ struct Options {
   // --- calls --------------------------------------------------------------------------------
   // Wait for room in the log before kOverloaded; 0: do not wait.
   Duration block_timeout{5000};
+  // Of activities for which there is no room.
+  Overflow backpressure_strategy = Overflow::kBlock;
+  std::uint32_t sample_one_in = 10;         // kept by the policy `sample`
+  std::uint32_t waiting_room = 1000;        // activities that wait under `drop_oldest`, at most
+  // Records per second, over all callers; 0: no limit. And what may come at once; 0: a tenth of a
+  // second's worth.
+  std::uint64_t rate_limit = 0;
+  std::uint64_t rate_burst = 0;
+  // No stretch of this length has more than rate_limit on average; 0: the burst alone decides.
+  Duration rate_window{60000};
+  std::uint64_t max_unflushed_records = 0;  // beyond it calls wait; 0: no budget but quota_bytes
+  std::uint64_t max_unflushed_bytes = 0;    // the same, of encoded records
+  std::uint64_t max_record_bytes = 0;       // a larger call is refused; 0: the data model's limits
+  Level min_activity_level = Level::kDebug; // activities below are not kept
+
+  // --- pressure -----------------------------------------------------------------------------
+  Duration monitoring_interval{5000};       // between two looks at the load
+  // What counts as pressure: unflushed records, the mean of transactions, the failed share of them,
+  // arrivals for each record applied. 0: not looked at.
+  std::uint64_t pressure_records = 800000;
+  Duration pressure_latency{1000};
+  double pressure_error_rate = 0.1;
+  double pressure_inflow = 2.0;
+  // The first two move towards three times what is usual, within half and twice the value given:
+  // by this share of the way at each look, and as fast back to the value under pressure.
+  bool adaptive_thresholds = true;
+  double recovery_factor = 0.1;
+  // In an emergency, this share of the activities of low priority is refused: those of priority 1
+  // and 2, and up to 4 as long as it lasts. Off: an emergency is only reported.
+  bool emergency_enabled = false;
+  double emergency_throttle = 0.8;
+  // The failed share that makes an emergency, as twice the threshold of any other signal does.
+  double emergency_error_rate = 0.2;
 
   // --- the flusher --------------------------------------------------------------------------
   // Records that start a flush without waiting for flush_interval.
@@ -90,21 +157,46 @@ struct Options {
   Duration flush_interval{200};             // longest wait of a batch flushed by time
   Duration flush_linger{20};                // nothing flushed for this long: flush at once
   std::uint32_t batch_size = 5000;          // records per transaction, at most
+  // Transactions are to take this long: the batch size follows, from batch_size on, within these
+  // bounds. 0: it stands still.
+  Duration target_latency{0};
+  std::uint32_t batch_size_min = 100;
+  std::uint32_t batch_size_max = 100000;
+  double batch_adjustment = 0.1;            // growth of one step
+  Duration batch_evaluation_interval{1000};
+  std::uint64_t throughput_target = 0;      // records/s of score 1; 0: the best seen
   std::uint64_t batch_bytes = 4u << 20;     // and bytes
   std::uint32_t worker_count = 2;           // database connections that flush (SQLite: always 1)
   // Bound of the flusher's memory, however long the backlog.
   std::uint64_t memory_bytes = 128u << 20;
-  std::uint32_t max_flush_retries = 3;      // of a single refused row, before it is dead-lettered
-  // After a transient error; doubles up to max_backoff, with jitter.
+  // extra tries of a single refused row before it is dead-lettered
+  std::uint32_t max_flush_retries = 3;
+  // After a transient error; grows up to max_backoff, with jitter. 0: no pause.
+  Backoff backoff_strategy = Backoff::kExponential;
   Duration initial_backoff{100};
   Duration max_backoff{30000};
   double backoff_multiplier = 2.0;
   bool backoff_jitter = true;
   std::uint32_t breaker_failures = 5;       // consecutive failures that open the circuit breaker
-  Duration breaker_open_time{60000};        // until one trial is let through
+  // Or this failed share of the calls within the window, once there are so many; 0: not looked at.
+  double breaker_error_rate = 0;
+  std::uint32_t breaker_min_requests = 10;
+  Duration breaker_window{60000};
+  Duration breaker_open_time{60000};        // until trials are let through
+  std::uint32_t breaker_trials = 1;         // that many good ones close it, one bad one opens it
+  Duration breaker_trial_interval{0};       // between the starts of two trials, at least
+  // A worker gives a batch back that it has not brought in for this long, so that another may have
+  // it; 0: it keeps it.
+  Duration batch_timeout{0};
+  // A worker with nothing to do takes whole partitions of one that is busy with others.
+  bool work_stealing = false;
   Duration database_timeout{30000};         // deadline of every database call
-  // Beyond it nothing more is lettered, the breaker opens.
+  // Open dead letters. Beyond either nothing more is lettered, the breaker opens; from four fifths
+  // of it on there is an alarm.
   std::uint64_t dead_letter_count_max = 10000;
+  std::uint64_t dead_letter_bytes_max = 256u << 20;
+  // Letters of activities older than this expire, counted; those of tasks raise an alarm. 0: never.
+  Duration dead_letter_age_max = std::chrono::hours(24 * 7);
 
   // --- several databases --------------------------------------------------------------------
   // Given to OpenTaskStorage(Options); empty: the one DSN it is given.
@@ -123,6 +215,10 @@ struct Options {
   Duration metrics_interval{10000};         // period of the metrics log line
   // Called on a flusher thread, no lock held.
   std::function<void(const FlushEvent&)> on_flush;
+  // Called when the state has changed, no lock held, on the thread that found out.
+  std::function<void(const PressureEvent&)> on_pressure;
+  std::function<void(const BreakerEvent&)> on_breaker;
+  std::function<void(const ErrorEvent&)> on_error;
   std::function<void(const RecoveryEvent&)> on_recovery;  // called inside Open
   // shared_ptr: spdlog's own ownership of loggers. Empty: warnings and errors go to stderr.
   std::shared_ptr<spdlog::logger> logger;

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -34,6 +35,8 @@ struct WriteOptions {
   // kApplied, and as long as it takes for a sync.
   std::optional<std::chrono::milliseconds> timeout;
   std::stop_token stop;                              // a requested stop ends the waiting
+  // kOverloaded at once where the call would have to wait for room; not counted as dropped.
+  bool only_if_room = false;
 };
 
 struct Ack {
@@ -41,7 +44,7 @@ struct Ack {
 };
 
 struct ActivityAck {
-  std::uint64_t lsn = 0;
+  std::uint64_t lsn = 0;  // 0: below Options::min_activity_level, and not kept
   std::string id;  // the one made; empty when the activity came with its own
 };
 
@@ -94,9 +97,13 @@ struct StoredCounts {
 
 enum class ShutdownMode : std::uint8_t {
   kImmediate,     // stop now; the log keeps all
-  kFlushPending,  // drain without a deadline
-  kGraceful,      // drain until the deadline
+  kFlushPending,  // drain without a deadline; the handlers run together
+  kGraceful,      // handlers and draining share one deadline
 };
+
+class Control;            // taskwal/control.h
+class DeadLetterControl;  // taskwal/dead_letters.h
+class Metrics;            // taskwal/metrics.h
 
 class TaskStorage {
  public:
@@ -152,12 +159,26 @@ class TaskStorage {
   virtual Status Ping() = 0;  // asks the database; kUnavailable when it does not answer
   // Returns when everything acknowledged before the call is in the database or in dead letters.
   virtual Status Flush(std::chrono::milliseconds timeout) = 0;
-  // Stops accepting, then drains as told. kUnavailable: not drained in time, the records are safe
-  // in the log. A second call returns what the first did.
+  // Runs the handlers, stops accepting, then drains as told. kUnavailable: not drained in time, the
+  // records are safe in the log. A second call returns what the first did. A database call or a
+  // handler that hangs is left behind at the deadline (at once in kImmediate, but for a moment).
   virtual Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) = 0;
   // Shutdown(kGraceful, Options::shutdown_timeout). Called by the destructor of an open storage.
   virtual Status Close() = 0;
+  // To be run at the shutdown, while the storage still takes calls: the one registered last first.
+  // What it throws is logged; one that takes longer than `timeout` (0: than its share of what is
+  // left) is left behind. kClosed: too late.
+  virtual Status OnShutdown(std::string name, std::function<void()> handler,
+                            std::chrono::milliseconds timeout = {});
+  virtual bool IsShutdown();  // has begun
   virtual Stats GetStats() = 0;
+  // Null where there is nothing to control (Options::wal_enabled is off). Live as long as this.
+  virtual Control* GetControl();
+  virtual DeadLetterControl* GetDeadLetters();
+  virtual Metrics* GetMetrics();
+  // Takes a target out of the turns of new activities, or gives it back to the health checks; what
+  // it was assigned stays with it. kNotFound: no target has this name.
+  virtual Status SetTargetHealth(std::string_view name, bool in_service);
 };
 
 }  // namespace taskwal

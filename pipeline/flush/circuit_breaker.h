@@ -1,54 +1,86 @@
 // Keeps a database that fails again and again from being asked at every turn. One per target,
 // shared by its workers. Any thread.
 //
-//            failures in a row reach the limit, or Trip           the open time has passed
-//   closed ──────────────────────────────────────────▶ open ────────────────────────────▶ half-open
-//     ▲                                                 ▲                                     │
-//     │                                                 └──────────── the trial failed ───────┤
-//     └──────────────────────────────────── the trial succeeded ──────────────────────────────┘
+//        failures in a row or a share of them reach     the open time has passed
+//        the limit, or Trip
+//   closed ─────────────────────────────────▶ open ────────────────────────────▶ half-open
+//     ▲                                        ▲                                     │
+//     │                                        └──────────── a trial failed ─────────┤
+//     └──────────── all trials succeeded, or Reset ──────────────────────────────────┘
+//
+// In two steps: Allow asks, and whoever is let through reports with OnSuccess or OnFailure.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string_view>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "pipeline/admission/sliding_window.h"
+#include "taskwal/control.h"
+#include "taskwal/options.h"
 
 namespace taskwal::pipeline {
+
+struct BreakerLimits {
+  std::uint32_t failures_max = 5;        // in a row; 0: not looked at
+  double error_rate = 0;                 // failed share within the window; 0: not looked at
+  std::uint32_t requests_min = 10;       // within the window, before its share counts
+  std::chrono::milliseconds window{60000};
+  std::chrono::milliseconds open_time{60000};
+  std::uint32_t trials = 1;              // let through half-open; all must succeed
+  std::chrono::milliseconds trial_interval{0};  // between the starts of two of them, at least
+};
+
+BreakerLimits BreakerLimitsOf(const Options& options);
 
 class CircuitBreaker {
  public:
   enum class State : std::uint8_t { kClosed, kOpen, kHalfOpen };
 
-  // `failures_max` 0: never opens by itself.
-  CircuitBreaker(std::uint32_t failures_max, std::chrono::milliseconds open_time);
+  // `on_change`: called with no lock held, by the thread whose call made the change.
+  explicit CircuitBreaker(const BreakerLimits& limits,
+                          std::function<void(State from, State to)> on_change = {});
 
-  // Whether a call may be made now. Half-open lets one through at a time. Whoever is let through
-  // reports with OnSuccess or OnFailure. `urgent`: somebody waits, so an open breaker lets a trial
+  // Whether a call may be made now. `urgent`: somebody waits, so an open breaker lets a trial
   // through kUrgentRetry after it opened, if that is sooner.
-  bool Allow(Monotonic now, bool urgent);
-  void OnSuccess();
-  void OnFailure(Monotonic now);
+  bool Allow(Monotonic now, bool urgent) EXCLUDES(mutex_);
+  void OnSuccess(Monotonic now) EXCLUDES(mutex_);
+  void OnFailure(Monotonic now) EXCLUDES(mutex_);
   // Opens at once, whatever the count.
-  void Trip(Monotonic now);
+  void Trip(Monotonic now) EXCLUDES(mutex_);
+  // Closes at once and forgets what it has counted.
+  void Reset() EXCLUDES(mutex_);
 
-  [[nodiscard]] State state() const;
-  // When Allow may say yes again; `now` itself while it is not open.
-  [[nodiscard]] Monotonic next_trial(Monotonic now, bool urgent) const;
+  [[nodiscard]] State state() const EXCLUDES(mutex_);
+  // When Allow may say yes again; `now` itself while it may at once.
+  [[nodiscard]] Monotonic next_trial(Monotonic now, bool urgent) const EXCLUDES(mutex_);
+  [[nodiscard]] BreakerSnapshot Snapshot(Monotonic now) EXCLUDES(mutex_);
 
  private:
+  bool AllowTrial(Monotonic now) REQUIRES(mutex_);
+  void CloseAgain() REQUIRES(mutex_);
   void Open(Monotonic now) REQUIRES(mutex_);
+  [[nodiscard]] bool IsTooMuch(Monotonic now) REQUIRES(mutex_);
   [[nodiscard]] Monotonic TrialAt(bool urgent) const REQUIRES(mutex_);
+  void Tell(State from, State to) const EXCLUDES(mutex_);
 
-  const std::uint32_t failures_max_;
-  const std::chrono::milliseconds open_time_;
+  const BreakerLimits limits_;
+  const std::function<void(State, State)> on_change_;
 
   mutable Mutex mutex_;
   State state_ GUARDED_BY(mutex_) = State::kClosed;
-  std::uint32_t failures_ GUARDED_BY(mutex_) = 0;  // in a row
+  std::uint32_t failures_ GUARDED_BY(mutex_) = 0;   // in a row
+  SlidingWindow calls_ GUARDED_BY(mutex_);          // that have been reported
+  SlidingWindow failed_calls_ GUARDED_BY(mutex_);
   Monotonic opened_at_ GUARDED_BY(mutex_){};
-  bool on_trial_ GUARDED_BY(mutex_) = false;       // half-open: one call is out
+  std::uint32_t trials_out_ GUARDED_BY(mutex_) = 0;   // half-open: under way
+  std::uint32_t trials_good_ GUARDED_BY(mutex_) = 0;  // half-open: have succeeded
+  Monotonic last_trial_ GUARDED_BY(mutex_){};
+  BreakerSnapshot counts_ GUARDED_BY(mutex_);
 };
 
 // "closed", "open", "half-open".

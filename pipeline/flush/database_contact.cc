@@ -5,6 +5,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/adoption.h"
 #include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
@@ -48,31 +49,71 @@ Lsn StartOf(const wal::LogState& state, const LogRow& row, bool is_confirmed, st
   return std::max({stored, settled, oldest_kept});
 }
 
-Status Fence(Verdict verdict, const ContactParties& parties, const LogRow& row) {
-  const std::string settle = "settle it with `taskwal adopt --wal " + parties.directory + " --db " +
-                             parties.backend.name();
+std::string WhyRefused(Verdict verdict, const Meeting& meeting) {
   switch (verdict) {
     case Verdict::kFencedCopy:
-      return Status::Fenced(parties.directory + " is a copy of a log that " +
-                            parties.backend.name() + " already knows: " + settle +
-                            " (--moved | --relabel | --new-db)`");
+      return meeting.directory + " is a copy of a log that " + meeting.database + " already knows";
     case Verdict::kFencedEpoch:
-      return Status::Fenced(parties.directory + ": a later opener has taken over in " +
-                            parties.backend.name() + " (epoch " + std::to_string(row.epoch) +
-                            "): " + settle + " --relabel`");
+      return meeting.directory + ": a later opener has taken over in " + meeting.database +
+             " (epoch " + std::to_string(meeting.row.epoch) + ")";
     default:
-      return Status::Fenced(parties.backend.name() + " is another database than " +
-                            parties.directory + " fed before: " + settle + " --new-db`");
+      return meeting.database + " is another database than " + meeting.directory + " fed before";
   }
 }
 
+// Watermarks go by log and partition: two targets in one database would move each other's.
+std::string OtherTargetIn(const wal::LogState& state, const ContactParties& parties) {
+  for (const wal::TargetState& other : state.targets) {
+    const bool is_other = other.number != parties.target && !other.removed;
+    if (is_other && other.db_id == parties.backend.db_id()) return other.name;
+  }
+  return {};
+}
+
+Status CheckOwnDatabase(const std::string& other, const std::string& database) {
+  if (other.empty()) return Status::Ok();
+  return Status::Fenced(database + " is the database of target " + other + " already");
+}
+
 // Nothing is confirmed in a database met for the first time.
-Status RecordDatabase(wal::Log& log, const Uuid& db_id) {
-  return log.SetState([&](wal::LogState* state) {
-    state->db_id = db_id;
-    state->watermarks.clear();
-    state->flushed_lsn = state->first_lsn - 1;
-  });
+Status RecordDatabase(const ContactParties& parties) {
+  std::string other;
+  TASKWAL_TRY(parties.log.SetState([&](wal::LogState* state) {
+    // Looked at again: both may be met for the first time, at once.
+    other = OtherTargetIn(*state, parties);
+    if (!other.empty()) return;
+    const wal::Lsn before = wal::StateOfTarget(*state, parties.target).first_lsn - 1;
+    wal::FedDatabase& fed = wal::FedOf(state, parties.target);
+    fed.db_id = parties.backend.db_id();
+    fed.watermarks.clear();
+    wal::NoteFlushed(parties.target, before, {}, state);
+  }));
+  return CheckOwnDatabase(other, parties.backend.name());
+}
+
+// What was logged before the target joined was never its own to bring.
+void ForgetEarlier(const ContactParties& parties, ContactPlan* plan) {
+  if (plan->missing.empty()) return;
+  for (const wal::TargetState& one : parties.log.state().targets) {
+    if (one.number != parties.target) continue;
+    plan->missing.from = std::max(plan->missing.from, one.joined_lsn + 1);
+  }
+  if (plan->missing.empty()) plan->missing = {};
+}
+
+// Durable on return.
+Status RecordOwnIdentity(const ContactParties& parties) {
+  TASKWAL_ASSIGN(const FileStat lock,
+                 parties.fs.Stat(wal::JoinPath(parties.directory, "LOCK")));
+  const Lsn last = parties.log.end_lsn();
+  const Uuid own = Uuid::Make();
+  Logger().warn("flusher event=own_identity_taken directory={} wal_id={}", parties.directory,
+                own.ToString());
+  return parties.log.SetState(
+      [&](wal::LogState* state) {
+        // Another target's contact may have come first.
+        if (state->copied) TakeOwnIdentity(own, last, lock, state);
+      });
 }
 
 void Report(const ContactPlan& plan, const std::string& database) {
@@ -125,58 +166,76 @@ Standing Recheck(std::uint64_t epoch, const std::vector<Lsn>& known,
   return Standing::kFenced;
 }
 
-Status TakeOwnIdentity(wal::Log& log, FileSystem& fs, const std::string& directory) {
-  TASKWAL_ASSIGN(const FileStat lock, fs.Stat(wal::JoinPath(directory, "LOCK")));
-  const Lsn last = log.end_lsn();
-  const Uuid own = Uuid::Make();
-  Logger().warn("flusher event=own_identity_taken directory={} wal_id={}", directory,
-                own.ToString());
-  return log.SetState([&](wal::LogState* state) {
-    state->former.push_back({state->wal_id, last});
-    state->wal_id = own;
-    state->copied = false;
-    state->copied_at = 0;
-    state->lock_inode = lock.inode;
-    state->lock_born = lock.born;
-    state->db_id = {};
-    state->watermarks.clear();
-    state->flushed_lsn = state->first_lsn - 1;
-  });
+Result<ContactPlan> PlanContact(const Meeting& meeting) {
+  ContactPlan plan = Decide(meeting.state, meeting.row, meeting.db_id, meeting.is_volatile);
+  if (plan.verdict == Verdict::kTakeIdentity) return plan;
+  const Relation relation =
+      RelationOf(meeting.state, meeting.row, meeting.db_id, meeting.end_lsn);
+  // The database has had records from a directory that went on from here: this one is older.
+  if (plan.verdict == Verdict::kGoOn && relation.is_behind) plan.verdict = Verdict::kFencedEpoch;
+  if (plan.verdict == Verdict::kGoOn) return plan;
+  const auto databases = meeting.databases.empty() ? std::span(&meeting.database, 1)
+                                                   : meeting.databases;
+  return Status::Fenced(WhyRefused(plan.verdict, meeting) + ": settle it with " +
+                        AdoptCommands(relation, meeting.directory, databases));
+}
+
+void TakeOwnIdentity(const Uuid& wal_id, Lsn end_lsn, const FileStat& lock, wal::LogState* state) {
+  state->former.push_back({state->wal_id, end_lsn});
+  state->wal_id = wal_id;
+  state->copied = false;
+  state->copied_at = 0;
+  state->lock_inode = lock.inode;
+  state->lock_born = lock.born;
+  const auto forget = [](Lsn flushed, wal::FedDatabase* fed) {
+    fed->db_id = {};
+    fed->watermarks.clear();
+    fed->flushed_lsn = flushed;
+  };
+  const Lsn before = state->first_lsn - 1;
+  forget(before, state);
+  for (wal::TargetState& target : state->targets) {
+    forget(std::max(before, target.joined_lsn), &target);
+  }
 }
 
 Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogState& confirmed) {
-  auto& [log, backend, fs, directory] = parties;
+  auto& [log, backend, fs, directory, target, may_take_identity, databases] = parties;
   Contact contact;
   wal::LogState state = confirmed;
   TASKWAL_ASSIGN(contact.session, backend.Connect());
   storage::Session& session = *contact.session;
   TASKWAL_ASSIGN(const std::uint64_t stamp, session.HighestStamp());
   log.RaiseStamp(stamp);
-  TASKWAL_ASSIGN(LogRow row, session.ReadLog(state.wal_id));
-  ContactPlan plan = Decide(state, row, backend.db_id(), backend.is_volatile());
-  if (plan.verdict == Verdict::kTakeIdentity) {
-    TASKWAL_TRY(TakeOwnIdentity(log, fs, directory));
-    state = log.state();
-    row = {};
-    plan = Decide(state, row, backend.db_id(), backend.is_volatile());
+  if (!backend.is_volatile() && state.db_id.IsZero()) {
+    TASKWAL_TRY(CheckOwnDatabase(OtherTargetIn(log.state(), parties), backend.name()));
   }
-  // The database has had records from a directory that went on from here: this one is older.
-  const bool is_behind = std::any_of(row.watermarks.begin(), row.watermarks.end(),
-                                     [&](Lsn stored) { return stored > log.end_lsn(); });
-  if (plan.verdict == Verdict::kGoOn && is_behind) plan.verdict = Verdict::kFencedEpoch;
-  if (plan.verdict != Verdict::kGoOn) return Fence(plan.verdict, parties, row);
+  TASKWAL_ASSIGN(LogRow row, session.ReadLog(state.wal_id));
+  const Meeting meeting{state,       row,       backend.db_id(), backend.is_volatile(),
+                        log.end_lsn(), directory, backend.name(), databases};
+  TASKWAL_ASSIGN(ContactPlan plan, PlanContact(meeting));
+  if (plan.verdict == Verdict::kTakeIdentity) {
+    if (may_take_identity) TASKWAL_TRY(may_take_identity());
+    TASKWAL_TRY(RecordOwnIdentity(parties));
+    state = wal::StateOfTarget(log.state(), target);
+    row = {};
+    TASKWAL_ASSIGN(plan, PlanContact(meeting));
+  }
   // Crash behind it: the directory knows its database, which does not know it yet: met again as
   // such.
-  if (plan.is_new_database) TASKWAL_TRY(RecordDatabase(log, backend.db_id()));
+  if (plan.is_new_database) TASKWAL_TRY(RecordDatabase(parties));
   const bool was_known = !row.watermarks.empty();
   if (!backend.is_volatile() && state.registered_epoch != state.epoch) {
     // Crash behind it: counted as registered, which no other opener has done either.
-    TASKWAL_TRY(log.SetState([](wal::LogState* next) { next->registered_epoch = next->epoch; }));
+    TASKWAL_TRY(log.SetState([number = target](wal::LogState* next) {
+      wal::FedOf(next, number).registered_epoch = next->epoch;
+    }));
     state.registered_epoch = state.epoch;
   }
   TASKWAL_ASSIGN(row, session.RegisterLog(state.wal_id, state.epoch, plan.start));
   // A commit of an earlier connection may have landed since the first look.
   if (was_known) plan = Decide(state, row, backend.db_id(), backend.is_volatile());
+  ForgetEarlier(parties, &plan);
   Report(plan, backend.name());
   contact.identity.wal_id = state.wal_id;
   contact.identity.epoch = state.epoch;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,9 +50,26 @@ enum class Standing : std::uint8_t {
 Standing Recheck(std::uint64_t epoch, const std::vector<wal::Lsn>& known,
                  std::span<const storage::WatermarkMove> attempt, const storage::LogRow& row);
 
-// Gives the directory a wal_id of its own, durable on return; everything it still holds counts as
-// not brought anywhere yet.
-Status TakeOwnIdentity(wal::Log& log, FileSystem& fs, const std::string& directory);
+// A directory before a database, as it stands at an open.
+struct Meeting {
+  const wal::LogState& state;
+  const storage::LogRow& row;
+  Uuid db_id;
+  bool is_volatile = false;
+  wal::Lsn end_lsn = 0;
+  const std::string& directory;  // for messages
+  const std::string& database;
+  // All that the log feeds, where there are several: for the commands in messages.
+  std::span<const std::string> databases{};
+};
+// Decide, with its refusals as kFenced: the message names the commands that settle them. The
+// verdict is kGoOn or kTakeIdentity.
+Result<ContactPlan> PlanContact(const Meeting& meeting);
+
+// Gives the directory a wal_id of its own; everything it still holds counts as not brought anywhere
+// yet. `lock`: of its LOCK, by which it knows itself from then on.
+void TakeOwnIdentity(const Uuid& wal_id, wal::Lsn end_lsn, const FileStat& lock,
+                     wal::LogState* state);
 
 struct Contact {
   std::unique_ptr<storage::Session> session;
@@ -66,10 +84,14 @@ struct ContactParties {
   storage::Backend& backend;
   FileSystem& fs;
   std::string directory;
+  std::uint16_t target = 0;
+  // Asked before the directory takes an identity of its own. Empty: it may.
+  std::function<Status()> may_take_identity{};
+  std::vector<std::string> databases{};  // see Meeting
 };
 // `confirmed`: what this process has seen committed, by partition, and how far all is settled;
-// where this is the first contact, what STATE says. kUnavailable: later. kFenced: for good; the
-// message names the command that settles it.
+// where this is the first contact, what STATE says of the target (StateOfTarget). kUnavailable:
+// later. kFenced: for good; the message names the command that settles it.
 Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogState& confirmed);
 
 }  // namespace taskwal::pipeline

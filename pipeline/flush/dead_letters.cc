@@ -1,112 +1,21 @@
 #include "pipeline/flush/dead_letters.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
 #include <span>
-#include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "base/logging.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "pipeline/flush/letter_file.h"
+#include "pipeline/flush/letter_index.h"
+#include "pipeline/flush/letter_loader.h"
 
 namespace taskwal::pipeline {
 namespace {
 
 using wal::Lsn;
 using wal::LsnRange;
-
-// Where a letter stands.
-struct Place {
-  std::uint64_t file = 0;
-  std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;
-};
-
-std::span<const std::byte> BytesOf(const std::string& text) {
-  return std::as_bytes(std::span(text));
-}
-
-// The parts of `range` that `covered` (ascending, apart) leaves open.
-std::vector<LsnRange> Uncovered(LsnRange range, const std::vector<LsnRange>& covered) {
-  std::vector<LsnRange> parts;
-  for (const LsnRange& taken : covered) {
-    if (taken.to < range.from || taken.from > range.to) continue;
-    if (taken.from > range.from) parts.push_back({range.from, taken.from - 1});
-    if (taken.to >= range.to) return parts;
-    range.from = taken.to + 1;
-  }
-  parts.push_back(range);
-  return parts;
-}
-
-// What is known without reading bodies.
-class LetterIndex {
- public:
-  void Add(const DeadLetter& letter, const Place& place) {
-    if (letter.kind == DeadLetter::Kind::kLoss) {
-      AddLoss(letter);
-    } else {
-      // A letter whose sync failed was added again to the next file; the first one counts.
-      if (!keys_.emplace(letter.wal_id, letter.lsns.from).second) return;
-      Hold(letter);
-    }
-    places_.push_back(place);
-  }
-  void Clear(const TaskCleared& cleared) {
-    const auto held = held_.find(cleared.task_id);
-    if (held != held_.end()) held->second.emplace(cleared.lsn, false);
-  }
-
-  [[nodiscard]] bool Contains(const Uuid& wal_id, Lsn lsn) const {
-    return keys_.contains({wal_id, lsn});
-  }
-  [[nodiscard]] bool HoldsSaveOf(const std::string& task_id, Lsn before) const {
-    const auto held = held_.find(task_id);
-    if (held == held_.end()) return false;
-    const auto next = held->second.lower_bound(before);
-    return next != held->second.begin() && std::prev(next)->second;
-  }
-  [[nodiscard]] std::vector<LsnRange> OpenPartsOf(const DeadLetter& loss) const {
-    const auto known = losses_.find(loss.wal_id);
-    if (known == losses_.end()) return {loss.lsns};
-    return Uncovered(loss.lsns, known->second);
-  }
-  [[nodiscard]] const std::vector<Place>& places() const { return places_; }
-  [[nodiscard]] std::uint64_t count() const { return keys_.size(); }
-  [[nodiscard]] std::uint64_t lost() const { return lost_; }
-
- private:
-  void AddLoss(const DeadLetter& loss) {
-    std::vector<LsnRange>& known = losses_[loss.wal_id];
-    for (const LsnRange& part : Uncovered(loss.lsns, known)) lost_ += part.count();
-    known.push_back(loss.lsns);
-    std::sort(known.begin(), known.end(), [](const auto& a, const auto& b) {
-      return a.from < b.from;
-    });
-  }
-  void Hold(const DeadLetter& letter) {
-    const Lsn lsn = letter.lsns.from;
-    if (letter.type == storage::OperationType::kTaskUpdate) held_[letter.task_id][lsn] = true;
-    if (letter.type != storage::OperationType::kBatchUpdate) return;
-    const auto body = storage::Decode(letter.type, letter.body);
-    if (!body.ok()) return;
-    for (const Task& task : std::get<storage::SaveTasksOp>(*body).tasks) {
-      held_[task.id][lsn] = true;
-    }
-  }
-
-  std::vector<Place> places_;
-  std::set<std::pair<Uuid, Lsn>> keys_;
-  std::map<Uuid, std::vector<LsnRange>> losses_;  // by from; may overlap
-  std::uint64_t lost_ = 0;
-  // By task and LSN: a lettered save (true), or a save or delete that went through (false). The
-  // last one before an operation tells whether it follows.
-  std::unordered_map<std::string, std::map<Lsn, bool>> held_;
-};
 
 // The file that letters are appended to. One caller at a time.
 class LetterWriter {
@@ -115,12 +24,14 @@ class LetterWriter {
 
   // Where the next letter goes: behind `sound_bytes` of file `number` (0: a new file).
   void ContinueAt(std::uint64_t number, std::uint64_t sound_bytes) {
+    file_.reset();
     number_ = number;
     end_ = sound_bytes;
+    is_condemned_ = false;
   }
 
   // Durable on return.
-  Result<Place> Append(EntryKind kind, std::span<const std::byte> body) {
+  Result<LetterPlace> Append(EntryKind kind, std::span<const std::byte> body) {
     TASKWAL_TRY(OpenFile());
     const std::vector<std::byte> entry = MakeEntry(kind, body, number_, end_);
     const Status written = file_->WriteAndSync(end_, entry);
@@ -131,10 +42,12 @@ class LetterWriter {
       is_condemned_ = true;
       return written;
     }
-    const Place place{number_, end_, entry.size()};
+    const LetterPlace place{number_, end_, entry.size()};
     end_ += entry.size();
     return place;
   }
+  [[nodiscard]] std::uint64_t number() const { return number_; }
+  [[nodiscard]] std::uint64_t end() const { return end_; }
 
  private:
   [[nodiscard]] std::string PathOf(std::uint64_t number) const {
@@ -184,121 +97,55 @@ class LetterWriter {
   bool is_condemned_ = false;
 };
 
-// Reads all files at open.
-class LetterLoader {
+// Files made as a whole from what is still wanted, so that they take one sync each and never show
+// half-written.
+class LetterRewriter {
  public:
-  LetterLoader(FileSystem& fs, std::string wal_directory, bool read_only, LetterIndex* index,
-               std::vector<std::string>* damage)
-      : fs_(fs),
-        wal_directory_(std::move(wal_directory)),
-        directory_(wal_directory_ + "/dead-letters"),
-        read_only_(read_only),
-        index_(index),
-        damage_(damage) {}
+  // Behind file `number`, of which `sound_bytes` count.
+  LetterRewriter(FileSystem& fs, const std::string& directory, std::uint64_t number,
+                 std::uint64_t sound_bytes)
+      : fs_(fs), directory_(directory), number_(number), previous_(sound_bytes) {}
 
-  Status Load() {
-    auto entries = fs_.List(directory_);
-    if (!entries.ok()) {
-      return entries.status().code() == StatusCode::kNotFound ? Status::Ok() : entries.status();
-    }
-    std::set<std::uint64_t> numbers;
-    for (const DirectoryEntry& entry : *entries) {
-      if (const auto number = ParseLetterFileName(entry.name)) numbers.insert(*number);
-    }
-    last_number_ = numbers.empty() ? 0 : *numbers.rbegin();
-    for (std::uint64_t number = 1; number <= last_number_; ++number) {
-      if (numbers.contains(number)) {
-        TASKWAL_TRY(LoadFile(number));
-      } else {
-        Damaged(LetterFileName(number) + " is missing");
-      }
-    }
+  Result<LetterPlace> Add(EntryKind kind, std::span<const std::byte> body) {
+    if (content_.size() >= kLetterFileBytes) TASKWAL_TRY(Finish());
+    if (content_.empty()) Put(MakeLetterFileHeader(++number_, previous_));
+    const LetterPlace place{number_, content_.size(), 0};
+    Put(MakeEntry(kind, body, number_, place.offset));
+    return LetterPlace{number_, place.offset, content_.size() - place.offset};
+  }
+  Status Finish() {
+    TASKWAL_TRY(WriteFileAtomically(fs_, directory_ + "/" + LetterFileName(number_), content_));
+    previous_ = content_.size();
+    total_ += content_.size();
+    content_.clear();
     return Status::Ok();
   }
-
-  // Where appending goes on.
-  [[nodiscard]] std::uint64_t last_number() const { return last_number_; }
-  [[nodiscard]] std::uint64_t sound_bytes() const { return sound_bytes_; }
+  [[nodiscard]] std::uint64_t number() const { return number_; }
+  [[nodiscard]] std::uint64_t sound_bytes() const { return previous_; }  // of the last one
+  [[nodiscard]] std::uint64_t total_bytes() const { return total_; }
 
  private:
-  Status LoadFile(std::uint64_t number) {
-    const std::string name = LetterFileName(number);
-    TASKWAL_ASSIGN(const std::string content, ReadFile(fs_, directory_ + "/" + name));
-    std::uint64_t counts = content.size();
-    if (number < last_number_) {
-      TASKWAL_ASSIGN(const auto named, PreviousBytes(number + 1));
-      if (named.value_or(0) > counts) Damaged(name + " was cut short");
-      counts = std::min(counts, named.value_or(counts));
-    }
-    const LetterFileScan scan =
-        ScanLetterFile(BytesOf(content).first(counts), number,
-                       [&](const EntryView& entry) { Take(number, entry); });
-    for (const auto& [from, to] : scan.bad) Bad(number, from, to);
-    if (number == last_number_) return EndAt(scan.sound_bytes, name, content);
-    if (scan.sound_bytes < counts) Bad(number, scan.sound_bytes, counts);
-    return Status::Ok();
-  }
-
-  // What the next file says of the one before it; nothing where that header is damaged.
-  Result<std::optional<std::uint64_t>> PreviousBytes(std::uint64_t number) {
-    auto file = fs_.OpenReadable(directory_ + "/" + LetterFileName(number));
-    if (!file.ok()) {
-      if (file.status().code() != StatusCode::kNotFound) return file.status();
-      return std::optional<std::uint64_t>();
-    }
-    std::vector<std::byte> header(kLetterFileHeaderBytes);
-    TASKWAL_ASSIGN(const std::size_t size, (*file)->Read(0, header));
-    return ParseLetterFileHeader(std::span(header).first(size), number);
-  }
-
-  // An entry nobody was told of, or that never was whole: cut, with a copy kept aside. Only the
-  // very last one can be such; whatever validates stays.
-  Status EndAt(std::uint64_t sound_bytes, const std::string& name, const std::string& content) {
-    sound_bytes_ = sound_bytes;
-    if (read_only_ || sound_bytes == content.size()) return Status::Ok();
-    const std::string aside = wal_directory_ + "/quarantine";
-    TASKWAL_TRY(fs_.MakeDirectories(aside));
-    TASKWAL_TRY(WriteFileAtomically(fs_, aside + "/" + name + "-" + std::to_string(sound_bytes),
-                                    std::string_view(content).substr(sound_bytes)));
-    Logger().warn("dead_letters event=torn_tail_cut file={} offset={} bytes={}", name, sound_bytes,
-                  content.size() - sound_bytes);
-    TASKWAL_ASSIGN(const auto file, fs_.OpenWritable(directory_ + "/" + name, false));
-    TASKWAL_TRY(file->Truncate(sound_bytes));
-    return file->Sync();
-  }
-
-  void Take(std::uint64_t number, const EntryView& entry) {
-    const Place place{number, entry.offset, entry.end_offset - entry.offset};
-    if (entry.kind == EntryKind::kLetter) {
-      if (const auto letter = DecodeLetter(entry.body)) return index_->Add(*letter, place);
-    } else if (entry.kind == EntryKind::kTaskCleared) {
-      if (const auto cleared = DecodeTaskCleared(entry.body)) return index_->Clear(*cleared);
-    }
-    Bad(number, entry.offset, entry.end_offset);
-  }
-
-  void Bad(std::uint64_t number, std::uint64_t from, std::uint64_t to) {
-    Damaged(LetterFileName(number) + ": bytes " + std::to_string(from) + " to " +
-            std::to_string(to) + " hold no sound entry");
-  }
-  void Damaged(const std::string& what) {
-    if (damage_ != nullptr) damage_->push_back("dead-letters/" + what);
+  void Put(const std::vector<std::byte>& bytes) {
+    content_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
 
   FileSystem& fs_;
-  const std::string wal_directory_;
-  const std::string directory_;
-  const bool read_only_;
-  LetterIndex* index_;
-  std::vector<std::string>* damage_;
-  std::uint64_t last_number_ = 0;
-  std::uint64_t sound_bytes_ = 0;
+  const std::string& directory_;
+  std::uint64_t number_;
+  std::uint64_t previous_;
+  std::uint64_t total_ = 0;
+  std::string content_;
 };
+
+// Less than this is not worth rewriting the store for.
+constexpr std::uint64_t kWasteBytesMin = 1u << 20;
 
 }  // namespace
 
 std::string DeadLetter::id() const {
-  return wal_id.ToString() + "-" + std::to_string(lsns.from);
+  const LetterKey first = origin().key;
+  const std::string id = first.wal_id.ToString() + "-" + std::to_string(first.lsn);
+  return target == 0 ? id : id + "-" + std::to_string(target);
 }
 
 struct DeadLetters::Impl {
@@ -307,6 +154,7 @@ struct DeadLetters::Impl {
         directory(wal_directory + "/dead-letters"),
         writer(file_system, directory) {}
 
+  // What others ask for meanwhile waits its turn without holding the mutex over the I/O.
   class Turn {
    public:
     explicit Turn(Impl& impl) : impl_(impl) {
@@ -326,34 +174,59 @@ struct DeadLetters::Impl {
     Impl& impl_;
   };
 
-  // Writes one entry and lets `remember` put it into the index; what others asked for meanwhile
-  // waits its turn without holding the mutex over the I/O.
+  // Writes one entry and lets `remember` put it into the index.
   template <typename Remember>
   Status Append(EntryKind kind, std::span<const std::byte> body, Remember&& remember)
       EXCLUDES(mutex) {
-    const Turn mine(*this);
-    TASKWAL_ASSIGN(const Place place, writer.Append(kind, body));
+    TASKWAL_TRY(CheckOpen());
+    TASKWAL_ASSIGN(const LetterPlace place, writer.Append(kind, body));
     MutexLock lock(mutex);
+    file_bytes += place.bytes;
     remember(index, place);
     return Status::Ok();
   }
 
-  Status AppendLetter(const DeadLetter& letter) EXCLUDES(mutex) {
-    return Append(EntryKind::kLetter, EncodeLetter(letter),
-                  [&](LetterIndex& known, const Place& place) { known.Add(letter, place); });
+  // In a turn: Close takes one, too.
+  Status CheckOpen() const EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    return is_closed ? Status::Closed("the dead letters are closed") : Status::Ok();
   }
 
-  Result<DeadLetter> Read(const Place& place) const {
+  Status AppendLetter(const DeadLetter& letter) EXCLUDES(mutex) {
+    const Turn mine(*this);
+    return Append(EntryKind::kLetter, EncodeLetter(letter),
+                  [&](LetterIndex& known, const LetterPlace& place) { known.Add(letter, place); });
+  }
+
+  Result<std::vector<std::byte>> ReadBody(const LetterPlace& place) const {
     const std::string path = directory + "/" + LetterFileName(place.file);
     TASKWAL_ASSIGN(const auto file, fs.OpenReadable(path));
     std::vector<std::byte> bytes(place.bytes);
     TASKWAL_ASSIGN(const std::size_t size, file->Read(place.offset, bytes));
     const auto entry = ParseEntry(std::span(bytes).first(size), place.file, place.offset);
-    auto letter = entry ? DecodeLetter(entry->body) : std::nullopt;
-    if (letter) return *std::move(letter);
+    if (entry) return std::vector<std::byte>(entry->body.begin(), entry->body.end());
     return Status::Corruption(path + ": the entry at offset " + std::to_string(place.offset) +
                               " does not validate any more");
   }
+  Result<DeadLetter> Read(const LetterPlace& place) const {
+    TASKWAL_ASSIGN(const std::vector<std::byte> body, ReadBody(place));
+    auto letter = DecodeLetter(body);
+    if (letter) return *std::move(letter);
+    return Status::Corruption(directory + "/" + LetterFileName(place.file) + ": the entry at " +
+                              std::to_string(place.offset) + " is no letter");
+  }
+  std::optional<LetterIndex::Visible> Next(std::uint64_t after) const EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    return index.Next(after);
+  }
+
+  [[nodiscard]] bool IsWorthCleaning() const EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    const std::uint64_t wanted = index.visible_bytes();
+    const std::uint64_t waste = file_bytes - std::min(file_bytes, wanted);
+    return waste >= kWasteBytesMin && waste >= wanted;
+  }
+  Status Rewrite(Lsn first_lsn) EXCLUDES(mutex);
 
   FileSystem& fs;
   const std::string directory;
@@ -362,11 +235,57 @@ struct DeadLetters::Impl {
   mutable Mutex mutex;
   CondVar turn;
   bool is_writing GUARDED_BY(mutex) = false;
+  bool is_closed GUARDED_BY(mutex) = false;
   LetterIndex index GUARDED_BY(mutex);
+  std::uint64_t file_bytes GUARDED_BY(mutex) = 0;
+  LetterStats since_open GUARDED_BY(mutex);  // the counters in it
 };
+
+// Crash anywhere before the last file has its name: letters that stand twice, and files that the
+// next open reads as before. Behind it, files that it removes.
+Status DeadLetters::Impl::Rewrite(Lsn first_lsn) {
+  TASKWAL_TRY(CheckOpen());
+  const std::uint64_t old_last = writer.number();
+  LetterRewriter rewriter(fs, directory, old_last, writer.end());
+  std::vector<LetterIndex::Visible> moved;
+  for (auto next = Next(0); next; next = Next(next->sequence)) {
+    TASKWAL_ASSIGN(const std::vector<std::byte> body, ReadBody(next->place));
+    TASKWAL_ASSIGN(const LetterPlace place, rewriter.Add(EntryKind::kLetter, body));
+    moved.push_back({next->sequence, place});
+  }
+  LettersRetired retired;
+  {
+    MutexLock lock(mutex);
+    retired = index.StandingFrom(first_lsn);
+  }
+  retired.files_to = old_last;
+  TASKWAL_ASSIGN(const LetterPlace last, rewriter.Add(EntryKind::kRetired, EncodeRetired(retired)));
+  TASKWAL_TRY(rewriter.Finish());
+  writer.ContinueAt(last.file, rewriter.sound_bytes());
+  {
+    MutexLock lock(mutex);
+    for (const auto& [sequence, place] : moved) index.Move(sequence, place);
+    index.ForgetSettledBelow(first_lsn);
+    file_bytes = rewriter.total_bytes();
+  }
+  for (std::uint64_t number = old_last; number > 0; --number) {
+    const Status removed = fs.Remove(directory + "/" + LetterFileName(number));
+    if (removed.code() == StatusCode::kNotFound) break;  // removed by an earlier cleaning
+    IgnoreStatus(removed, "the next open removes it");
+  }
+  Logger().info("dead_letters event=cleaned files_to={} kept={} bytes={}", old_last, moved.size(),
+                rewriter.total_bytes());
+  return Status::Ok();
+}
 
 DeadLetters::DeadLetters(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 DeadLetters::~DeadLetters() = default;
+
+void DeadLetters::Close() {
+  const Impl::Turn mine(*impl_);
+  MutexLock lock(impl_->mutex);
+  impl_->is_closed = true;
+}
 
 Result<std::unique_ptr<DeadLetters>> DeadLetters::Open(FileSystem& fs,
                                                        const std::string& wal_directory,
@@ -380,13 +299,20 @@ Result<std::unique_ptr<DeadLetters>> DeadLetters::Open(FileSystem& fs,
   {
     MutexLock lock(impl->mutex);
     impl->index = std::move(index);
+    impl->file_bytes = loader.file_bytes();
   }
   return std::unique_ptr<DeadLetters>(new DeadLetters(std::move(impl)));
 }
 
+// --- adding ---
+
 Status DeadLetters::Add(const DeadLetter& letter) {
   if (letter.kind == DeadLetter::Kind::kRejected) {
-    return Contains(letter.wal_id, letter.lsns.from) ? Status::Ok() : impl_->AppendLetter(letter);
+    if (Contains(letter.key())) return Status::Ok();
+    TASKWAL_TRY(impl_->AppendLetter(letter));
+    MutexLock lock(impl_->mutex);
+    ++impl_->since_open.added;
+    return Status::Ok();
   }
   std::vector<LsnRange> parts;
   {
@@ -401,26 +327,117 @@ Status DeadLetters::Add(const DeadLetter& letter) {
   return Status::Ok();
 }
 
-bool DeadLetters::Contains(const Uuid& wal_id, wal::Lsn lsn) const {
+Status DeadLetters::CheckRoom(const LetterLimits& limits) const {
   MutexLock lock(impl_->mutex);
-  return impl_->index.Contains(wal_id, lsn);
+  const LetterIndex& index = impl_->index;
+  if (index.open() >= limits.count) {
+    return Status::Overloaded("the dead letters are full (dead_letter_count_max=" +
+                              std::to_string(limits.count) + ")");
+  }
+  if (index.open_bytes() >= limits.bytes) {
+    return Status::Overloaded("the dead letters are full (dead_letter_bytes_max=" +
+                              std::to_string(limits.bytes) + ")");
+  }
+  return Status::Ok();
 }
+
+bool DeadLetters::Contains(const LetterKey& key) const {
+  MutexLock lock(impl_->mutex);
+  return impl_->index.Contains(key);
+}
+
+// --- what became of it ---
+
+std::optional<LetterStanding> DeadLetters::StandingOf(const LetterKey& key) const {
+  MutexLock lock(impl_->mutex);
+  return impl_->index.StandingOf(key);
+}
+
+Status DeadLetters::Resolve(std::span<const LetterResolution> resolutions) {
+  const Impl::Turn mine(*impl_);
+  std::vector<LetterResolution> open;
+  {
+    MutexLock lock(impl_->mutex);
+    for (const LetterResolution& resolution : resolutions) {
+      const auto standing = impl_->index.StandingOf(resolution.key);
+      if (standing && standing->outcome == LetterOutcome::kOpen) open.push_back(resolution);
+    }
+  }
+  if (open.empty()) return Status::Ok();
+  TASKWAL_TRY(impl_->Append(EntryKind::kResolved, EncodeResolved(open),
+                            [&](LetterIndex& known, const LetterPlace&) {
+                              for (const auto& resolution : open) known.Resolve(resolution);
+                            }));
+  MutexLock lock(impl_->mutex);
+  for (const LetterResolution& resolution : open) {
+    switch (resolution.standing.outcome) {
+      case LetterOutcome::kRetried: ++impl_->since_open.retried; break;
+      case LetterOutcome::kSuperseded: ++impl_->since_open.superseded; break;
+      case LetterOutcome::kPurged: ++impl_->since_open.purged; break;
+      case LetterOutcome::kExpired: ++impl_->since_open.expired; break;
+      case LetterOutcome::kOpen: break;
+    }
+  }
+  return Status::Ok();
+}
+
+Result<std::uint64_t> DeadLetters::Expire(Time before) {
+  std::vector<LetterResolution> expired;
+  {
+    MutexLock lock(impl_->mutex);
+    for (const LetterKey& key : impl_->index.ActivitiesBefore(before)) {
+      expired.push_back({key, {LetterOutcome::kExpired, 0}});
+    }
+  }
+  if (expired.empty()) return std::uint64_t{0};
+  TASKWAL_TRY(Resolve(expired));
+  Logger().warn("dead_letters event=expired activities={} before={}", expired.size(),
+                FormatTime(before));
+  return std::uint64_t{expired.size()};
+}
+
+Status DeadLetters::Clean(wal::Lsn first_lsn) {
+  const Impl::Turn mine(*impl_);
+  TASKWAL_TRY(impl_->CheckOpen());
+  return impl_->IsWorthCleaning() ? impl_->Rewrite(first_lsn) : Status::Ok();
+}
+
+// --- tasks whose save was lettered ---
 
 bool DeadLetters::HoldsSaveOf(const std::string& task_id, wal::Lsn before) const {
   MutexLock lock(impl_->mutex);
   return impl_->index.HoldsSaveOf(task_id, before);
 }
 
-Status DeadLetters::ClearTask(const std::string& task_id, wal::Lsn lsn) {
+Status DeadLetters::ClearTask(const std::string& task_id, wal::Lsn lsn, wal::Lsn origin) {
   if (!HoldsSaveOf(task_id, lsn)) return Status::Ok();
-  const TaskCleared cleared{task_id, lsn};
+  const TaskCleared cleared{task_id, lsn, origin == 0 ? lsn : origin};
+  const Impl::Turn mine(*impl_);
   return impl_->Append(EntryKind::kTaskCleared, EncodeTaskCleared(cleared),
-                       [&](LetterIndex& known, const Place&) { known.Clear(cleared); });
+                       [&](LetterIndex& known, const LetterPlace&) { known.Clear(cleared); });
 }
+
+Status DeadLetters::ClearDag(const std::string& dag_id, wal::Lsn lsn, wal::Lsn origin) {
+  std::vector<std::string> tasks;
+  {
+    MutexLock lock(impl_->mutex);
+    tasks = impl_->index.TasksHeldOf(dag_id, lsn);
+  }
+  for (const std::string& task : tasks) TASKWAL_TRY(ClearTask(task, lsn, origin));
+  return Status::Ok();
+}
+
+bool DeadLetters::WasClearedSince(const std::string& task_id, wal::Lsn origin,
+                                  wal::Lsn before) const {
+  MutexLock lock(impl_->mutex);
+  return impl_->index.WasClearedSince(task_id, origin, before);
+}
+
+// --- reading ---
 
 std::uint64_t DeadLetters::count() const {
   MutexLock lock(impl_->mutex);
-  return impl_->index.count();
+  return impl_->index.open();
 }
 
 std::uint64_t DeadLetters::lost() const {
@@ -428,15 +445,41 @@ std::uint64_t DeadLetters::lost() const {
   return impl_->index.lost();
 }
 
-Status DeadLetters::ForEach(const std::function<bool(const DeadLetter&)>& visit) const {
-  std::vector<Place> places;
-  {
-    MutexLock lock(impl_->mutex);
-    places = impl_->index.places();
+LetterStats DeadLetters::GetStats() const {
+  MutexLock lock(impl_->mutex);
+  LetterStats stats = impl_->since_open;
+  stats.open = impl_->index.open();
+  stats.open_bytes = impl_->index.open_bytes();
+  stats.lost = impl_->index.lost();
+  stats.oldest = impl_->index.oldest();
+  return stats;
+}
+
+Result<DeadLetter> DeadLetters::Read(const LetterKey& key) const {
+  for (int tries = 0;; ++tries) {
+    std::optional<LetterPlace> place;
+    {
+      MutexLock lock(impl_->mutex);
+      place = impl_->index.PlaceOf(key);
+    }
+    if (!place) return Status::NotFound("no open dead letter of LSN " + std::to_string(key.lsn));
+    auto letter = impl_->Read(*place);
+    // Moved by cleaning in between.
+    if (letter.status().code() != StatusCode::kNotFound || tries > 0) return letter;
   }
-  for (const Place& place : places) {
-    TASKWAL_ASSIGN(const DeadLetter letter, impl_->Read(place));
-    if (!visit(letter)) break;
+}
+
+Status DeadLetters::ForEach(const std::function<bool(const DeadLetter&)>& visit) const {
+  for (auto next = impl_->Next(0); next; next = impl_->Next(next->sequence)) {
+    auto letter = impl_->Read(next->place);
+    if (letter.status().code() == StatusCode::kNotFound) {
+      // Cleaned up meanwhile: it stands elsewhere, or is settled.
+      next = impl_->Next(next->sequence - 1);
+      if (!next) break;
+      letter = impl_->Read(next->place);
+    }
+    if (!letter.ok()) return letter.status();
+    if (!visit(*letter)) break;
   }
   return Status::Ok();
 }

@@ -9,6 +9,7 @@
 #include "base/mutex.h"
 #include "metrics/histogram.h"
 #include "pipeline/flush/flusher.h"
+#include "taskwal/control.h"
 
 namespace taskwal::pipeline {
 
@@ -24,7 +25,36 @@ class FlushCounters {
     MutexLock lock(mutex_);
     return stats_.flush_operations;
   }
-  void RecordFlush(std::chrono::nanoseconds duration) { flush_time_.Record(duration); }
+  void RecordFlush(std::uint32_t worker, std::chrono::nanoseconds duration) EXCLUDES(mutex_) {
+    flush_time_.Record(duration);
+    MutexLock lock(mutex_);
+    worker_times_[worker].Record(duration);
+  }
+
+  void ResetTimes() EXCLUDES(mutex_) {
+    flush_time_.Reset();
+    MutexLock lock(mutex_);
+    for (auto& [index, times] : worker_times_) times.Reset();
+  }
+
+  // The same for one worker's.
+  template <typename Change>
+  void UpdateWorker(std::uint32_t index, Change&& change) EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    WorkerSnapshot& worker = workers_[index];
+    worker.index = index;
+    change(worker);
+  }
+  // Of those that have done something.
+  [[nodiscard]] std::map<std::uint32_t, WorkerSnapshot> workers() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    auto workers = workers_;
+    for (auto& [index, worker] : workers) {
+      const auto times = worker_times_.find(index);
+      if (times != worker_times_.end()) worker.flush_time = times->second.Summary();
+    }
+    return workers;
+  }
 
   // Whose alarm it is: each is raised and cleared by itself.
   static constexpr std::uint32_t kReader = 0;
@@ -57,6 +87,8 @@ class FlushCounters {
   mutable Mutex mutex_;
   FlusherStats stats_ GUARDED_BY(mutex_);  // but for alarm and flush_time
   std::map<std::uint32_t, std::string> alarms_ GUARDED_BY(mutex_);
+  std::map<std::uint32_t, WorkerSnapshot> workers_ GUARDED_BY(mutex_);  // but for flush_time
+  std::map<std::uint32_t, Histogram> worker_times_ GUARDED_BY(mutex_);
 };
 
 }  // namespace taskwal::pipeline

@@ -5,6 +5,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/error_hook.h"
 #include "pipeline/flush/batch.h"
 
 namespace taskwal::pipeline {
@@ -17,6 +18,13 @@ using storage::WatermarkMove;
 using wal::Lsn;
 
 constexpr auto kNothingToDo = std::chrono::hours(1);
+constexpr std::string_view kFollowsItsSave = "follows the save of its task, which was refused";
+
+// Nothing where the record is no retry.
+std::optional<RetryRecord> RetryIn(const QueuedRecord& record) {
+  if (!storage::IsRetry(static_cast<OperationType>(record.type))) return std::nullopt;
+  return DecodeRetry(record.body);
+}
 
 // Empty where the operation is not on one task.
 std::string TaskIdOf(const OperationBody& body) {
@@ -59,21 +67,39 @@ FlushWorker::Turn FlushWorker::Step() {
   try {
     return Work();
   } catch (const std::exception& e) {
-    return Failed(Status::Unavailable(setting_.backend.name() + ": " + e.what()));
+    return Threw(e.what());
   } catch (...) {
-    return Failed(Status::Unavailable(setting_.backend.name() + ": an exception of unknown type"));
+    return Threw("an exception of unknown type");
   }
+}
+
+FlushWorker::Turn FlushWorker::Threw(const std::string& what) {
+  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.exceptions; });
+  TellError(setting_.options, {"worker", setting_.backend.name(), index_, what});
+  return Failed(Status::Unavailable(setting_.backend.name() + ": " + what));
+}
+
+bool FlushWorker::Retire() {
+  if (!batch_.empty()) return false;
+  session_.reset();
+  return true;
 }
 
 FlushWorker::Turn FlushWorker::Work() {
   if (!fenced_.ok()) return Turn::kFenced;
   const Monotonic now = setting_.clock.Now();
+  if (IsOverdue(now)) GiveBack();
   if (batch_.empty() && !TakeBatch(now)) return Turn::kIdle;
   if (now < PausedUntil()) return Turn::kPaused;
   if (!setting_.breaker.Allow(now, setting_.queues.awaited_lsn() > 0)) return Turn::kPaused;
   if (!session_) {
     const Turn connected = Connect();
     if (connected != Turn::kProgress || batch_.empty()) return connected;
+    if (IsOverdue(now)) {
+      setting_.breaker.OnSuccess(now);
+      GiveBack();
+      return Turn::kProgress;
+    }
   }
   return ApplyPart();
 }
@@ -83,12 +109,47 @@ bool FlushWorker::TakeBatch(Monotonic now) {
   if (!due || *due > now) return false;
   batch_ = setting_.queues.Take(index_);
   if (batch_.empty()) return false;
-  parts_ = {{0, batch_.size()}};
+  parts_ = PartsOfBatch();
   guard_.StartBatch(batch_.size());
   idempotent_ = batch_.front()->lsn <= identity_.replayed_until;
   refusals_ = 0;
   first_refused_.reset();
+  taken_at_ = now;
+  const std::uint64_t records = batch_.size();
+  setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& w) { w.in_hand = records; });
   return true;
+}
+
+// An attempt in doubt has to be settled first: whoever takes its records must know.
+bool FlushWorker::IsOverdue(Monotonic now) const {
+  const auto longest = setting_.options.batch_timeout;
+  return longest.count() > 0 && !batch_.empty() && attempt_.empty() && failures_ > 0 &&
+         now - taken_at_ >= longest;
+}
+
+void FlushWorker::GiveBack() {
+  batch_.clear();
+  parts_.clear();
+  setting_.queues.Release(index_, true);
+  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) {
+    ++worker.timeouts;
+    worker.in_hand = 0;
+  });
+}
+
+// Retries are brought apart from what is newer than they are: they are compared with the rows.
+std::vector<FlushWorker::Part> FlushWorker::PartsOfBatch() const {
+  const auto is_retry = [&](std::size_t i) {
+    return storage::IsRetry(static_cast<OperationType>(batch_[i]->type));
+  };
+  std::vector<Part> parts;
+  for (std::size_t end = batch_.size(); end > 0;) {
+    std::size_t begin = end - 1;
+    while (begin > 0 && is_retry(begin - 1) == is_retry(end - 1)) --begin;
+    parts.push_back({begin, end});
+    end = begin;
+  }
+  return parts;
 }
 
 // --- the connection ----------------------------------------------------------------------------
@@ -109,7 +170,7 @@ FlushWorker::Turn FlushWorker::Connect() {
       is_another ? Standing::kMeetAgain : Recheck(identity_.epoch, known, attempt_, *row);
   switch (standing) {
     case Standing::kMeetAgain:
-      setting_.breaker.OnSuccess();
+      setting_.breaker.OnSuccess(setting_.clock.Now());
       return Turn::kMeetAgain;
     case Standing::kFenced:
       return Fence("log " + identity_.wal_id.ToString() + " was moved on by somebody else");
@@ -125,7 +186,7 @@ FlushWorker::Turn FlushWorker::Connect() {
 
 FlushWorker::Turn FlushWorker::Fence(const std::string& why) {
   session_.reset();
-  setting_.breaker.OnSuccess();
+  setting_.breaker.OnSuccess(setting_.clock.Now());
   fenced_ = Status::Fenced(setting_.backend.name() + ": " + why);
   return Turn::kFenced;
 }
@@ -140,13 +201,17 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
   if (!batch.ok()) {
     // What must not be lettered holds back no more than what comes behind it.
     if (batch.status().code() != StatusCode::kOverloaded || !Split()) return Failed(batch.status());
-    setting_.breaker.OnSuccess();
+    setting_.breaker.OnSuccess(setting_.clock.Now());
     return Turn::kProgress;
   }
   attempt_ = batch->moves;
   attempt_rows_ = batch->dag_deletes.size() + batch->tasks.size() + batch->activities.size();
   // From here on until there is an answer, the attempt is in doubt.
   const auto result = session_->Apply(*batch);
+  const std::chrono::duration<double> spent = setting_.clock.Now() - started_at_;
+  setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& worker) {
+    worker.busy_seconds += spent.count();
+  });
   if (!result.ok()) {
     const Status& why = result.status();
     if (why.code() == StatusCode::kRejected) return Refused(why);
@@ -159,7 +224,7 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
       return Turn::kProgress;
     case ApplyResult::Outcome::kRepeatIdempotent:
       if (idempotent_) break;
-      setting_.breaker.OnSuccess();
+      setting_.breaker.OnSuccess(setting_.clock.Now());
       attempt_.clear();
       idempotent_ = true;
       return Turn::kProgress;
@@ -177,26 +242,45 @@ Result<storage::Batch> FlushWorker::Compose(const Part& part, std::uint64_t* dup
   batch.idempotent = idempotent_;
   std::vector<storage::Operation> operations;
   operations.reserve(part.end - part.begin);
+  RetryComposer retries(setting_.letters, *session_, identity_.wal_id, setting_.keep_share);
   for (std::size_t i = part.begin; i < part.end; ++i) {
     QueuedRecord& record = *batch_[i];
-    if (setting_.letters.Contains(identity_.OwnerOf(record.lsn), record.lsn)) {
+    if (setting_.letters.Contains({identity_.OwnerOf(record.lsn), record.lsn, setting_.target})) {
       record.is_lettered = true;
     }
     if (record.is_lettered) continue;
+    if (const auto retry = RetryIn(record)) {
+      batch.idempotent = true;  // an activity may have come in by itself meanwhile
+      TASKWAL_TRY(TakeRetry(record, *retry, &retries, &operations));
+      continue;
+    }
     auto body = storage::Decode(static_cast<OperationType>(record.type), record.body);
     if (!body.ok()) {
       TASKWAL_TRY(LetterRefused(record, body.status(), 1));
       continue;
     }
+    if (setting_.keep_share) setting_.keep_share(&*body);
     TASKWAL_ASSIGN(const bool is_lettered, GoesToLetters(record, *body));
     if (!is_lettered) operations.push_back({record.lsn, record.stamp, std::move(*body)});
   }
+  TASKWAL_TRY(retries.Claim());
   ComposedRows rows = pipeline::Compose(std::move(operations));
   batch.dag_deletes = std::move(rows.dag_deletes);
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);
   *duplicates = rows.duplicates;
   return batch;
+}
+
+Status FlushWorker::TakeRetry(QueuedRecord& record, const RetryRecord& retry,
+                              RetryComposer* retries, std::vector<storage::Operation>* operations) {
+  const auto taken = retries->Take(record.lsn, retry, operations);
+  if (taken.status().code() == StatusCode::kCorruption) {
+    return LetterRefused(record, taken.status(), 1);
+  }
+  if (!taken.ok()) return taken.status();
+  const bool follows = *taken == RetryComposer::Taken::kFollows;
+  return follows ? AddLetter(record, std::string(kFollowsItsSave), 0) : Status::Ok();
 }
 
 std::vector<WatermarkMove> FlushWorker::MovesOf(const Part& part) const {
@@ -228,8 +312,9 @@ void FlushWorker::Settle(std::uint64_t duplicates) {
   if (parts_.empty()) {
     batch_.clear();
     guard_.EndBatch();
+    setting_.queues.Release(index_);
   }
-  setting_.breaker.OnSuccess();
+  setting_.breaker.OnSuccess(setting_.clock.Now());
   if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
     Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
   }
@@ -243,22 +328,41 @@ void FlushWorker::Tell(const FlushEvent& event) const {
     setting_.options.on_flush(event);
   } catch (...) {
     Logger().error("flusher event=on_flush_threw first_lsn={}", event.first_lsn);
+    setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.exceptions; });
+    TellError(setting_.options, {"callback", setting_.backend.name(), index_, "on_flush threw"});
   }
 }
 
 void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates) {
   const auto settled = setting_.queues.Count(attempt_);
   const Time now = setting_.clock.WallNow();
+  const Part& part = parts_.back();
+  std::uint64_t bytes = 0;
+  for (std::size_t i = part.begin; i < part.end; ++i) bytes += batch_[i]->body.size();
   setting_.counters.Update([&](FlusherStats& stats) {
     stats.applied += settled.applied;
     stats.dead_lettered += settled.lettered;
     stats.duplicates += duplicates;
     stats.rows_written += attempt_rows_;
+    stats.bytes_flushed += bytes;
     ++stats.flush_operations;
     stats.last_flush_time = now;
     stats.database_available = true;
   });
-  setting_.counters.RecordFlush(event.duration);
+  setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& worker) {
+    ++worker.batches;
+    worker.records += event.records;
+    worker.in_hand -= std::min(worker.in_hand, event.records);
+  });
+  setting_.counters.RecordFlush(index_, event.duration);
+  if (setting_.gauge != nullptr) {
+    setting_.gauge->OnCommitted(event.duration);
+    setting_.gauge->OnSettled(settled.applied + settled.lettered, settled.bytes);
+  }
+  if (setting_.sizer != nullptr) {
+    setting_.sizer->OnCommitted(event.records, event.duration, setting_.clock.Now());
+    setting_.queues.SetBatchRecords(setting_.sizer->size());
+  }
 }
 
 FlushEvent FlushWorker::EventOf(const Part& part, const Status& status) const {
@@ -278,8 +382,8 @@ FlushWorker::Turn FlushWorker::Refused(const Status& why) {
   const Part part = parts_.back();
   const FlushEvent event = EventOf(part, why);
   attempt_.clear();
-  setting_.breaker.OnSuccess();  // it answers
-  setting_.counters.Update([](FlusherStats& stats) { ++stats.flush_errors; });
+  setting_.breaker.OnSuccess(setting_.clock.Now());  // it answers
+  CountError(why, true);
   if (!first_refused_) first_refused_ = setting_.clock.WallNow();
   if (!Split() && ++refusals_ > setting_.options.max_flush_retries) {
     const Status lettered = LetterRefused(*batch_[part.begin], why, refusals_);
@@ -287,6 +391,16 @@ FlushWorker::Turn FlushWorker::Refused(const Status& why) {
   }
   Tell(event);
   return Turn::kProgress;
+}
+
+void FlushWorker::CountError(const Status& why, bool answers) {
+  const Time now = setting_.clock.WallNow();
+  setting_.counters.Update([&](FlusherStats& stats) {
+    ++stats.flush_errors;
+    stats.last_error = why.message();
+    stats.last_error_time = now;
+    if (!answers) stats.database_available = false;
+  });
 }
 
 // By LSN: each half is a prefix of what is left, and so can carry its watermarks. False for one
@@ -311,10 +425,13 @@ FlushWorker::Turn FlushWorker::Failed(const Status& why) {
   } else {
     setting_.breaker.Trip(now);
   }
-  setting_.counters.Update([&](FlusherStats& stats) {
-    ++stats.flush_errors;
-    if (is_database) stats.database_available = false;
-  });
+  CountError(why, !is_database);
+  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.failures; });
+  if (setting_.gauge != nullptr) setting_.gauge->OnFailed();
+  if (setting_.sizer != nullptr) {
+    setting_.sizer->OnFailed(now);
+    setting_.queues.SetBatchRecords(setting_.sizer->size());
+  }
   if (setting_.counters.RaiseAlarm(FlushCounters::kFirstWorker + index_, why.message())) {
     Logger().warn("flusher event=flush_failed db={} error=\"{}\"", setting_.backend.name(),
                   why.ToString());
@@ -350,6 +467,10 @@ Result<bool> FlushWorker::GoesToLetters(QueuedRecord& record, const OperationBod
     for (const Task& task : batch->tasks) TASKWAL_TRY(letters.ClearTask(task.id, record.lsn));
     return false;
   }
+  if (const auto* dag = std::get_if<storage::DeleteDagOp>(&body)) {
+    TASKWAL_TRY(letters.ClearDag(dag->dag_id, record.lsn));
+    return false;
+  }
   const bool is_whole = std::holds_alternative<storage::SaveTaskOp>(body) ||
                         std::holds_alternative<storage::DeleteTaskOp>(body);
   if (is_whole) {
@@ -358,11 +479,13 @@ Result<bool> FlushWorker::GoesToLetters(QueuedRecord& record, const OperationBod
   }
   const auto* update = std::get_if<storage::UpdateStatusOp>(&body);
   if (update == nullptr || !letters.HoldsSaveOf(update->task_id, record.lsn)) return false;
-  TASKWAL_TRY(AddLetter(record, "follows the save of its task, which was refused", 0));
+  TASKWAL_TRY(AddLetter(record, std::string(kFollowsItsSave), 0));
   return true;
 }
 
 Status FlushWorker::LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts) {
+  // One that is refused again says nothing new of the schema, and takes no more room.
+  if (RetryIn(record)) return AddLetter(record, why.message(), attempts);
   if (!guard_.MayLetter()) {
     return Status::Overloaded("too many rows are refused for poison: nothing more is dead-lettered "
                               "and the log waits: " + why.message());
@@ -375,26 +498,36 @@ Status FlushWorker::LetterRefused(QueuedRecord& record, const Status& why, std::
 
 Status FlushWorker::AddLetter(QueuedRecord& record, const std::string& error,
                               std::uint32_t attempts) {
-  if (setting_.letters.count() >= setting_.options.dead_letter_count_max) {
-    return Status::Overloaded("the dead letters are full (dead_letter_count_max=" +
-                              std::to_string(setting_.options.dead_letter_count_max) +
-                              "), the log waits: " + error);
-  }
   DeadLetter letter;
   letter.wal_id = identity_.OwnerOf(record.lsn);
   letter.lsns = {record.lsn, record.lsn};
+  letter.target = setting_.target;
   letter.stamp = record.stamp;
-  letter.type = static_cast<OperationType>(record.type);
-  letter.body = record.body;
+  letter.last_failed = setting_.clock.WallNow();
+  letter.first_failed = letter.last_failed;
+  letter.attempts = attempts;
+  if (const auto retry = RetryIn(record)) {
+    letter.type = retry->type;
+    letter.body = retry->body;
+    letter.retried_from = retry->origin;
+    letter.retries = retry->retries;
+    letter.attempts += retry->attempts;
+    letter.first_failed = retry->first_failed;
+  } else {
+    const Status room = setting_.letters.CheckRoom({setting_.options.dead_letter_count_max,
+                                                    setting_.options.dead_letter_bytes_max});
+    if (!room.ok()) return Status::Overloaded(room.message() + ", the log waits: " + error);
+    letter.type = static_cast<OperationType>(record.type);
+    letter.body = record.body;
+    if (attempts > 0 && first_refused_) letter.first_failed = *first_refused_;
+  }
   const auto body = storage::Decode(letter.type, letter.body);
   if (body.ok()) letter.task_id = TaskIdOf(*body);
   letter.error = error;
   letter.sql_code = SqlCodeIn(error);
-  letter.attempts = attempts;
-  letter.last_failed = setting_.clock.WallNow();
-  letter.first_failed = letter.last_failed;
-  if (attempts > 0 && first_refused_) letter.first_failed = *first_refused_;
   letter.backend = setting_.backend.name();
+  letter.metadata = {{"epoch", std::to_string(identity_.epoch)},
+                     {"worker", std::to_string(index_)}};
   TASKWAL_TRY(setting_.letters.Add(letter));
   record.is_lettered = true;
   return Status::Ok();

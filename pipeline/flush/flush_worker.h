@@ -22,10 +22,13 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "pipeline/admission/load_gauge.h"
+#include "pipeline/flush/batch_sizer.h"
 #include "pipeline/flush/circuit_breaker.h"
 #include "pipeline/flush/database_contact.h"
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/flush_counters.h"
+#include "pipeline/flush/letter_retry.h"
 #include "pipeline/flush/log_identity.h"
 #include "pipeline/flush/partition_queues.h"
 #include "pipeline/flush/poison_guard.h"
@@ -45,6 +48,12 @@ struct FlushSetting {
   Clock& clock;
   const Options& options;
   std::function<void(std::uint64_t)> raise_stamp;  // told the highest stamp in the database
+  // Where tasks live in several databases: takes out of an operation those at home elsewhere.
+  std::function<void(storage::OperationBody*)> keep_share{};
+  std::uint16_t target = 0;  // its number
+  // Told of every transaction; may be null.
+  LoadGauge* gauge = nullptr;
+  BatchSizer* sizer = nullptr;
 };
 
 class FlushWorker {
@@ -66,6 +75,8 @@ class FlushWorker {
   // How long Step has nothing to do, if nothing changes.
   [[nodiscard]] std::chrono::nanoseconds NextTurnIn() const;
   [[nodiscard]] const Status& fenced() const { return fenced_; }
+  // No more batches are to come: its connection is closed. False while there is one in hand.
+  bool Retire();
 
  private:
   // A run of the batch in hand: [begin, end).
@@ -75,18 +86,25 @@ class FlushWorker {
   };
 
   bool TakeBatch(Monotonic now);
+  [[nodiscard]] std::vector<Part> PartsOfBatch() const;
   Turn Work();
   Turn Connect();
   Turn Fence(const std::string& why);
   Turn ApplyPart();
   Turn Refused(const Status& why);
   Turn Failed(const Status& why);
+  Turn Threw(const std::string& what);
+  [[nodiscard]] bool IsOverdue(Monotonic now) const;
+  void GiveBack();
   bool Split();
   void Settle(std::uint64_t duplicates);
+  void CountError(const Status& why, bool answers);
   void CountSettled(const FlushEvent& event, std::uint64_t duplicates);
   [[nodiscard]] Monotonic PausedUntil() const;
 
   Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);
+  Status TakeRetry(QueuedRecord& record, const RetryRecord& retry, RetryComposer* retries,
+                   std::vector<storage::Operation>* operations);
   Result<bool> GoesToLetters(QueuedRecord& record, const storage::OperationBody& body);
   Status LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts);
   Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts);
@@ -116,6 +134,7 @@ class FlushWorker {
   Monotonic failed_at_{};
   std::chrono::milliseconds pause_{0};
   Monotonic started_at_{};              // of the transaction in hand
+  Monotonic taken_at_{};                // of the batch in hand
 };
 
 }  // namespace taskwal::pipeline

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <exception>
+#include <stop_token>
 #include <thread>
 #include <utility>
 
 #include "base/logging.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "pipeline/admission/load_gauge.h"
+#include "pipeline/flush/batch_sizer.h"
 #include "pipeline/flush/circuit_breaker.h"
 #include "pipeline/flush/database_contact.h"
 #include "pipeline/flush/flush_counters.h"
@@ -28,12 +31,15 @@ constexpr auto kRetireEvery = std::chrono::seconds(1);
 constexpr std::uint64_t kRetireBatches = 1000;
 constexpr std::size_t kPartitionBytesMin = 64u << 10;
 
+std::uint32_t WorkersMax(const wal::Log& log, const storage::Backend& backend) {
+  return std::max(1u, std::min(backend.writers_max(), log.state().partitions));
+}
+
 PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& backend,
                                  const Options& options) {
   PartitionQueues::Limits limits;
   limits.partitions = log.state().partitions;
-  limits.workers = std::clamp(options.worker_count, 1u,
-                              std::max(1u, std::min(backend.writers_max(), limits.partitions)));
+  limits.workers = std::clamp(options.worker_count, 1u, WorkersMax(log, backend));
   // A quarter of the bound; the rest is for frames, and for the batches in hand: decoded, composed
   // and bound to statements.
   limits.partition_bytes = std::max<std::size_t>(options.memory_bytes / 4 / limits.partitions,
@@ -43,6 +49,7 @@ PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& ba
   limits.due_records = std::max(options.max_buffer_size, 1u);
   limits.due_age = options.flush_interval;
   limits.linger = options.flush_linger;
+  limits.work_stealing = options.work_stealing;
   return limits;
 }
 
@@ -50,8 +57,10 @@ PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& ba
 
 // Lock order: none of the parts calls another under its own lock. `mutex` guards the phase alone.
 struct Flusher::Impl {
+  using BreakerState = CircuitBreaker::State;
+
   Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters& letters_in, Clock& clock_in,
-       const Options& options_in, FileSystem& fs_in);
+       const Options& options_in, FileSystem& fs_in, FlushTarget target_in);
 
   //   no contact ─▶ contacting ─▶ running        fenced: for good
   //       ▲  ▲───────────┘           │
@@ -87,10 +96,14 @@ struct Flusher::Impl {
   void MeetAgain();
   void Fence(const Status& why);
   void MaybeRetire(bool now);
+  void TellBreaker(BreakerState from, BreakerState to) const;
 
   void RunReader(const std::stop_token& stop);
   void RunWorker(const std::stop_token& stop, std::size_t index);
-  void Stop();
+  bool TryRetireWorker(std::size_t index);
+  void StartWorkers() EXCLUDES(mutex);
+  void Ended() EXCLUDES(mutex);
+  bool StopBy(std::optional<std::chrono::steady_clock::time_point> until) EXCLUDES(mutex);
 
   wal::Log& log;
   storage::Backend& backend;
@@ -98,9 +111,11 @@ struct Flusher::Impl {
   Clock& clock;
   const Options options;
   FileSystem& fs;
+  const FlushTarget target;
 
   PartitionQueues queues;
   CircuitBreaker breaker;
+  BatchSizer sizer;
   FlushCounters counters;
   FlushSetting setting;
   LogFeeder feeder;                                   // the reader thread's
@@ -124,28 +139,40 @@ struct Flusher::Impl {
   std::uint64_t retired_batches = 0;
   Monotonic retired_at{};
 
-  std::vector<std::jthread> threads;
+  // A thread for each worker that runs, and the reader's; they end by themselves, told to or (a
+  // worker) when it owns nothing any more.
+  std::vector<bool> is_running GUARDED_BY(mutex);  // by worker
+  std::uint32_t running GUARDED_BY(mutex) = 0;     // threads
+  bool is_started GUARDED_BY(mutex) = false;
+  std::stop_source stopping;
+  std::vector<std::jthread> threads GUARDED_BY(mutex);
 };
 
 Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters& letters_in,
-                    Clock& clock_in, const Options& options_in, FileSystem& fs_in)
+                    Clock& clock_in, const Options& options_in, FileSystem& fs_in,
+                    FlushTarget target_in)
     : log(log_in),
       backend(backend_in),
       letters(letters_in),
       clock(clock_in),
       options(options_in),
       fs(fs_in),
+      target(std::move(target_in)),
       queues(LimitsOf(log_in, backend_in, options_in)),
-      breaker(options.breaker_failures, options.breaker_open_time),
+      breaker(BreakerLimitsOf(options), [this](BreakerState from, BreakerState to) {
+        TellBreaker(from, to);
+      }),
+      sizer(options),
       setting{backend, queues, letters, breaker, counters, clock, options,
-              [this](std::uint64_t stamp) { log.RaiseStamp(stamp); }},
-      feeder(log, queues, letters, counters, clock, options),
+              [this](std::uint64_t stamp) { log.RaiseStamp(stamp); }, target.keep_share,
+              target.number, target.gauge, &sizer},
+      feeder(log, queues, letters, counters, clock, options, target.number),
       retry(options),
       random(Random::FromSystem()) {
-  const wal::LogState state = log.state();
+  const wal::LogState state = wal::StateOfTarget(log.state(), target.number);
   Random seeds = Random::FromSystem();
-  const std::uint32_t count = LimitsOf(log, backend, options).workers;
-  for (std::uint32_t i = 0; i < count; ++i) {
+  // As many as there may ever be; only those that own partitions have threads and connections.
+  for (std::uint32_t i = 0; i < WorkersMax(log, backend); ++i) {
     workers.push_back(std::make_unique<FlushWorker>(setting, i, seeds.Next()));
   }
   // Until the database is met, what STATE confirms holds for the database that it names.
@@ -155,6 +182,17 @@ Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters&
   queues.Reset(std::vector<Lsn>(state.partitions, settled), std::vector<Lsn>(state.partitions, 0));
   retired = settled;
   retired_at = clock.Now();
+}
+
+void Flusher::Impl::TellBreaker(BreakerState from, BreakerState to) const {
+  // A trial that fails changes nothing that anybody should hear of.
+  const bool is_news = from == BreakerState::kClosed || to == BreakerState::kClosed;
+  Logger().log(is_news ? spdlog::level::warn : spdlog::level::debug,
+               "flusher event=breaker db={} from={} to={}", backend.name(),
+               BreakerStateName(from), BreakerStateName(to));
+  if (!options.on_breaker) return;
+  options.on_breaker({backend.name(), std::string(BreakerStateName(from)),
+                      std::string(BreakerStateName(to))});
 }
 
 // --- contact -----------------------------------------------------------------------------------
@@ -187,7 +225,7 @@ Status Flusher::Impl::Contact() {
 }
 
 Status Flusher::Impl::TryContact() {
-  wal::LogState confirmed = log.state();
+  wal::LogState confirmed = wal::StateOfTarget(log.state(), target.number);
   bool was_met_before = false;
   {
     MutexLock lock(mutex);
@@ -197,14 +235,16 @@ Status Flusher::Impl::TryContact() {
     // STATE is behind what this process has seen committed.
     std::tie(confirmed.flushed_lsn, confirmed.watermarks) = queues.Positions();
   }
-  auto contact = ContactDatabase({log, backend, fs, options.wal_dir}, confirmed);
+  const ContactParties parties{log, backend, fs, options.wal_dir, target.number,
+                               target.may_take_identity, target.databases};
+  auto contact = ContactDatabase(parties, confirmed);
   if (!contact.ok()) return ContactFailed(contact.status());
   Adopt(std::move(contact).value());
   return Status::Ok();
 }
 
 void Flusher::Impl::Adopt(pipeline::Contact contact) {
-  breaker.OnSuccess();
+  breaker.OnSuccess(clock.Now());
   queues.Reset(contact.start, contact.stored);
   feeder.Start(contact.identity);
   for (auto& worker : workers) worker->Begin(contact.identity, std::move(contact.session));
@@ -225,6 +265,7 @@ void Flusher::Impl::Adopt(pipeline::Contact contact) {
 Status Flusher::Impl::ContactFailed(const Status& status) {
   const Monotonic now = clock.Now();
   breaker.OnFailure(now);
+  if (target.gauge != nullptr) target.gauge->OnFailed();
   counters.Update([](FlusherStats& stats) {
     ++stats.flush_errors;
     stats.database_available = false;
@@ -351,7 +392,8 @@ void Flusher::Impl::MaybeRetire(bool now) {
   if (settled == retired) return;
   const std::vector<Lsn> none;
   // The watermarks of a database that forgets must not be missed in the next one.
-  const Status status = log.Retire(settled, backend.is_volatile() ? none : watermarks);
+  const Status status = log.Retire(settled, backend.is_volatile() ? none : watermarks,
+                                   target.number);
   if (!status.ok()) {
     Logger().warn("flusher event=retire_failed lsn={} error=\"{}\"", settled, status.ToString());
   }
@@ -387,30 +429,75 @@ void Flusher::Impl::RunReader(const std::stop_token& stop) {
 void Flusher::Impl::RunWorker(const std::stop_token& stop, std::size_t index) {
   for (;;) {
     const std::uint64_t seen = queues.change();
-    if (stop.stop_requested()) return;
+    if (stop.stop_requested() || TryRetireWorker(index)) return;
     const auto [turn, wait] = WorkerStep(index);
     if (turn != FlushWorker::Turn::kProgress) queues.WaitForChange(seen, wait);
   }
 }
 
-void Flusher::Impl::Stop() {
-  for (std::jthread& thread : threads) thread.request_stop();
+// True when the worker owns nothing any more and its thread is to end.
+bool Flusher::Impl::TryRetireWorker(std::size_t index) {
+  if (index < queues.workers()) return false;
+  const InStep step(*this);
+  if (!step.ok() || !workers[index]->Retire()) return false;
+  MutexLock lock(mutex);
+  // It may have been called back meanwhile.
+  if (index < queues.workers()) return false;
+  is_running[index] = false;
+  return true;
+}
+
+void Flusher::Impl::StartWorkers() {
+  MutexLock lock(mutex);
+  if (!is_started || stopping.stop_requested()) return;
+  is_running.resize(workers.size());
+  for (std::size_t i = 0; i < queues.workers(); ++i) {
+    if (is_running[i]) continue;
+    is_running[i] = true;
+    ++running;
+    threads.emplace_back([this, i] {
+      RunWorker(stopping.get_token(), i);
+      Ended();
+    });
+  }
+}
+
+void Flusher::Impl::Ended() {
+  MutexLock lock(mutex);
+  --running;
+  phase_changed.NotifyAll();
+}
+
+bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> until) {
+  stopping.request_stop();
   queues.Wake();
-  threads.clear();
+  std::vector<std::jthread> ended;
   {
     MutexLock lock(mutex);
-    if (is_stopped) return;
+    bool in_time = true;
+    while (running > 0 && in_time) {
+      in_time = until ? phase_changed.WaitUntil(mutex, *until) : (phase_changed.Wait(mutex), true);
+    }
+    if (running > 0) return false;
+    ended.swap(threads);
+  }
+  ended.clear();
+  {
+    MutexLock lock(mutex);
+    if (is_stopped) return true;
     is_stopped = true;
   }
   MaybeRetire(true);
   queues.Interrupt();
+  return true;
 }
 
 // --- the interface -----------------------------------------------------------------------------
 
 Flusher::Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
-                 const Options& options, FileSystem& fs)
-    : impl_(std::make_unique<Impl>(log, backend, letters, clock, options, fs)) {}
+                 const Options& options, FileSystem& fs, FlushTarget target)
+    : impl_(std::make_unique<Impl>(log, backend, letters, clock, options, fs,
+                                   std::move(target))) {}
 
 Flusher::~Flusher() { Stop(); }
 
@@ -418,14 +505,22 @@ Status Flusher::Contact() { return impl_->Contact(); }
 
 void Flusher::Start() {
   Impl& impl = *impl_;
-  if (!impl.threads.empty()) return;
-  impl.threads.emplace_back([&impl](const std::stop_token& stop) { impl.RunReader(stop); });
-  for (std::size_t i = 0; i < impl.workers.size(); ++i) {
-    impl.threads.emplace_back([&impl, i](const std::stop_token& stop) { impl.RunWorker(stop, i); });
+  {
+    MutexLock lock(impl.mutex);
+    if (impl.is_started || impl.stopping.stop_requested()) return;
+    impl.is_started = true;
+    ++impl.running;
+    impl.threads.emplace_back([&impl] {
+      impl.RunReader(impl.stopping.get_token());
+      impl.Ended();
+    });
   }
+  impl.StartWorkers();
 }
 
-void Flusher::Stop() { impl_->Stop(); }
+void Flusher::Stop() { impl_->StopBy(std::nullopt); }
+
+bool Flusher::StopBy(std::chrono::steady_clock::time_point until) { return impl_->StopBy(until); }
 
 bool Flusher::Step() {
   bool has_worked = impl_->TryReaderStep();
@@ -455,6 +550,42 @@ FlusherStats Flusher::GetStats() const {
   stats.breaker_state = BreakerStateName(impl_->breaker.state());
   return stats;
 }
+
+void Flusher::ResetBreaker() {
+  impl_->breaker.Reset();
+  impl_->queues.Wake();
+}
+
+void Flusher::PinBatchSize(std::optional<std::uint32_t> records) {
+  impl_->sizer.Pin(records);
+  impl_->queues.SetBatchRecords(impl_->sizer.size());
+}
+
+void Flusher::SetWorkerCount(std::uint32_t workers) {
+  const auto most = static_cast<std::uint32_t>(impl_->workers.size());
+  impl_->queues.SetWorkers(std::clamp(workers, 1u, most));
+  impl_->StartWorkers();
+}
+
+TargetFlow Flusher::Flow() const {
+  TargetFlow flow;
+  flow.batch_size = impl_->sizer.Snapshot();
+  flow.breaker = impl_->breaker.Snapshot(impl_->clock.Now());
+  const std::uint32_t active = impl_->queues.workers();
+  auto workers = impl_->counters.workers();
+  for (std::uint32_t i = 0; i < active; ++i) workers[i].index = i;
+  for (auto& [index, worker] : workers) {
+    worker.active = index < active;
+    flow.workers.push_back(worker);
+  }
+  const PartitionQueues::Fill fill = impl_->queues.fill();
+  flow.queued_records = fill.records;
+  flow.queued_bytes = fill.bytes;
+  flow.queue_utilization = fill.utilization;
+  return flow;
+}
+
+void Flusher::ResetTimes() { impl_->counters.ResetTimes(); }
 
 Status Flusher::health() const {
   MutexLock lock(impl_->mutex);

@@ -1,6 +1,6 @@
-// The flusher: follows the log up to its durable position and brings the records into one database
-// in exactly-once batches. Start-up, catch-up after an outage and crash recovery are all this one
-// path.
+// The flusher: follows the log up to its durable position and brings the records of one target into
+// its database in exactly-once batches; other targets' records it passes over. Start-up, catch-up
+// after an outage and crash recovery are all this one path.
 //
 //   TailReader ─▶ queues by partition (bounded) ─▶ workers: compose, Apply(batch + watermarks)
 //                                                    └▶ refused rows: bisect by LSN ─▶ dead letters
@@ -10,7 +10,9 @@
 // with threads as thin shells (Start).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +22,7 @@
 #include "base/file_system.h"
 #include "pipeline/flush/dead_letters.h"
 #include "storage/backend.h"
+#include "taskwal/control.h"
 #include "taskwal/options.h"
 #include "taskwal/stats.h"
 #include "taskwal/status.h"
@@ -27,18 +30,24 @@
 
 namespace taskwal::pipeline {
 
+class LoadGauge;
+
 struct FlusherStats {
   std::uint64_t applied = 0;          // settled in the database since open, or found there
   std::uint64_t already_there = 0;    // of these: found there already
   std::uint64_t dead_lettered = 0;    // since open
   std::uint64_t lost = 0;             // LSNs declared lost since open
   std::uint64_t voids = 0;            // LSNs that never were a record
+  std::uint64_t others = 0;           // LSNs given before open that hold no record of this target
   std::uint64_t duplicates = 0;
   std::uint64_t flush_operations = 0; // transactions committed
   std::uint64_t flush_errors = 0;     // attempts that failed
   std::uint64_t rows_written = 0;     // after composition
+  std::uint64_t bytes_flushed = 0;    // of records brought, as encoded
   LatencySummary flush_time;
   std::optional<Time> last_flush_time;
+  std::string last_error;             // of an attempt that failed or was refused
+  std::optional<Time> last_error_time;
   bool database_available = false;
   std::string breaker_state = "closed";
   std::string alarm;                  // empty when all is well
@@ -46,11 +55,23 @@ struct FlusherStats {
   wal::Lsn start_lsn = 0;             // where flushing began at first contact; 0: none yet
 };
 
+// Which of several databases it is.
+struct FlushTarget {
+  std::uint16_t number = 0;
+  // Takes out of an operation over many tasks those at home elsewhere. Empty: all are here.
+  std::function<void(storage::OperationBody*)> keep_share;
+  // Asked before a copied directory takes an identity of its own; kUnavailable: later. Empty: yes.
+  std::function<Status()> may_take_identity;
+  // All that the log feeds, as `--db` takes them: for messages. Empty: this one.
+  std::vector<std::string> databases;
+  LoadGauge* gauge = nullptr;  // told of every transaction; may be null, and outlives the flusher
+};
+
 class Flusher {
  public:
   // All references outlive it. `fs`: where the log's directory (Options::wal_dir) lives.
   Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
-          const Options& options, FileSystem& fs = FileSystem::Real());
+          const Options& options, FileSystem& fs = FileSystem::Real(), FlushTarget target = {});
   ~Flusher();  // as Stop()
 
   // First contact with the database: connects, settles identity and epoch, reads the watermarks.
@@ -59,6 +80,9 @@ class Flusher {
   Status Contact();
   void Start();   // starts the reader and worker threads
   void Stop();    // ends them after the batch in flight; nothing is lost. Idempotent
+  // The same, but for those that hang in a call when the time is over: false. Stop, at the latest
+  // the destructor, waits for them.
+  bool StopBy(std::chrono::steady_clock::time_point until);
   // One turn without threads: true when it made progress.
   bool Step();
 
@@ -70,6 +94,16 @@ class Flusher {
   // at once. kUnavailable on the deadline or after Stop, kFenced when flushing ended for good.
   Status WaitFlushed(wal::Lsn lsn, const wal::Deadline& deadline);
   [[nodiscard]] FlusherStats GetStats() const;
+  void ResetTimes();  // the latencies start over
+
+  // --- while it runs
+  void ResetBreaker();
+  // Nothing: the controller decides again.
+  void PinBatchSize(std::optional<std::uint32_t> records);
+  // At least 1; bounded by the backend and the partitions. A worker that is too many ends after the
+  // batch in its hands.
+  void SetWorkerCount(std::uint32_t workers);
+  [[nodiscard]] TargetFlow Flow() const;   // but for the name
   // OK, or why flushing ended for good (kFenced).
   [[nodiscard]] Status health() const;
 

@@ -51,7 +51,70 @@ std::uint64_t HeaderChecksum(const Header& header, std::uint64_t seed) {
 
 Time TimeOf(std::int64_t microseconds) { return Time(std::chrono::microseconds(microseconds)); }
 
+Uuid GetUuid(ByteReader& in) {
+  Uuid uuid;
+  const auto bytes = in.GetBytes(uuid.bytes.size());
+  if (in.ok()) std::memcpy(uuid.bytes.data(), bytes.data(), bytes.size());
+  return uuid;
+}
+
+std::size_t ClearedBytes(const TaskCleared& cleared) {
+  return 2 * sizeof(wal::Lsn) + sizeof(std::uint32_t) + cleared.task_id.size();
+}
+
+void PutCleared(ByteWriter& out, const TaskCleared& cleared) {
+  out.Put(cleared.lsn);
+  out.Put(cleared.origin);
+  out.PutText(cleared.task_id);
+}
+
+TaskCleared GetCleared(ByteReader& in) {
+  TaskCleared cleared;
+  cleared.lsn = in.Get<wal::Lsn>();
+  cleared.origin = in.Get<wal::Lsn>();
+  cleared.task_id = in.GetText();
+  return cleared;
+}
+
+constexpr std::size_t kResolutionBytes = kLetterKeyBytes + 1 + sizeof(wal::Lsn);
+
+void PutResolutions(ByteWriter& out, std::span<const LetterResolution> resolutions) {
+  out.Put(static_cast<std::uint32_t>(resolutions.size()));
+  for (const auto& [key, standing] : resolutions) {
+    PutLetterKey(out, key);
+    out.Put(static_cast<std::uint8_t>(standing.outcome));
+    out.Put(standing.by);
+  }
+}
+
+std::vector<LetterResolution> GetResolutions(ByteReader& in) {
+  std::vector<LetterResolution> resolutions;
+  const auto count = in.Get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < count && in.ok(); ++i) {
+    LetterResolution resolution;
+    resolution.key = GetLetterKey(in);
+    resolution.standing.outcome = static_cast<LetterOutcome>(in.Get<std::uint8_t>());
+    resolution.standing.by = in.Get<wal::Lsn>();
+    resolutions.push_back(resolution);
+  }
+  return resolutions;
+}
+
 }  // namespace
+
+void PutLetterKey(ByteWriter& out, const LetterKey& key) {
+  out.PutBytes(key.wal_id.bytes.data(), key.wal_id.bytes.size());
+  out.Put(key.lsn);
+  out.Put(key.target);
+}
+
+LetterKey GetLetterKey(ByteReader& in) {
+  LetterKey key;
+  key.wal_id = GetUuid(in);
+  key.lsn = in.Get<wal::Lsn>();
+  key.target = in.Get<std::uint16_t>();
+  return key;
+}
 
 std::string LetterFileName(std::uint64_t number) {
   char digits[24];
@@ -93,23 +156,32 @@ std::optional<std::uint64_t> ParseLetterFileHeader(std::span<const std::byte> by
 }
 
 std::vector<std::byte> EncodeLetter(const DeadLetter& letter) {
-  const std::size_t texts = letter.task_id.size() + letter.error.size() + letter.sql_code.size() +
-                            letter.backend.size();
-  std::vector<std::byte> bytes(128 + texts + letter.body.size());
+  std::size_t texts = letter.task_id.size() + letter.error.size() + letter.sql_code.size() +
+                      letter.backend.size();
+  for (const auto& [name, value] : letter.metadata) texts += 8 + name.size() + value.size();
+  std::vector<std::byte> bytes(192 + texts + letter.body.size());
   ByteWriter writer(bytes);
   writer.Put(static_cast<std::uint8_t>(letter.kind));
   writer.Put(static_cast<std::uint8_t>(letter.type));
-  writer.PutBytes(letter.wal_id.bytes.data(), letter.wal_id.bytes.size());
-  writer.Put(letter.lsns.from);
+  PutLetterKey(writer, letter.key());
   writer.Put(letter.lsns.to);
   writer.Put(letter.stamp);
+  const LetterOrigin origin = letter.origin();
+  PutLetterKey(writer, origin.key);
+  writer.Put(origin.stamp);
   writer.Put(letter.attempts);
+  writer.Put(letter.retries);
   writer.Put(std::int64_t{letter.first_failed.time_since_epoch().count()});
   writer.Put(std::int64_t{letter.last_failed.time_since_epoch().count()});
   writer.PutText(letter.task_id);
   writer.PutText(letter.error);
   writer.PutText(letter.sql_code);
   writer.PutText(letter.backend);
+  writer.Put(static_cast<std::uint32_t>(letter.metadata.size()));
+  for (const auto& [name, value] : letter.metadata) {
+    writer.PutText(name);
+    writer.PutText(value);
+  }
   writer.PutText({reinterpret_cast<const char*>(letter.body.data()), letter.body.size()});
   bytes.resize(writer.used());
   return bytes;
@@ -120,19 +192,28 @@ std::optional<DeadLetter> DecodeLetter(std::span<const std::byte> body) {
   DeadLetter letter;
   letter.kind = static_cast<DeadLetter::Kind>(reader.Get<std::uint8_t>());
   letter.type = static_cast<storage::OperationType>(reader.Get<std::uint8_t>());
-  const auto wal_id = reader.GetBytes(letter.wal_id.bytes.size());
-  if (!reader.ok()) return std::nullopt;
-  std::memcpy(letter.wal_id.bytes.data(), wal_id.data(), wal_id.size());
-  letter.lsns.from = reader.Get<std::uint64_t>();
-  letter.lsns.to = reader.Get<std::uint64_t>();
+  const LetterKey key = GetLetterKey(reader);
+  letter.wal_id = key.wal_id;
+  letter.target = key.target;
+  letter.lsns = {key.lsn, reader.Get<wal::Lsn>()};
   letter.stamp = reader.Get<std::uint64_t>();
+  LetterOrigin origin;
+  origin.key = GetLetterKey(reader);
+  origin.stamp = reader.Get<std::uint64_t>();
+  if (origin != letter.origin()) letter.retried_from = origin;
   letter.attempts = reader.Get<std::uint32_t>();
+  letter.retries = reader.Get<std::uint32_t>();
   letter.first_failed = TimeOf(reader.Get<std::int64_t>());
   letter.last_failed = TimeOf(reader.Get<std::int64_t>());
   letter.task_id = reader.GetText();
   letter.error = reader.GetText();
   letter.sql_code = reader.GetText();
   letter.backend = reader.GetText();
+  const auto entries = reader.Get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < entries && reader.ok(); ++i) {
+    std::string name(reader.GetText());
+    letter.metadata.emplace(std::move(name), reader.GetText());
+  }
   const std::string_view bytes = reader.GetText();
   const auto raw = std::as_bytes(std::span(bytes));
   letter.body.assign(raw.begin(), raw.end());
@@ -141,20 +222,57 @@ std::optional<DeadLetter> DecodeLetter(std::span<const std::byte> body) {
 }
 
 std::vector<std::byte> EncodeTaskCleared(const TaskCleared& cleared) {
-  std::vector<std::byte> bytes(sizeof(wal::Lsn) + sizeof(std::uint32_t) + cleared.task_id.size());
+  std::vector<std::byte> bytes(ClearedBytes(cleared));
   ByteWriter writer(bytes);
-  writer.Put(cleared.lsn);
-  writer.PutText(cleared.task_id);
+  PutCleared(writer, cleared);
   return bytes;
 }
 
 std::optional<TaskCleared> DecodeTaskCleared(std::span<const std::byte> body) {
   ByteReader reader(body);
-  TaskCleared cleared;
-  cleared.lsn = reader.Get<wal::Lsn>();
-  cleared.task_id = reader.GetText();
+  TaskCleared cleared = GetCleared(reader);
   if (!reader.ok() || reader.left() > 0) return std::nullopt;
   return cleared;
+}
+
+std::vector<std::byte> EncodeResolved(std::span<const LetterResolution> resolutions) {
+  std::vector<std::byte> bytes(sizeof(std::uint32_t) + resolutions.size() * kResolutionBytes);
+  ByteWriter writer(bytes);
+  PutResolutions(writer, resolutions);
+  return bytes;
+}
+
+std::optional<std::vector<LetterResolution>> DecodeResolved(std::span<const std::byte> body) {
+  ByteReader reader(body);
+  auto resolutions = GetResolutions(reader);
+  if (!reader.ok() || reader.left() > 0) return std::nullopt;
+  return resolutions;
+}
+
+std::vector<std::byte> EncodeRetired(const LettersRetired& retired) {
+  std::size_t size = sizeof(std::uint64_t) + 2 * sizeof(std::uint32_t) +
+                     retired.settled.size() * kResolutionBytes;
+  for (const TaskCleared& cleared : retired.clears) size += ClearedBytes(cleared);
+  std::vector<std::byte> bytes(size);
+  ByteWriter writer(bytes);
+  writer.Put(retired.files_to);
+  PutResolutions(writer, retired.settled);
+  writer.Put(static_cast<std::uint32_t>(retired.clears.size()));
+  for (const TaskCleared& cleared : retired.clears) PutCleared(writer, cleared);
+  return bytes;
+}
+
+std::optional<LettersRetired> DecodeRetired(std::span<const std::byte> body) {
+  ByteReader reader(body);
+  LettersRetired retired;
+  retired.files_to = reader.Get<std::uint64_t>();
+  retired.settled = GetResolutions(reader);
+  const auto clears = reader.Get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < clears && reader.ok(); ++i) {
+    retired.clears.push_back(GetCleared(reader));
+  }
+  if (!reader.ok() || reader.left() > 0) return std::nullopt;
+  return retired;
 }
 
 std::vector<std::byte> MakeEntry(EntryKind kind, std::span<const std::byte> body,

@@ -40,12 +40,15 @@ std::vector<LsnRange> LostIn(const wal::Frame& frame, const wal::TailEvent& even
 }
 
 LogFeeder::LogFeeder(wal::Log& log, PartitionQueues& queues, DeadLetters& letters,
-                     FlushCounters& counters, Clock& clock, const Options& options)
+                     FlushCounters& counters, Clock& clock, const Options& options,
+                     std::uint16_t target)
     : log_(log),
       queues_(queues),
       letters_(letters),
       counters_(counters),
       clock_(clock),
+      target_(target),
+      end_at_open_(log.end_lsn()),
       linger_(options.flush_linger),
       due_records_(options.max_buffer_size) {}
 
@@ -79,6 +82,7 @@ bool LogFeeder::ReadStep() {
   if (!taken.ok()) return Failed(taken);
   const Lsn last = is_loss ? event->loss.to : event->to;
   passed_ = std::max(passed_, last);
+  CountLate(queues_.TakeLost(last + 1));
   queues_.AdvanceTo(last + 1);
   counters_.ClearAlarm(FlushCounters::kReader);
   return true;
@@ -96,27 +100,40 @@ void LogFeeder::AskForSync(Lsn next) {
   sync_due_ = clock_.Now() + linger_;
 }
 
+bool LogFeeder::IsOurs(const wal::RecordView& record) const {
+  return record.header.target == target_ || record.header.target == wal::kEveryTarget;
+}
+
 Status LogFeeder::TakeFrame(const wal::TailEvent& event) {
   const std::vector<LsnRange> lost = LostIn(frame_, event);
   if (!lost.empty()) TASKWAL_TRY(Declare(lost, "not in the log: a failed sync took it"));
   const Monotonic now = clock_.Now();
   std::uint64_t voids = 0;
+  std::uint64_t others = 0;
   wal::FrameRecords records(frame_.header, frame_.raw);
   for (wal::RecordView record; records.Next(&record);) {
     if (record.lsn < event.from || record.lsn > event.to) continue;
-    if (record.header.type >= wal::kFirstUserType) {
+    const bool is_void = record.header.type == wal::kVoidRecord;
+    const bool is_user = record.header.type >= wal::kFirstUserType;
+    if (is_user && IsOurs(record)) {
       Offer(record, now);
-    } else if (record.header.type == wal::kVoidRecord && record.lsn > passed_) {
-      ++voids;
+    } else if ((is_void || is_user) && record.lsn > passed_) {
+      voids += is_void ? 1 : 0;
+      others += record.lsn <= end_at_open_ ? 1 : 0;
     }
   }
-  if (voids > 0) counters_.Update([&](FlusherStats& stats) { stats.voids += voids; });
+  if (voids + others > 0) {
+    counters_.Update([&](FlusherStats& stats) {
+      stats.voids += voids;
+      stats.others += others;
+    });
+  }
   return Status::Ok();
 }
 
 void LogFeeder::Offer(const wal::RecordView& record, Monotonic now) {
   if (queues_.Offer(record, now) != PartitionQueues::Offered::kFoundSettled) return;
-  const bool is_lettered = letters_.Contains(identity_.OwnerOf(record.lsn), record.lsn);
+  const bool is_lettered = letters_.Contains({identity_.OwnerOf(record.lsn), record.lsn, target_});
   counters_.Update([&](FlusherStats& stats) {
     if (is_lettered) {
       ++stats.dead_lettered;
@@ -139,22 +156,32 @@ Status LogFeeder::Declare(const std::vector<LsnRange>& lost, const std::string& 
     // Crash behind it: declared, and declared again by the next reader, which changes nothing.
     TASKWAL_TRY(letters_.Add(letter));
   }
-  for (const LsnRange& range : lost) CountLost({std::max(range.from, passed_ + 1), range.to});
+  for (const LsnRange& range : lost) CountLost(range);
   return Status::Ok();
 }
 
 void LogFeeder::CountLost(const LsnRange& range) {
-  if (range.empty()) return;
-  Logger().error("flusher event=records_lost from={} to={}", range.from, range.to);
+  // What was passed before may have been brought then: the queues know how much of it was not.
+  const LsnRange fresh = {std::max(range.from, passed_ + 1), range.to};
+  bool is_known = false;
   counters_.Update([&](FlusherStats& stats) {
-    stats.lost += range.count();
     auto& losses = stats.losses;
+    stats.lost += fresh.count();
+    is_known = std::any_of(losses.begin(), losses.end(), [&](const LsnRange& known) {
+      return known.from <= range.from && range.to <= known.to;
+    });
+    if (is_known) return;
     if (!losses.empty() && losses.back().to + 1 == range.from) {
       losses.back().to = range.to;
     } else {
       losses.push_back(range);
     }
   });
+  if (!is_known) Logger().error("flusher event=records_lost from={} to={}", range.from, range.to);
+}
+
+void LogFeeder::CountLate(std::uint64_t lost) {
+  if (lost > 0) counters_.Update([&](FlusherStats& stats) { stats.lost += lost; });
 }
 
 bool LogFeeder::CatchUpStep() {
@@ -166,24 +193,30 @@ bool LogFeeder::CatchUpStep() {
   auto event = late_reader_->Next(queues_.next_lsn() - 1, &late_frame_);
   if (!event.ok()) return Failed(event.status());
   if (event->kind == wal::TailEvent::Kind::kEnd) {
-    queues_.AdvanceLate(*from, queues_.next_lsn() - 1);
+    AdvanceLate(*from, queues_.next_lsn() - 1);
     return true;
   }
   if (event->kind == wal::TailEvent::Kind::kLoss) {
     // Damaged since it was first read, or declared then.
     const Status declared = Declare({event->loss}, event->detail);
     if (!declared.ok()) return Failed(declared);
-    queues_.AdvanceLate(*from, event->loss.to);
+    AdvanceLate(*from, event->loss.to);
     return true;
   }
   const Monotonic now = clock_.Now();
   wal::FrameRecords records(late_frame_.header, late_frame_.raw);
   for (wal::RecordView record; records.Next(&record);) {
     if (record.lsn < event->from || record.lsn > event->to) continue;
-    if (record.header.type >= wal::kFirstUserType) queues_.OfferLate(*from, record, now);
+    if (record.header.type < wal::kFirstUserType || !IsOurs(record)) continue;
+    queues_.OfferLate(*from, record, now);
   }
-  queues_.AdvanceLate(*from, event->to);
+  AdvanceLate(*from, event->to);
   return true;
+}
+
+void LogFeeder::AdvanceLate(Lsn from, Lsn to) {
+  CountLate(queues_.TakeLost(to + 1, from));
+  queues_.AdvanceLate(from, to);
 }
 
 bool LogFeeder::Failed(const Status& status) {

@@ -25,7 +25,7 @@ class LogFeeder {
  public:
   // All references outlive it.
   LogFeeder(wal::Log& log, PartitionQueues& queues, DeadLetters& letters, FlushCounters& counters,
-            Clock& clock, const Options& options);
+            Clock& clock, const Options& options, std::uint16_t target = 0);
 
   // After contact, and after the queues were reset: reads from their position on.
   void Start(const LogIdentity& identity);
@@ -39,10 +39,13 @@ class LogFeeder {
   bool ReadStep();
   bool CatchUpStep();
   void AskForSync(wal::Lsn next);
+  [[nodiscard]] bool IsOurs(const wal::RecordView& record) const;
   Status TakeFrame(const wal::TailEvent& event);
   void Offer(const wal::RecordView& record, Monotonic now);
   Status Declare(const std::vector<wal::LsnRange>& lost, const std::string& detail);
   void CountLost(const wal::LsnRange& range);
+  void CountLate(std::uint64_t lost);
+  void AdvanceLate(wal::Lsn from, wal::Lsn to);
   bool Failed(const Status& status);
 
   wal::Log& log_;
@@ -50,6 +53,8 @@ class LogFeeder {
   DeadLetters& letters_;
   FlushCounters& counters_;
   Clock& clock_;
+  const std::uint16_t target_;  // whose records are brought; others' count as settled
+  const wal::Lsn end_at_open_;
   const Options::Duration linger_;
   const std::uint32_t due_records_;
 

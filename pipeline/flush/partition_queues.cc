@@ -1,6 +1,7 @@
 #include "pipeline/flush/partition_queues.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "storage/operation.h"
@@ -19,8 +20,22 @@ bool IsBarrierType(std::uint8_t type) {
 
 }  // namespace
 
+// What was taken in and not counted yet is read again.
+void PartitionQueues::KeepAccount(const Queue& before, Queue* fresh) {
+  fresh->counted = before.counted;
+  fresh->seen = before.seen;
+  fresh->owed = before.owed;
+  for (const QueuedRecord& record : before.records) {
+    if (record.lsn > before.counted) ++fresh->owed;
+  }
+}
+
 PartitionQueues::PartitionQueues(const Limits& limits)
-    : limits_(limits), queues_(limits.partitions), last_flush_(limits.workers) {}
+    : limits_(limits),
+      queues_(limits.partitions),
+      worker_states_(limits.partitions),
+      workers_(std::clamp(limits.workers, 1u, limits.partitions)),
+      batch_records_(std::max(limits.batch_records, 1u)) {}
 
 void PartitionQueues::Reset(const std::vector<Lsn>& start, const std::vector<Lsn>& stored) {
   TASKWAL_CHECK(start.size() == limits_.partitions && stored.size() == limits_.partitions);
@@ -29,14 +44,18 @@ void PartitionQueues::Reset(const std::vector<Lsn>& start, const std::vector<Lsn
     Queue fresh;
     fresh.start = start[p];
     fresh.stored = stored[p];
-    fresh.counted = queues_[p].counted;
+    KeepAccount(queues_[p], &fresh);
     queues_[p] = std::move(fresh);
   }
   Queue barriers;
-  barriers.counted = barriers_.counted;
+  KeepAccount(barriers_, &barriers);
   // A barrier moves all partitions at once: where one is behind it, it has not happened.
   barriers.start = *std::min_element(start.begin(), start.end());
   barriers_ = std::move(barriers);
+  for (WorkerState& worker : worker_states_) {
+    worker.held = 0;
+    worker.has_given_up = false;
+  }
   next_lsn_ = barriers_.start + 1;
   is_interrupted_ = false;
   Changed();
@@ -54,20 +73,49 @@ PartitionQueues::Offered PartitionQueues::Offer(const wal::RecordView& record, M
   }
   Queue& queue = queues_[partition];
   if (record.lsn <= queue.start) return FoundSettled(&queue, record.lsn);
-  if (queue.is_behind || record.lsn <= queue.offered) return Offered::kTaken;
-  if (HasRoom(queue)) {
+  if (record.lsn <= queue.offered) return Offered::kTaken;
+  if (!queue.is_behind && HasRoom(queue)) {
     Push(&queue, partition, record, now);
-  } else {
+    return Offered::kTaken;
+  }
+  if (!queue.is_behind) {
     queue.is_behind = true;
     queue.resume = record.lsn;
+  }
+  if (record.lsn > queue.seen) {
+    queue.seen = record.lsn;
+    ++queue.owed;
   }
   return Offered::kTaken;
 }
 
 PartitionQueues::Offered PartitionQueues::FoundSettled(Queue* queue, Lsn lsn) {
   if (lsn <= queue->counted) return Offered::kKnown;
+  See(queue, lsn);
   queue->counted = lsn;
   return Offered::kFoundSettled;
+}
+
+// It is taken in, or counted.
+void PartitionQueues::See(Queue* queue, Lsn lsn) {
+  if (lsn > queue->seen) {
+    queue->seen = lsn;
+  } else if (lsn > queue->counted && queue->owed > 0) {
+    --queue->owed;
+  }
+}
+
+std::uint64_t PartitionQueues::TakeLost(Lsn next, std::optional<Lsn> late_from) {
+  MutexLock lock(mutex_);
+  const Lsn passed = late_from ? next_lsn_ : next;
+  std::uint64_t lost = 0;
+  for (Queue& queue : queues_) {
+    const bool catches_up = late_from && queue.resume >= *late_from && !queue.is_full &&
+                            std::max(queue.resume, next) >= next_lsn_;
+    if (queue.is_behind ? catches_up : queue.seen < passed) lost += std::exchange(queue.owed, 0);
+  }
+  if (barriers_.seen < passed) lost += std::exchange(barriers_.owed, 0);
+  return lost;
 }
 
 void PartitionQueues::AdvanceTo(Lsn next) {
@@ -146,9 +194,10 @@ std::optional<Monotonic> PartitionQueues::DueAt(std::uint32_t worker, Monotonic 
   std::size_t records = 0;
   std::size_t bytes = 0;
   std::optional<Monotonic> oldest;
-  for (std::uint32_t p = worker; p < limits_.partitions; p += limits_.workers) {
+  for (std::uint32_t p = 0; p < limits_.partitions; ++p) {
     const Queue& queue = queues_[p];
     if (queue.records.empty() || queue.records.front().lsn > limit) continue;
+    if (!MayTake(worker, p)) continue;
     records += queue.records.size();
     bytes += queue.bytes;
     const Monotonic queued_at = queue.records.front().queued_at;
@@ -157,24 +206,82 @@ std::optional<Monotonic> PartitionQueues::DueAt(std::uint32_t worker, Monotonic 
   if (!oldest) return std::nullopt;
   const bool is_enough = records >= limits_.due_records || bytes >= limits_.batch_bytes;
   if (has_barrier || !awaited_.empty() || is_enough) return now;
-  return std::min(*oldest + limits_.due_age, last_flush_[worker] + limits_.linger);
+  return std::min(*oldest + limits_.due_age, worker_states_[worker].last_flush + limits_.linger);
+}
+
+bool PartitionQueues::MayTake(std::uint32_t worker, std::uint32_t partition) const {
+  const std::uint32_t holder = queues_[partition].holder;
+  if (holder != kNobody) return holder == worker;
+  const std::uint32_t owner = partition % workers_;
+  if (owner == worker) return true;
+  if (worker >= workers_) return false;
+  return worker_states_[owner].has_given_up ||
+         (limits_.work_stealing && worker_states_[owner].held > 0);
 }
 
 std::vector<QueuedRecord*> PartitionQueues::Take(std::uint32_t worker) {
   MutexLock lock(mutex_);
   if (worker == 0 && IsBarrierReady()) return {&barriers_.records.front()};
-  return TakeMerged(worker);
+  std::vector<QueuedRecord*> batch = TakeMerged(worker);
+  WorkerState& state = worker_states_[worker];
+  state.has_given_up = false;
+  for (const QueuedRecord* record : batch) {
+    Queue& queue = queues_[record->partition];
+    if (queue.holder == worker) continue;
+    queue.holder = worker;
+    ++state.held;
+  }
+  return batch;
+}
+
+void PartitionQueues::Release(std::uint32_t worker, bool gives_up) {
+  MutexLock lock(mutex_);
+  for (Queue& queue : queues_) {
+    if (queue.holder == worker) queue.holder = kNobody;
+  }
+  worker_states_[worker].held = 0;
+  worker_states_[worker].has_given_up = gives_up;
+  Changed();
+}
+
+void PartitionQueues::SetWorkers(std::uint32_t workers) {
+  MutexLock lock(mutex_);
+  workers_ = std::clamp(workers, 1u, limits_.partitions);
+  Changed();
+}
+
+std::uint32_t PartitionQueues::workers() const {
+  MutexLock lock(mutex_);
+  return workers_;
+}
+
+void PartitionQueues::SetBatchRecords(std::uint32_t records) {
+  MutexLock lock(mutex_);
+  batch_records_ = std::max(records, 1u);
+}
+
+PartitionQueues::Fill PartitionQueues::fill() const {
+  MutexLock lock(mutex_);
+  Fill fill;
+  for (const Queue& queue : queues_) {
+    fill.records += queue.records.size();
+    fill.bytes += queue.bytes;
+    const double share =
+        static_cast<double>(queue.bytes) / static_cast<double>(limits_.partition_bytes);
+    fill.utilization = std::max(fill.utilization, std::min(share, 1.0));
+  }
+  return fill;
 }
 
 std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
   const Lsn limit = TakeLimit();
   std::vector<std::pair<Queue*, std::size_t>> cursors;
-  for (std::uint32_t p = worker; p < limits_.partitions; p += limits_.workers) {
-    if (!queues_[p].records.empty()) cursors.emplace_back(&queues_[p], 0);
+  for (std::uint32_t p = 0; p < limits_.partitions; ++p) {
+    if (!queues_[p].records.empty() && MayTake(worker, p)) cursors.emplace_back(&queues_[p], 0);
   }
   std::vector<QueuedRecord*> batch;
   std::size_t bytes = 0;
-  while (batch.size() < limits_.batch_records) {
+  while (batch.size() < batch_records_) {
     std::pair<Queue*, std::size_t>* next = nullptr;
     for (auto& cursor : cursors) {
       if (cursor.second == cursor.first->records.size()) continue;
@@ -210,7 +317,7 @@ void PartitionQueues::Settle(std::uint32_t worker, std::span<const storage::Wate
     DropUpTo(&queues_[move.partition], move.to);
   }
   if (IsOfBarrier(moves)) DropUpTo(&barriers_, moves.front().to);
-  last_flush_[worker] = now;
+  worker_states_[worker].last_flush = now;
   Changed();
 }
 
@@ -226,6 +333,7 @@ void PartitionQueues::CountUpTo(Queue* queue, Lsn to, Settled* settled) {
     if (record.lsn <= queue->counted) continue;
     queue->counted = record.lsn;
     ++(record.is_lettered ? settled->lettered : settled->applied);
+    settled->bytes += record.body.size();
   }
 }
 
@@ -320,6 +428,7 @@ bool PartitionQueues::HasRoom(const Queue& queue) const {
 void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
                            Monotonic now) {
   if (record.lsn <= queue->offered) return;
+  See(queue, record.lsn);
   QueuedRecord queued;
   queued.lsn = record.lsn;
   queued.stamp = record.header.stamp;

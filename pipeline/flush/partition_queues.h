@@ -5,6 +5,10 @@
 //
 //   reader ─Offer─▶ [ front … back ] ─Take─▶ worker ─Settle─▶ gone, watermark moved
 //
+// A partition belongs to one worker; while records of it are in a worker's hands, no other gets any.
+// So the number of workers may change at any time: a partition is handed over once the batch it is
+// in is done.
+//
 // A queue that is full is left behind at the first record it has no room for; from half empty on
 // the catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,
 // batch_update) holds back everything behind it until all partitions have come up to it. Any thread
@@ -49,6 +53,8 @@ class PartitionQueues {
     std::uint32_t due_records = 1000;
     std::chrono::milliseconds due_age{200};
     std::chrono::milliseconds linger{20};
+    // A worker with nothing to do takes partitions of one that is busy with others.
+    bool work_stealing = false;
   };
 
   explicit PartitionQueues(const Limits& limits);
@@ -87,11 +93,15 @@ class PartitionQueues {
   [[nodiscard]] std::optional<Monotonic> DueAt(std::uint32_t worker, Monotonic now) const
       EXCLUDES(mutex_);
   // A batch in LSN order: at most batch_records and batch_bytes, at least one; a barrier alone, by
-  // worker 0. Valid until settled or Reset.
+  // worker 0. Valid until settled or Reset. Its partitions are the worker's until Release.
   std::vector<QueuedRecord*> Take(std::uint32_t worker) EXCLUDES(mutex_);
+  // Nothing is in the worker's hands any more. `gives_up`: it is in trouble; until it takes again,
+  // others may have its partitions.
+  void Release(std::uint32_t worker, bool gives_up = false) EXCLUDES(mutex_);
   struct Settled {
     std::uint64_t applied = 0;
     std::uint64_t lettered = 0;
+    std::uint64_t bytes = 0;  // of their bodies
   };
   // The watermarks have moved in the database: what that settles, each record told once, however
   // often it is brought. Before Settle, so that whoever waits for it finds the counters right.
@@ -101,7 +111,23 @@ class PartitionQueues {
       EXCLUDES(mutex_);
   [[nodiscard]] std::vector<wal::Lsn> stored() const EXCLUDES(mutex_);
 
+  // 1 to the number of partitions.
+  void SetWorkers(std::uint32_t workers) EXCLUDES(mutex_);
+  [[nodiscard]] std::uint32_t workers() const EXCLUDES(mutex_);
+  // At least 1: of the batches to come.
+  void SetBatchRecords(std::uint32_t records) EXCLUDES(mutex_);
+  struct Fill {
+    std::uint64_t records = 0, bytes = 0;
+    double utilization = 0;  // of the fullest queue
+  };
+  [[nodiscard]] Fill fill() const EXCLUDES(mutex_);
+
   // --- positions and waiting -------------------------------------------------------------------
+  // Records that were offered, were not taken in then, and will not be offered again, once the
+  // reader (or, with `late_from`, the catch-up reader) has advanced to `next`: their files were
+  // damaged meanwhile. Each told once; before advancing, so that whoever waits for it finds the
+  // counters right.
+  std::uint64_t TakeLost(wal::Lsn next, std::optional<wal::Lsn> late_from = {}) EXCLUDES(mutex_);
   [[nodiscard]] wal::Lsn settled_lsn() const EXCLUDES(mutex_);
   [[nodiscard]] wal::Lsn settled_lsn(std::uint32_t partition) const EXCLUDES(mutex_);
   // How far all is settled, and the watermarks of that moment.
@@ -119,6 +145,8 @@ class PartitionQueues {
   void Interrupt() EXCLUDES(mutex_);
 
  private:
+  static constexpr std::uint32_t kNobody = UINT32_MAX;
+
   struct Queue {
     std::deque<QueuedRecord> records;
     std::size_t bytes = 0;
@@ -126,8 +154,11 @@ class PartitionQueues {
     wal::Lsn start = 0;        // settled when the log was contacted
     wal::Lsn stored = 0;       // watermark in the database
     wal::Lsn counted = 0;      // everything up to here has been counted as settled
+    wal::Lsn seen = 0;         // the last record offered, ever
+    std::uint64_t owed = 0;    // records up to there that are neither here nor counted
     bool is_behind = false;
     wal::Lsn resume = 0;       // first LSN not offered, while behind
+    std::uint32_t holder = kNobody;  // the worker that has records of it in hand
     bool is_full = false;      // in this turn of the catch-up reader
   };
 
@@ -136,11 +167,14 @@ class PartitionQueues {
   static void Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
                    Monotonic now);
   static Offered FoundSettled(Queue* queue, wal::Lsn lsn);
+  static void See(Queue* queue, wal::Lsn lsn);
+  static void KeepAccount(const Queue& before, Queue* fresh);
   [[nodiscard]] wal::Lsn SettledOf(const Queue& queue) const REQUIRES(mutex_);
   [[nodiscard]] wal::Lsn SettledOfAll() const REQUIRES(mutex_);
   [[nodiscard]] wal::Lsn TakeLimit() const REQUIRES(mutex_);
   [[nodiscard]] bool IsBarrierReady() const REQUIRES(mutex_);
   std::vector<QueuedRecord*> TakeMerged(std::uint32_t worker) REQUIRES(mutex_);
+  [[nodiscard]] bool MayTake(std::uint32_t worker, std::uint32_t partition) const REQUIRES(mutex_);
   [[nodiscard]] bool IsOfBarrier(std::span<const storage::WatermarkMove> moves) const
       REQUIRES(mutex_);
   static void CountUpTo(Queue* queue, wal::Lsn to, Settled* settled);
@@ -155,7 +189,15 @@ class PartitionQueues {
   std::vector<Queue> queues_ GUARDED_BY(mutex_);
   Queue barriers_ GUARDED_BY(mutex_);          // in LSN order
   wal::Lsn next_lsn_ GUARDED_BY(mutex_) = 1;   // the reader's
-  std::vector<Monotonic> last_flush_ GUARDED_BY(mutex_);  // by worker
+  struct WorkerState {
+    Monotonic last_flush{};
+    std::uint32_t held = 0;   // partitions
+    bool has_given_up = false;
+  };
+  // As many as there can ever be: one for each partition.
+  std::vector<WorkerState> worker_states_ GUARDED_BY(mutex_);
+  std::uint32_t workers_ GUARDED_BY(mutex_);
+  std::uint32_t batch_records_ GUARDED_BY(mutex_);
   std::vector<wal::Lsn> awaited_ GUARDED_BY(mutex_);      // one entry per waiting caller
   bool is_interrupted_ GUARDED_BY(mutex_) = false;
 };

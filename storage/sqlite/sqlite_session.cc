@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "storage/sql_text.h"
 
 namespace taskwal::storage {
 namespace {
@@ -59,13 +60,6 @@ constexpr std::string_view kInsertActivity =
     "level, created_at, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
     "ON CONFLICT (id) DO NOTHING";
 
-std::uint64_t HighestStampOf(const Batch& batch) {
-  std::uint64_t stamp = 0;
-  for (const auto& deletion : batch.dag_deletes) stamp = std::max(stamp, deletion.origin.stamp);
-  for (const TaskChange& change : batch.tasks) stamp = std::max(stamp, change.origin.stamp);
-  return stamp;
-}
-
 void InsertTask(SqliteStatement& insert, const TaskChange& change, const std::string& wal_id) {
   const Task& task = change.task;
   const bool keep = change.kind == TaskChange::Kind::kPut && change.keep_created_at;
@@ -87,12 +81,6 @@ void PatchTask(SqliteStatement& update, const TaskChange& change, const std::str
   BindChange(update, patch.started_at);
   BindChange(update, patch.completed_at);
   update.Bind(wal_id).Bind(change.origin.lsn).Bind(change.origin.stamp).Bind(change.id).Run();
-}
-
-Status Fenced(const std::string& name, const std::string& wal_id, std::uint64_t stored,
-              std::uint64_t ours) {
-  return Status::Fenced(name + ": a later opener of log " + wal_id + " has taken over (epoch " +
-                        std::to_string(stored) + ", ours is " + std::to_string(ours) + ")");
 }
 
 }  // namespace
@@ -214,7 +202,7 @@ Result<LogRow> SqliteSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoc
   return connection_->Run("register the log", [&]() -> Result<LogRow> {
     connection_->Begin();
     LogRow row = SelectLog(id);
-    if (row.epoch > epoch) return Fenced(connection_->name(), id, row.epoch, epoch);
+    if (row.epoch > epoch) return LaterOpener(connection_->name(), id, row.epoch, epoch);
     if (row.watermarks.empty()) {
       InsertLog(id, epoch, start);
       row.watermarks.assign(start.begin(), start.end());

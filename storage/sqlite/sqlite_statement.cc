@@ -12,40 +12,6 @@
 namespace taskwal::storage {
 namespace {
 
-using std::chrono::days;
-using std::chrono::sys_days;
-using std::chrono::year;
-
-// What four digits of a year can say. Stored times are within it; bounds of queries are brought
-// there.
-constexpr Time kTimeMin = sys_days(year(0) / 1 / 1);
-constexpr Time kTimeMax = Time(sys_days(year(10000) / 1 / 1)) - std::chrono::microseconds(1);
-
-// `width` digits ending before `end`.
-void PutDigits(char* end, std::int64_t value, int width) {
-  for (int i = 0; i < width; ++i) {
-    *--end = static_cast<char>('0' + value % 10);
-    value /= 10;
-  }
-}
-
-// FormatTime without its string: two to four times go with every row.
-void PutTime(Time time, char* text) {
-  time = std::clamp(time, kTimeMin, kTimeMax);
-  const sys_days day = std::chrono::floor<days>(time);
-  const std::chrono::year_month_day date(day);
-  const std::int64_t micros = (time - day).count();
-  const std::int64_t second = micros / 1000000;
-  std::copy_n("0000-00-00T00:00:00.000000Z", 28, text);
-  PutDigits(text + 4, static_cast<int>(date.year()), 4);
-  PutDigits(text + 7, static_cast<unsigned>(date.month()), 2);
-  PutDigits(text + 10, static_cast<unsigned>(date.day()), 2);
-  PutDigits(text + 13, second / 3600, 2);
-  PutDigits(text + 16, second / 60 % 60, 2);
-  PutDigits(text + 19, second % 60, 2);
-  PutDigits(text + 26, micros % 1000000, 6);
-}
-
 // NUL-terminated and alive for ever, so that SQLite may borrow them.
 template <typename Enum, std::string_view (*kNameOf)(Enum)>
 const std::string& NameText(Enum value) {
@@ -90,9 +56,9 @@ SqliteStatement& SqliteStatement::Bind(std::uint64_t value) {
 
 SqliteStatement& SqliteStatement::Bind(Time time) {
   TASKWAL_CHECK(times_ < time_texts_.size());
-  char* text = time_texts_[times_++].data();
-  PutTime(time, text);
-  statement_->bindNoCopy(++bound_, text);
+  TimeText& text = time_texts_[times_++];
+  PutTime(time, &text);
+  statement_->bindNoCopy(++bound_, text.data());
   return *this;
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "base/time_text.h"
 #include "base/uuid.h"
 #include "taskwal/task.h"
 
@@ -54,9 +55,6 @@ class SqliteStatement {
   Uuid Id();  // zero for ''
 
  private:
-  // "2026-11-21T06:00:00.123456Z" and the NUL.
-  using TimeText = std::array<char, 28>;
-
   SqliteStatement& BindNull();
 
   std::unique_ptr<SQLite::Statement> statement_;

@@ -15,8 +15,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Outcome = ApplyResult::Outcome;
 
-INSTANTIATE_TEST_SUITE_P(Backends, BackendContract, ::testing::Values("memory", "sqlite"),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Backends, BackendContract, ::testing::ValuesIn(kBackends), BackendName);
 
 // --- watermarks, epochs
 

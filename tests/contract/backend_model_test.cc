@@ -9,9 +9,7 @@
 
 #include "base/random.h"
 #include "storage/backend.h"
-#include "tests/contract/batch_builder.h"
-#include "tests/support/status_matchers.h"
-#include "tests/support/temp_dir.h"
+#include "tests/contract/backend_fixture.h"
 
 namespace taskwal::storage {
 namespace {
@@ -81,9 +79,9 @@ class BatchMaker {
 
 class Pair {
  public:
-  Pair(const std::string& dsn, const std::vector<Uuid>& logs) : logs_(logs) {
-    for (const std::string& name : {std::string("memory:"), dsn}) {
-      auto backend = MakeBackend(name, {});
+  Pair(const char* kind, const TempDir& dir, const std::vector<Uuid>& logs) : logs_(logs) {
+    for (const char* each : {"memory", kind}) {
+      auto backend = OpenBackend(each, NewDatabase(each, dir));
       EXPECT_OK(backend);
       backends_.push_back(std::move(backend).value());
       auto session = backends_.back()->Connect();
@@ -96,7 +94,12 @@ class Pair {
 
   bool ApplyAlike(const Batch& batch) {
     const auto model = sessions_[0]->Apply(batch);
-    const auto database = sessions_[1]->Apply(batch);
+    auto database = sessions_[1]->Apply(batch);
+    if (database.ok() && database->outcome == ApplyResult::Outcome::kRepeatIdempotent) {
+      Batch again = batch;
+      again.idempotent = true;
+      database = sessions_[1]->Apply(again);
+    }
     EXPECT_OK(model);
     EXPECT_OK(database);
     return model.ok() && database.ok() && model->outcome == database->outcome &&
@@ -130,14 +133,18 @@ class Pair {
   std::vector<std::unique_ptr<Session>> sessions_;
 };
 
-TEST(BackendModel, SqliteHoldsWhatTheModelHolds) {
+class BackendModel : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Backends, BackendModel,
+                         ::testing::ValuesIn(std::span(kBackends).subspan(1)), BackendName);
+
+TEST_P(BackendModel, HoldsWhatTheModelHolds) {
   const char* given = std::getenv("TASKWAL_SEED");
   const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : 20261121;
   SCOPED_TRACE("TASKWAL_SEED=" + std::to_string(seed));
   for (std::uint64_t round = 0; round < 8; ++round) {
     TempDir dir;
     BatchMaker maker(seed + round);
-    Pair pair("sqlite://" + dir.File("test.db"), maker.logs());
+    Pair pair(GetParam(), dir, maker.logs());
     for (int i = 0; i < 60; ++i) {
       ASSERT_TRUE(pair.ApplyAlike(maker.Next())) << "round " << round << ", batch " << i;
       if (i % 5 == 0) pair.ExpectAlike();

@@ -14,8 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 class BackendQueries : public BackendContract {};
-INSTANTIATE_TEST_SUITE_P(Backends, BackendQueries, ::testing::Values("memory", "sqlite"),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Backends, BackendQueries, ::testing::ValuesIn(kBackends), BackendName);
 
 // --- queries
 

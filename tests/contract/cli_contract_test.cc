@@ -1,154 +1,24 @@
-// The built tool against the sentences of the contract about ingest, recover, verify, dump, adopt
-// and exit codes.
+// The built tool against the sentences of the contract about ingest, recover, verify, dump and exit
+// codes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "base/checksum.h"
-#include "storage/backend.h"
-#include "tests/support/status_matchers.h"
-#include "tests/support/subprocess.h"
-#include "tests/support/temp_dir.h"
+#include "tests/contract/tool_fixture.h"
 
 namespace taskwal {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-using std::chrono::seconds;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-std::vector<std::string> LinesOf(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-std::string ContentOf(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-std::string Activities(int first, int last) {
-  std::string text;
-  for (int i = first; i <= last; ++i) {
-    text += R"({"op":"log_activity","activity":{"id":"a)" + std::to_string(i) +
-            R"(","task_id":"t","action":"go"}})"
-            "\n";
-  }
-  return text;
-}
-
-// Every file below, with a hash of its content and its time of change.
-using Snapshot = std::map<std::string, std::pair<std::uint64_t, fs::file_time_type>>;
-
-Snapshot SnapshotOf(const fs::path& root) {
-  Snapshot files;
-  for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    std::string content;
-    if (entry.is_regular_file()) content = ContentOf(entry.path());
-    files[entry.path().string()] = {HashOf(content.data(), content.size()),
-                                    entry.last_write_time()};
-  }
-  return files;
-}
-
-std::vector<std::string> ChangedSince(const Snapshot& before, const fs::path& root) {
-  std::vector<std::string> changed;
-  const Snapshot after = SnapshotOf(root);
-  for (const auto& [path, state] : after) {
-    const auto known = before.find(path);
-    if (known == before.end() || known->second != state) changed.push_back(path);
-  }
-  for (const auto& [path, state] : before) {
-    if (!after.contains(path)) changed.push_back(path);
-  }
-  return changed;
-}
-
-class CliContract : public ::testing::Test {
- protected:
-  CliContract() : wal_(dir_.File("new/wal")), db_("sqlite://" + dir_.File("t.db")) {}
-
-  RunOutcome Tool(std::vector<std::string> arguments, std::string_view input = {},
-                  std::vector<std::string> environment = {}) {
-    arguments.insert(arguments.begin(), TASKWAL_TOOL);
-    return taskwal::Run(arguments, input, {std::move(environment), dir_.path()});
-  }
-  RunOutcome Ingest(std::string_view input, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments{"ingest", "--wal", wal_, "--db", db_};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return Tool(arguments, input);
-  }
-  RunOutcome Recover(std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments{"recover", "--wal", wal_, "--db", db_, "--json"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return Tool(arguments);
-  }
-  std::unique_ptr<Child> StartIngest(std::vector<std::string> more = {}) {
-    std::vector<std::string> command{TASKWAL_TOOL, "ingest", "--wal", wal_, "--db", db_};
-    command.insert(command.end(), more.begin(), more.end());
-    auto child = Child::Start(command);
-    EXPECT_OK(child);
-    return child.ok() ? std::move(child).value() : nullptr;
-  }
-  StoredCounts Stored() {
-    auto backend = storage::MakeBackend(db_, {});
-    EXPECT_OK(backend);
-    auto session = (*backend)->Connect();
-    EXPECT_OK(session);
-    auto counts = (*session)->Count();
-    EXPECT_OK(counts);
-    return *counts;
-  }
-  Result<Task> StoredTask(std::string_view id) {
-    auto backend = storage::MakeBackend(db_, {});
-    if (!backend.ok()) return backend.status();
-    auto session = (*backend)->Connect();
-    if (!session.ok()) return session.status();
-    auto row = (*session)->GetTask(id);
-    if (!row.ok()) return row.status();
-    return row->task;
-  }
-  // Records in segments of few, acknowledged and not in any database: 1 to `count`.
-  void FillLog(int count) {
-    const auto filled = Tool({"ingest", "--wal", wal_, "--db", kNoDatabase, "--drain-timeout", "0",
-                              "--set", "max_segment_size=10", "--set", "frame_bytes=512"},
-                             Activities(1, count));
-    ASSERT_EQ(filled.exit.code, 4) << filled.err;
-  }
-  std::vector<fs::path> Segments() {
-    std::vector<fs::path> paths;
-    for (const auto& entry : fs::directory_iterator(wal_)) {
-      if (entry.path().filename().string().starts_with("wal-")) paths.push_back(entry.path());
-    }
-    std::sort(paths.begin(), paths.end());
-    return paths;
-  }
-  // Turns a bit of a record in the middle of the log's second segment.
-  void Damage() {
-    const auto segments = Segments();
-    ASSERT_GE(segments.size(), 3u);
-    std::fstream file(segments[1], std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(4096 + 64 + 40);
-    const char byte = static_cast<char>(file.get() ^ 1);
-    file.seekp(4096 + 64 + 40);
-    file.put(byte);
-  }
-
-  static constexpr const char* kNoDatabase = "sqlite:///nonexistent/t.db";
-  TempDir dir_;
-  const std::string wal_;
-  const std::string db_;
-};
+using CliContract = ToolTest;
 
 // --- ingest: answers -----------------------------------------------------------------------------
 
@@ -252,6 +122,44 @@ TEST_F(CliContract, IngestReportsAsJsonOnStderr) {
   EXPECT_EQ(report["rejected"], 1);
   EXPECT_EQ(report["applied"], 4);
   EXPECT_EQ(report["drained"], true);
+}
+
+// Every line is acknowledged alone, so the log rolls between two that wait for the disk.
+TEST_F(CliContract, TinySegmentsRollAtDiskLevelWithoutAHang) {
+  auto ingest = StartIngest({"--durability", "disk", "--set", "segment_bytes=16KiB"});
+  ASSERT_NE(ingest, nullptr);
+  const std::string rest =
+      R"(","task_id":"t","action":"go","message":")" + std::string(300, 'm') + "\"}}";
+  for (int i = 1; i <= 400; ++i) {
+    ASSERT_TRUE(ingest->WriteLine(R"({"op":"log_activity","activity":{"id":"a)" +
+                                  std::to_string(i) + rest));
+    const auto answer = ingest->ReadLine();
+    ASSERT_TRUE(answer.has_value()) << i;
+    EXPECT_EQ(json::parse(*answer)["lsn"], i);
+  }
+  EXPECT_EQ(ingest->Wait().code, 0) << ingest->errors();
+  EXPECT_EQ(Stored().activities, 400u);
+  EXPECT_GT(Segments().size(), 5u);
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+}
+
+TEST_F(CliContract, ASecondSaveKeepsCreatedAtUnlessItGivesOne) {
+  const auto save = [&](const std::string& more) {
+    const auto run = Ingest(R"({"op":"save_task","task":{"id":"t")" + more + "}}\n");
+    EXPECT_EQ(run.exit.code, 0) << run.err;
+    const auto task = StoredTask("t");
+    EXPECT_OK(task);
+    return task.ok() ? *task : Task();
+  };
+  const Task first = save(R"(,"payload":1,"status":"running")");
+  const Task second = save(R"(,"error":"x")");
+  EXPECT_EQ(second.created_at, first.created_at);
+  EXPECT_GT(second.updated_at, first.updated_at);
+  EXPECT_EQ(second.status, TaskStatus::kPending);  // the whole task is replaced
+  EXPECT_FALSE(second.payload.has_value());
+  const Task third = save(R"(,"created_at":"2026-11-21T06:00:00.000001Z")");
+  EXPECT_EQ(FormatTime(*third.created_at), "2026-11-21T06:00:00.000001Z");
+  EXPECT_EQ(save("").created_at, third.created_at);
 }
 
 // --- ingest: the database, the end ---------------------------------------------------------------
@@ -368,15 +276,14 @@ TEST_F(CliContract, BadUsageIs64WithOneLineInEveryCommand) {
 TEST_F(CliContract, EveryCommandHasHelp) {
   const auto help = Tool({"--help"});
   EXPECT_EQ(help.exit.code, 0);
-  for (const char* command : {"run", "ingest", "recover", "inspect", "verify", "dump", "dlq",
-                              "adopt", "query", "schema", "bench"}) {
+  for (const char* command : {"run", "ingest", "serve", "recover", "inspect", "verify", "dump",
+                              "dlq", "targets", "adopt", "query", "schema", "bench"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("  ") + command));
     const auto own = Tool({command, "--help"});
     EXPECT_EQ(own.exit.code, 0) << command;
     EXPECT_THAT(own.out, HasSubstr("Usage:")) << command;
     EXPECT_THAT(own.err, IsEmpty()) << command;
   }
-  EXPECT_THAT(help.out, Not(HasSubstr("serve")));  // nothing that is not built
   for (const char* command : {"ingest", "recover", "run"}) {
     EXPECT_THAT(Tool({command, "--help"}).out, HasSubstr("segment_bytes = 64MiB")) << command;
   }
@@ -452,16 +359,57 @@ TEST_F(CliContract, DryRunChangesNothingAnywhere) {
 }
 
 TEST_F(CliContract, DryRunAsksTheDatabaseWhatItHas) {
-  FillLog(30);
-  const std::string state = ContentOf(wal_ + "/STATE");
-  ASSERT_EQ(Recover().exit.code, 0);
-  // As after a kill: STATE knows nothing of what was brought since it was written.
-  std::ofstream(wal_ + "/STATE", std::ios::binary) << state;
+  // STATE of a killed process does not know what was brought since it was written.
+  KillIngest(30);
   const Snapshot before = SnapshotOf(dir_.path());
   const json report = json::parse(Recover({"--dry-run"}).out);
   EXPECT_EQ(report["already_there"], 30);
   EXPECT_EQ(report["replayed"], 0);
   EXPECT_THAT(ChangedSince(before, dir_.path()), IsEmpty());
+}
+
+TEST_F(CliContract, ReadOnlyCommandsChangeNothingThatAKilledProcessLeft) {
+  KillIngest(30);
+  ASSERT_TRUE(fs::exists(wal_ + "/RING"));
+  const Snapshot before = SnapshotOf(dir_.path());
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"verify", wal_},
+        {"inspect", wal_},
+        {"dump", wal_},
+        {"dlq", "list", "--wal", wal_},
+        {"recover", "--dry-run", "--wal", wal_, "--db", db_}}) {
+    EXPECT_EQ(Tool(command).exit.code, 0) << command.front();
+    EXPECT_THAT(ChangedSince(before, dir_.path()), IsEmpty()) << command.front();
+  }
+}
+
+TEST_F(CliContract, DryRunSaysWhatTheRealRunDoes) {
+  FillLog(30);
+  const auto compare = [&](const std::string& db) {
+    const std::vector<std::string> recover{"recover", "--wal", wal_, "--db", db, "--json",
+                                           "--drain-timeout", "100ms"};
+    auto rehearsal = recover;
+    rehearsal.emplace_back("--dry-run");
+    const auto told = Tool(rehearsal);
+    const auto done = Tool(recover);
+    EXPECT_EQ(told.exit.code, done.exit.code) << db << told.err << done.err;
+    EXPECT_EQ(told.out, done.out) << db << told.err;
+    return done.exit.code;
+  };
+  EXPECT_EQ(compare(kNoDatabase), 4);
+  EXPECT_EQ(compare("sqlite://" + dir_.path()), 4);  // a directory
+  EXPECT_EQ(compare(db_), 0);
+  EXPECT_EQ(compare(db_), 0);  // all there already
+  fs::rename(dir_.File("t.db"), dir_.File("aside"));
+  fs::create_directory(dir_.File("t.db"));
+  EXPECT_EQ(compare(db_), 0);  // away, and not needed
+  fs::remove(dir_.File("t.db"));
+  fs::rename(dir_.File("aside"), dir_.File("t.db"));
+  Damage();
+  EXPECT_EQ(compare(db_), 2);
+  ASSERT_EQ(Recover({"--salvage"}).exit.code, 2);
+  EXPECT_EQ(compare(db_), 0);
+  EXPECT_EQ(compare("sqlite://" + dir_.File("other.db")), 1);  // not the one it fed before
 }
 
 TEST_F(CliContract, DamageIsNamedAndTheRestIsBrought) {
@@ -556,45 +504,35 @@ TEST_F(CliContract, DumpPrintsTheRecordsThatAreAskedFor) {
   EXPECT_EQ(LinesOf(Tool({"dump", wal_, "--task", "t"}).out).size(), 30u);
 }
 
-// --- copies --------------------------------------------------------------------------------------
-
-TEST_F(CliContract, ACopyIsRefusedByTheDatabaseThatKnowsItUntilAdopted) {
-  ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
-  const std::string copy = dir_.File("copy");
-  fs::copy(wal_, copy, fs::copy_options::recursive);
-  for (const char* command : {"ingest", "recover"}) {
-    const auto refused = Tool({command, "--wal", copy, "--db", db_});
-    EXPECT_EQ(refused.exit.code, 1) << command << refused.err;
-    EXPECT_THAT(refused.err, HasSubstr("taskwal adopt --wal")) << command;
-  }
-  EXPECT_EQ(Tool({"adopt", "--wal", copy, "--db", db_, "--relabel"}).exit.code, 0);
-  EXPECT_EQ(Tool({"ingest", "--wal", copy, "--db", db_}, Activities(6, 6)).exit.code, 0);
-  EXPECT_EQ(Ingest(Activities(7, 7)).exit.code, 0);  // the original goes on
-  EXPECT_EQ(Stored().activities, 7u);
-}
-
-TEST_F(CliContract, ACopyThatMeetsAnotherDatabaseTakesItsOwnIdentityAndCanBeRepeated) {
-  ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
-  const std::string copy = dir_.File("copy");
-  fs::copy(wal_, copy, fs::copy_options::recursive);
-  const std::string other = "sqlite://" + dir_.File("other.db");
-  for (int i = 0; i < 2; ++i) {
-    const auto run = Tool({"recover", "--wal", copy, "--db", other, "--json"});
-    EXPECT_EQ(run.exit.code, 0) << run.err;
-    EXPECT_EQ(json::parse(run.out)["replayed"], i == 0 ? 5 : 0);
-  }
-  EXPECT_EQ(Ingest(Activities(6, 6)).exit.code, 0);
-}
-
-TEST_F(CliContract, AnotherDatabaseIsFedOnTheOperatorsWord) {
-  ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
-  const std::string other = "sqlite://" + dir_.File("other.db");
-  const auto refused = Tool({"ingest", "--wal", wal_, "--db", other}, Activities(6, 6));
-  EXPECT_EQ(refused.exit.code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("--new-db"));
-  EXPECT_EQ(Tool({"adopt", "--wal", wal_, "--db", other, "--new-db"}).exit.code, 0);
-  const auto fed = Tool({"recover", "--wal", wal_, "--db", other, "--json"});
-  EXPECT_EQ(json::parse(fed.out)["replayed"], 5) << fed.err;
+TEST_F(CliContract, DumpFiltersCombine) {
+  const auto filled = Tool(
+      {"ingest", "--wal", wal_, "--db", kNoDatabase, "--drain-timeout", "0"},
+      R"({"op":"save_task","task":{"id":"a"}})"
+      "\n"
+      R"({"op":"save_task","task":{"id":"b"}})"
+      "\n"
+      R"({"op":"update_status","task_id":"a","status":"running"})"
+      "\n"
+      R"({"op":"log_activity","activity":{"id":"1","task_id":"a","action":"go"}})"
+      "\n"
+      R"({"op":"delete_task","task_id":"a"})"
+      "\n");
+  ASSERT_EQ(filled.exit.code, 4) << filled.err;
+  const auto lsns = [&](std::vector<std::string> filters) {
+    filters.insert(filters.begin(), {"dump", wal_});
+    std::vector<int> found;
+    for (const std::string& line : LinesOf(Tool(filters).out)) {
+      found.push_back(json::parse(line)["lsn"]);
+    }
+    return found;
+  };
+  using Lsns = std::vector<int>;
+  EXPECT_EQ(lsns({"--task", "a"}), (Lsns{1, 3, 4, 5}));
+  EXPECT_EQ(lsns({"--task", "a", "--type", "status_update"}), (Lsns{3}));
+  EXPECT_EQ(lsns({"--task", "a", "--from", "2"}), (Lsns{3, 4, 5}));
+  EXPECT_EQ(lsns({"--task", "a", "--from", "2", "--to", "4"}), (Lsns{3, 4}));
+  EXPECT_EQ(lsns({"--type", "task_update", "--to", "1"}), (Lsns{1}));
+  EXPECT_EQ(lsns({"--from", "6"}), Lsns());
 }
 
 }  // namespace

@@ -58,6 +58,20 @@ TEST_F(LogCommands, VerifyNamesDamageByFileOffsetAndLsn) {
                     HasSubstr(R"("file":"wal-00000001.log","offset":4608,"from":2)")));
 }
 
+TEST_F(LogCommands, VerifyNamesTheLsnsOfDamageThatCostsNoRecord) {
+  for (const std::streamoff at : {0x20, 0x300, 0x1400, 0x1820, 0x19ff}) {  // header to footer
+    std::fstream file(log_ + "/wal-00000001.log", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(at);
+    const char byte = static_cast<char>(file.get());
+    file.seekp(at);
+    file.put(static_cast<char>(byte ^ 1)).flush();
+    EXPECT_THAT(Tool({"verify", log_}).out, HasSubstr(", LSN 1-3")) << at;
+    EXPECT_THAT(Tool({"verify", "--json", log_}).out, HasSubstr(R"("from":1,"to":3)")) << at;
+    file.seekp(at);
+    file.put(byte);
+  }
+}
+
 TEST_F(LogCommands, VerifyOfAMissingSegmentOrStateIsTwo) {
   std::filesystem::remove(log_ + "/wal-00000002.log");
   EXPECT_EQ(Tool({"verify", log_}).exit.code, 2);

@@ -47,16 +47,36 @@ class QueryCommand : public ::testing::Test {
     ASSERT_OK(session->Apply(batch));
   }
 
+  void Add(const std::string& id, const std::string& dag, const std::string& node,
+           const std::string& action, Level level, Time at) {
+    ASSERT_OK_AND_ASSIGN(const auto backend, MakeBackend(dsn_, {}));
+    ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
+    Batch batch;
+    Activity activity = MakeActivity(id, "z", at);
+    activity.dag_id = dag;
+    activity.node_id = node;
+    activity.action = action;
+    activity.level = level;
+    batch.activities.push_back({activity, 1});
+    ASSERT_OK(session->Apply(batch));
+  }
+
   static std::vector<std::string> Ids(const json& page, const char* name) {
     std::vector<std::string> ids;
     for (const auto& row : page.at(name)) ids.push_back(row.at("id"));
     return ids;
   }
-  std::vector<std::string> TaskIds(std::vector<std::string> filters) const {
-    filters.insert(filters.begin(), {"query", "tasks", "--json"});
+  json Json(const std::string& what, std::vector<std::string> filters) const {
+    filters.insert(filters.begin(), {"query", what, "--json"});
     const RunOutcome run = Tool(filters);
     EXPECT_EQ(run.exit.code, 0) << run.err;
-    return Ids(json::parse(run.out), "tasks");
+    return json::parse(run.out);
+  }
+  std::vector<std::string> TaskIds(const std::vector<std::string>& filters) const {
+    return Ids(Json("tasks", filters), "tasks");
+  }
+  std::vector<std::string> ActivityIds(const std::vector<std::string>& filters) const {
+    return Ids(Json("activity", filters), "activity");
   }
 
   TempDir dir_;
@@ -111,6 +131,45 @@ TEST_F(QueryCommand, FiltersSelect) {
   EXPECT_THAT(TaskIds({"--id", "c"}), ElementsAre("c"));
   const RunOutcome activity = Tool({"query", "activity", "--json", "--level", "warn"});
   EXPECT_THAT(Ids(json::parse(activity.out), "activity"), ElementsAre("log-b"));
+}
+
+TEST_F(QueryCommand, ActivityFiltersSelect) {
+  Fill();
+  Add("log-d", "run-2", "node-d", "stop", Level::kWarn, After(3));
+  Add("log-e", "run-2", "node-e", "start", Level::kFatal, After(4));
+  EXPECT_THAT(ActivityIds({"--task", "b"}), ElementsAre("log-b"));
+  EXPECT_THAT(ActivityIds({"--dag", "run-2"}), ElementsAre("log-d", "log-e"));
+  EXPECT_THAT(ActivityIds({"--node", "node-e"}), ElementsAre("log-e"));
+  EXPECT_THAT(ActivityIds({"--action", "stop"}), ElementsAre("log-d"));
+  EXPECT_THAT(ActivityIds({"--level", "warn"}), ElementsAre("log-b", "log-d", "log-e"));
+  EXPECT_THAT(ActivityIds({"--dag", "run-2", "--level", "error"}), ElementsAre("log-e"));
+  EXPECT_THAT(ActivityIds({"--from", FormatTime(After(3)), "--until", FormatTime(After(4))}),
+              ElementsAre("log-d"));
+}
+
+TEST_F(QueryCommand, PagesFollowEachOtherWithoutAGapInBothOrders) {
+  Fill();
+  for (int i = 0; i < 7; ++i) {  // at one moment: the id decides
+    Add("same-" + std::to_string(i), "run-3", "n", "go", Level::kInfo, After(9));
+  }
+  for (const bool newest : {false, true}) {
+    std::vector<std::string> filters{"--dag", "run-3"};
+    if (newest) filters.emplace_back("--newest");
+    const std::vector<std::string> whole = ActivityIds(filters);
+    ASSERT_EQ(whole.size(), 7u);
+    filters.insert(filters.end(), {"--limit", "2"});
+    std::vector<std::string> paged;
+    std::string after;
+    for (int page = 0; page < 4; ++page) {
+      std::vector<std::string> next = filters;
+      if (!after.empty()) next.insert(next.end(), {"--after", after});
+      const json found = Json("activity", next);
+      for (const std::string& id : Ids(found, "activity")) paged.push_back(id);
+      after = found.at("next_page");
+      EXPECT_EQ(after.empty(), page == 3);
+    }
+    EXPECT_EQ(paged, whole);
+  }
 }
 
 TEST_F(QueryCommand, AbsentTaskIsAFailure) {

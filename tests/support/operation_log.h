@@ -47,6 +47,8 @@ class OperationLog {
   void Abandon() { log_.reset(); }
 
   wal::Log& log() { return *log_; }
+  // Of what is appended from now on.
+  void set_target(std::uint16_t target) { target_ = target; }
   [[nodiscard]] const std::string& directory() const { return directory_; }
 
   wal::Lsn Save(const std::string& id, const std::string& dag_id = {},
@@ -125,6 +127,7 @@ class OperationLog {
                   Encode&& encode) {
     wal::RecordHeader header;
     header.type = static_cast<std::uint8_t>(type);
+    header.target = target_;
     header.key = storage::KeyOf(key_text);
     header.stamp = log_->NextStamp(clock_.WallNow());
     const auto lsn = log_->Append(header, bytes, Durability::kProcess, {}, encode);
@@ -136,6 +139,7 @@ class OperationLog {
   Clock& clock_;
   const std::string directory_;
   std::unique_ptr<wal::Log> log_;
+  std::uint16_t target_ = 0;
 };
 
 }  // namespace taskwal

@@ -36,7 +36,7 @@ std::string AsString(const std::vector<std::byte>& bytes) {
 Result<std::unique_ptr<RingFile>> Map(const SimulatedFile& file, const std::string& path) {
   UniqueFd fd(::dup(file.memory.get()));
   if (fd.get() < 0) return ErrnoStatus("map " + path, errno);
-  return MapRing(std::move(fd), path, file.Size() - kRingHeaderBytes);
+  return MapRing(std::move(fd), path, file.Size() - kRingHeaderBytes, RingAccess::kReadWrite);
 }
 
 }  // namespace

@@ -24,6 +24,16 @@ class SwitchableDatabase {
   void ComeBack() { away_.store(false); }
   // Called at the start of every Connect, on the caller's thread.
   void OnConnect(std::function<void()> hook) { on_connect_ = std::move(hook); }
+  // Called before every Apply, on the caller's thread: whether the connection is lost in it, and
+  // then whether it was committed.
+  enum class Cut : std::uint8_t { kNone, kBefore, kAfter };
+  void OnApply(std::function<Cut()> hook) { on_apply_ = std::move(hook); }
+  // Asked before every Apply, on the worker's thread: what it fails with, with nothing done. Set
+  // before use.
+  void FailApply(std::function<Status(const storage::Batch&)> hook) {
+    fail_apply_ = std::move(hook);
+  }
+  void set_writers_max(std::uint32_t writers) { writers_max_ = writers; }
   storage::MemoryBackend& data() { return data_; }
   [[nodiscard]] std::uint64_t connects() const { return connects_.load(); }
 
@@ -34,7 +44,16 @@ class SwitchableDatabase {
         : database_(database), session_(std::move(session)) {}
 
     Result<storage::ApplyResult> Apply(const storage::Batch& batch) override {
-      return Ask([&] { return session_->Apply(batch); });
+      if (database_.fail_apply_) {
+        const Status failed = database_.fail_apply_(batch);
+        if (!failed.ok()) return failed;
+      }
+      const Cut cut = database_.on_apply_ ? database_.on_apply_() : Cut::kNone;
+      const Status lost = Status::Unavailable("test: the connection was cut");
+      if (cut == Cut::kBefore) return lost;
+      auto applied = Ask([&] { return session_->Apply(batch); });
+      if (cut == Cut::kAfter) return lost;
+      return applied;
     }
     Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
       return Ask([&] { return session_->ReadLog(wal_id); });
@@ -94,7 +113,9 @@ class SwitchableDatabase {
 
     [[nodiscard]] std::string_view kind() const override { return "test"; }
     [[nodiscard]] const std::string& name() const override { return database_.name_; }
-    [[nodiscard]] std::uint32_t writers_max() const override { return 2; }
+    [[nodiscard]] std::uint32_t writers_max() const override {
+      return database_.writers_max_;
+    }
     [[nodiscard]] bool is_volatile() const override { return database_.is_volatile_; }
     Result<std::unique_ptr<storage::Session>> Connect() override {
       ++database_.connects_;
@@ -117,6 +138,9 @@ class SwitchableDatabase {
   std::atomic<bool> away_{false};
   std::atomic<std::uint64_t> connects_{0};
   std::function<void()> on_connect_;
+  std::function<Status(const storage::Batch&)> fail_apply_;
+  std::uint32_t writers_max_ = 2;
+  std::function<Cut()> on_apply_;
 };
 
 }  // namespace taskwal

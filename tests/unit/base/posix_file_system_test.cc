@@ -11,6 +11,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "base/io_uring_queue.h"
@@ -385,11 +386,26 @@ TEST_F(PosixRing, IsAllocatedForReal) {
   };
   ASSERT_OK(Real().CreateRing(path_, kBytes));
   EXPECT_GE(allocated(), 4096 + kBytes);
-  WriteText(path_, "");
-  ASSERT_EQ(::truncate(path_.c_str(), 4096 + kBytes), 0);  // as a sparse copy
-  ASSERT_LT(allocated(), 4096 + kBytes);
+}
+
+TEST_F(PosixRing, ReadingItChangesNothing) {
+  const auto look = [&] {
+    struct stat found {};
+    EXPECT_EQ(::stat(path_.c_str(), &found), 0);
+    return std::tuple(found.st_blocks, found.st_mtim.tv_sec, found.st_mtim.tv_nsec,
+                      found.st_ctim.tv_sec, found.st_ctim.tv_nsec);
+  };
+  ASSERT_OK(Real().CreateRing(path_, kBytes));
+  const auto whole = look();
   ASSERT_OK(Real().OpenRing(path_));
-  EXPECT_GE(allocated(), 4096 + kBytes);
+  EXPECT_EQ(look(), whole);
+  WriteText(path_, "ring");
+  ASSERT_EQ(::truncate(path_.c_str(), 4096 + kBytes), 0);  // as a sparse copy
+  const auto sparse = look();
+  ASSERT_OK_AND_ASSIGN(const auto ring, Real().OpenRing(path_));
+  EXPECT_EQ(ring->header()[1], std::byte{'i'});
+  EXPECT_EQ(ring->ring()[kBytes * 2 - 1], std::byte{0});
+  EXPECT_EQ(look(), sparse);
 }
 
 TEST_F(PosixRing, ReplacesAnOldOneAndItsLeftovers) {

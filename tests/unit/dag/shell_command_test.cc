@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <thread>
 
 #include "base/json_text.h"
 #include "base/posix_file.h"
+#include "dag/shell_guard.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -202,6 +204,37 @@ TEST(ShellCommand, DoesNotWaitForWhatRunsInTheBackground) {
   // Fails unless somebody reads, so it shows that the process lives on; and lets it end.
   const UniqueFd writer(::open(gate.c_str(), O_WRONLY | O_CLOEXEC));
   EXPECT_GE(writer.get(), 0);
+}
+
+TEST(ShellGuard, AGuardedCommandRunsAsAnyOther) {
+  ShellGuard guard;
+  const auto run = [&](const std::string& command, ShellGuard* with) {
+    auto outcome = RunShell(command, {}, kShellGrace, with);
+    EXPECT_OK(outcome);
+    return outcome.ok() ? std::move(outcome).value() : ShellOutcome{};
+  };
+  for (const std::string command :
+       {"echo out; echo err >&2; exit 3", "# nothing", "kill -TERM $$", "echo $?", "cat <<E\nx\nE",
+        "trap", "echo x | head -1", "if", "ls /proc/self/fd | wc -l"}) {
+    const ShellOutcome guarded = run(command, &guard);
+    const ShellOutcome alone = run(command, nullptr);
+    EXPECT_EQ(guarded.exit_code, alone.exit_code) << command;
+    EXPECT_EQ(guarded.output, alone.output) << command;
+  }
+}
+
+TEST(ShellGuard, WhatACommandLeftInTheBackgroundOutlivesTheGuard) {
+  const Breath breath;
+  const std::string& fifo = breath.path();
+  ASSERT_EQ(::mkfifo((fifo + ".go").c_str(), 0600), 0);
+  {
+    ShellGuard guard;
+    const auto outcome = RunShell("exec 9> " + fifo + "; (read x < " + fifo + ".go; echo x >&9) &",
+                                  {}, kShellGrace, &guard);
+    ASSERT_OK(outcome);
+  }
+  std::ofstream(fifo + ".go") << "go\n";
+  EXPECT_TRUE(breath.AwaitSign());
 }
 
 }  // namespace

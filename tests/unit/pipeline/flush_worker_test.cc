@@ -66,8 +66,7 @@ class FlushWorkerTest : public ::testing::Test {
     queues_ = std::make_unique<PartitionQueues>(limits);
     const std::vector<wal::Lsn> none(kPartitions, 0);
     queues_->Reset(none, none);
-    breaker_ =
-        std::make_unique<CircuitBreaker>(options_.breaker_failures, options_.breaker_open_time);
+    breaker_ = std::make_unique<CircuitBreaker>(BreakerLimitsOf(options_));
     setting_ = std::make_unique<FlushSetting>(
         FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, clock_, options_,
                      [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
@@ -707,6 +706,81 @@ TEST_F(FlushWorkerTest, HoldsBackWhatWouldFollowIntoAFullStore) {
   Update("bad", TaskStatus::kRunning);
   EXPECT_EQ(Run(), Turn::kPaused);
   EXPECT_EQ(settled(), 1u);
+}
+
+// --- what it tells of itself, deadlines ----------------------------------------------------------
+
+TEST_F(FlushWorkerTest, CountsWhatItDidAndWhatWentWrong) {
+  Save("a");
+  Save("b");
+  Run();
+  backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kThrows, ApplyFault::kThrowsOddly});
+  Save("c");
+  Drain();
+  const WorkerSnapshot worker = counters_.workers()[0];
+  EXPECT_EQ(worker.batches, 2u);
+  EXPECT_EQ(worker.records, 3u);
+  EXPECT_EQ(worker.failures, 3u);
+  EXPECT_EQ(worker.exceptions, 2u);
+  EXPECT_EQ(worker.in_hand, 0u);
+  EXPECT_EQ(worker.flush_time.count, 2u);
+}
+
+TEST_F(FlushWorkerTest, CountsItsTimeInDatabaseCalls) {
+  backend_.OnApply([this](const storage::Batch&) { clock_.Advance(seconds(2)); });
+  Save("a");
+  Run();
+  EXPECT_DOUBLE_EQ(counters_.workers()[0].busy_seconds, 2);
+}
+
+TEST_F(FlushWorkerTest, TellsTheErrorHookOfWhatWasThrown) {
+  std::vector<ErrorEvent> errors;
+  options_.on_error = [&](const ErrorEvent& event) { errors.push_back(event); };
+  backend_.NextApplies({ApplyFault::kThrows});
+  Save("a");
+  Drain();
+  ASSERT_THAT(errors, SizeIs(1));
+  EXPECT_EQ(errors[0].component, "worker");
+  EXPECT_EQ(errors[0].database, "scripted:");
+  EXPECT_THAT(errors[0].message, HasSubstr("the driver threw"));
+}
+
+TEST_F(FlushWorkerTest, GivesABatchBackThatItCannotBringInTime) {
+  options_.batch_timeout = seconds(30);
+  backend_.NextApplies(std::vector<ApplyFault>(4, ApplyFault::kUnavailable));
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(counters_.workers()[0].in_hand, 1u);
+  clock_.Advance(seconds(29));
+  Run();
+  EXPECT_EQ(counters_.workers()[0].timeouts, 0u);
+  clock_.Advance(seconds(61));
+  Run();
+  EXPECT_EQ(counters_.workers()[0].timeouts, 1u);
+  Drain();
+  EXPECT_TRUE(IsStored("a"));
+  EXPECT_EQ(Stats().applied, 1u);
+}
+
+TEST_F(FlushWorkerTest, KeepsABatchWhoseFateItDoesNotKnow) {
+  options_.batch_timeout = seconds(1);
+  backend_.NextApplies({ApplyFault::kLostAfter});
+  Save("a");
+  Run();
+  clock_.Advance(seconds(60));
+  Run();
+  EXPECT_EQ(counters_.workers()[0].timeouts, 0u);
+  EXPECT_TRUE(IsStored("a"));
+  EXPECT_EQ(Stats().applied, 1u);
+}
+
+TEST_F(FlushWorkerTest, RetiresOnlyWithEmptyHands) {
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  Save("a");
+  Run();
+  EXPECT_FALSE(worker_->Retire());
+  Drain();
+  EXPECT_TRUE(worker_->Retire());
 }
 
 }  // namespace

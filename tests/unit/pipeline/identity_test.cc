@@ -34,7 +34,8 @@ class IdentityTest : public ::testing::Test {
   }
   Result<AdoptReport> Adopt(const std::string& name, SwitchableDatabase& database, Adoption word) {
     const auto backend = database.Open();
-    return pipeline::Adopt(FileSystem::Real(), Clock::Real(), dir_.File(name), *backend, word);
+    const AdoptDatabase only[] = {{"default", backend.get()}};
+    return pipeline::Adopt(FileSystem::Real(), Clock::Real(), dir_.File(name), only, word);
   }
   // `first` to `last` as activities; drained or left in the log.
   void Log(const std::string& name, SwitchableDatabase& database, int first, int last, bool drain) {

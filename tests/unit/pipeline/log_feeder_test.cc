@@ -87,6 +87,31 @@ TEST_F(LogFeederTest, OffersWhatIsDurable) {
   EXPECT_EQ(queues_->next_lsn(), 3u);
 }
 
+TEST_F(LogFeederTest, PassesOverWhatIsOtherTargets) {
+  for (const std::uint16_t target : {0, 1, 2, 0}) {
+    log_.set_target(target);
+    log_.Save("a");
+  }
+  log_.set_target(wal::kEveryTarget);
+  log_.Save("b");
+  log_.Sync();
+  Restart();
+  Read();
+  EXPECT_THAT(Taken(), ElementsAre(1, 4, 5));
+  EXPECT_EQ(counters_.Snapshot().others, 2u);
+  SettleAll();
+  EXPECT_EQ(queues_->settled_lsn(), 5u);
+}
+
+TEST_F(LogFeederTest, IsSettledWhereNothingIsItsOwn) {
+  log_.set_target(3);
+  for (int i = 0; i < 4; ++i) log_.Save("a");
+  log_.Sync();
+  Read();
+  EXPECT_THAT(Taken(), IsEmpty());
+  EXPECT_EQ(queues_->settled_lsn(), 4u);
+}
+
 TEST_F(LogFeederTest, NeverPassesTheDurablePosition) {
   log_.Save("a");
   WriteOnly();
@@ -184,6 +209,51 @@ TEST_F(LogFeederTest, ServesThoseLeftBehind) {
   EXPECT_EQ(seen, all);
   EXPECT_FALSE(queues_->has_left_behind());
   EXPECT_EQ(queues_->settled_lsn(), 20u);
+}
+
+// A frame holds records of several partitions: some have taken theirs, others were left behind.
+TEST_F(LogFeederTest, CountsWhatWasDamagedBeforeThoseLeftBehindCouldTakeIt) {
+  Make(3000);
+  const std::string slow = OperationLog::IdIn(0);
+  const std::string quick = OperationLog::IdIn(1);
+  for (int i = 0; i < 10; ++i) {
+    log_.Save(slow, {}, 900);
+    log_.Save(quick);
+    log_.Sync();
+  }
+  Read();
+  ASSERT_TRUE(queues_->has_left_behind());
+  const std::string path = "/wal/wal-00000001.log";
+  fs_.Corrupt(path, fs_.Content(path).rfind("xxx"), 0xff);  // LSN 19, and with it 20
+  std::size_t taken = 0;
+  for (std::size_t more = 1; more > 0; taken += more) {
+    more = Taken().size();
+    SettleAll();
+    Read();
+  }
+  EXPECT_EQ(taken, 19u);
+  EXPECT_EQ(counters_.Snapshot().lost, 1u);
+  EXPECT_THAT(counters_.Snapshot().losses, ElementsAre(wal::LsnRange{19, 20}));
+  EXPECT_EQ(queues_->settled_lsn(), 20u);
+}
+
+TEST_F(LogFeederTest, CountsWhatWasDamagedBeforeItWasReadAgain) {
+  log_.Save("a", {}, 900);
+  log_.Sync();
+  log_.Save("b", {}, 900);
+  log_.Sync();
+  Read();
+  ASSERT_THAT(Taken(), ElementsAre(1, 2));
+  const std::string path = "/wal/wal-00000001.log";
+  fs_.Corrupt(path, fs_.Content(path).rfind("xxx"), 0xff);
+  for (int again = 0; again < 2; ++again) {
+    const std::vector<wal::Lsn> nothing(OperationLog::kPartitions, 0);
+    queues_->Reset(nothing, nothing);
+    feeder_->Start(identity_);
+    Read();
+    EXPECT_THAT(Taken(), ElementsAre(1));
+    EXPECT_EQ(counters_.Snapshot().lost, 1u);
+  }
 }
 
 class DamagedLogTest : public LogFeederTest {

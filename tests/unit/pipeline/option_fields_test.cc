@@ -24,6 +24,9 @@ std::string OtherValue(const OptionField& field) {
   if (field.unit == "on/off") return GetOption(Options(), field.name) == "true" ? "false" : "true";
   if (field.unit == "level") return "process";
   if (field.unit == "factor") return "3.5";
+  if (field.unit == "policy") return "drop_newest";
+  if (field.unit == "growth") return "linear";
+  if (field.unit == "severity") return "warn";
   return "elsewhere";
 }
 
@@ -56,7 +59,7 @@ TEST(OptionFields, NamesAreUniqueAndEachSaysWhatItDoes) {
     EXPECT_TRUE(names.insert(field.name).second) << field.name;
     EXPECT_FALSE(field.effect.empty()) << field.name;
   }
-  EXPECT_EQ(names.size(), 37u);  // the plain fields of Options: a new one belongs into the table
+  EXPECT_EQ(names.size(), 74u);  // the plain fields of Options: a new one belongs into the table
 }
 
 TEST(OptionFields, UnknownNameNamesTheNearest) {
@@ -90,7 +93,10 @@ TEST(OptionFields, BadValuesAreRefusedAndChangeNothing) {
                                     {"durability", "none"},
                                     {"flush_interval", "5"},
                                     {"backoff_multiplier", "inf"},
-                                    {"backoff_multiplier", "2x"}}) {
+                                    {"backoff_multiplier", "2x"},
+                                    {"backpressure_strategy", "drop"},
+                                    {"backoff_strategy", "random"},
+                                    {"min_activity_level", "loud"}}) {
     EXPECT_THAT(SetOption(&options, name, value), StatusIs(StatusCode::kInvalidArgument)) << name;
     EXPECT_EQ(GetOption(options, name), GetOption(Options(), name));
   }
@@ -140,6 +146,8 @@ TEST(OptionFields, ZeroIsAllowedWhereItMeansSomething) {
   options.max_flush_retries = 0;
   options.retention_bytes = 0;
   options.recovery_timeout = milliseconds(0);
+  options.initial_backoff = milliseconds(0);
+  options.max_backoff = milliseconds(0);
   EXPECT_OK(CheckOptions(options));
 }
 
@@ -148,6 +156,11 @@ TEST(OptionFields, CombinationsAreChecked) {
   options.initial_backoff = seconds(40);
   EXPECT_THAT(CheckOptions(options),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("initial_backoff")));
+  options = {};
+  options.batch_size_min = 7;
+  options.batch_size_max = 6;
+  EXPECT_THAT(CheckOptions(options),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("batch_size_min (7)")));
   options = {};
   options.wal_dir = "";
   EXPECT_THAT(CheckOptions(options), StatusIs(StatusCode::kInvalidArgument, HasSubstr("wal_dir")));

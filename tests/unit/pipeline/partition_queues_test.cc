@@ -21,20 +21,21 @@ using Offered = PartitionQueues::Offered;
 
 class PartitionQueuesTest : public ::testing::Test {
  protected:
-  PartitionQueuesTest() { Make(1); }
+  PartitionQueuesTest() {
+    limits_.partitions = 2;
+    Make(1);
+  }
 
   void Make(std::uint32_t workers) {
-    PartitionQueues::Limits limits;
-    limits.partitions = 2;
-    limits.workers = workers;
-    limits.partition_bytes = 4000;
-    limits.batch_records = 5;
-    limits.batch_bytes = 1500;
-    limits.due_records = 3;
-    limits.due_age = milliseconds(200);
-    limits.linger = milliseconds(20);
-    queues_ = std::make_unique<PartitionQueues>(limits);
-    Reset({0, 0});
+    limits_.workers = workers;
+    limits_.partition_bytes = 4000;
+    limits_.batch_records = 5;
+    limits_.batch_bytes = 1500;
+    limits_.due_records = 3;
+    limits_.due_age = milliseconds(200);
+    limits_.linger = milliseconds(20);
+    queues_ = std::make_unique<PartitionQueues>(limits_);
+    Reset(std::vector<wal::Lsn>(limits_.partitions, 0));
   }
   void Reset(const std::vector<wal::Lsn>& start) { queues_->Reset(start, start); }
 
@@ -76,6 +77,7 @@ class PartitionQueuesTest : public ::testing::Test {
     return std::max<std::int64_t>(0, std::chrono::duration_cast<milliseconds>(*due - now_).count());
   }
 
+  PartitionQueues::Limits limits_;
   std::unique_ptr<PartitionQueues> queues_;
   Monotonic now_{std::chrono::hours(1)};
   std::vector<std::byte> body_;
@@ -390,6 +392,79 @@ TEST_F(PartitionQueuesTest, WakesWhoeverWaitsForAChange) {
   queues_->Wake();
   waiter.join();
   queues_->WaitForChange(seen, std::chrono::hours(1));  // changed before: no wait at all
+}
+
+// --- workers come and go --------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, APartitionIsHandedOverOnceItsBatchIsDone) {
+  Make(1);
+  OfferAll({0, 1, 0, 1});
+  EXPECT_THAT(Take(0), ElementsAre(1, 2, 3, 4));
+  queues_->SetWorkers(2);
+  Offer(5, 1);
+  queues_->AdvanceTo(6);
+  // Worker 1 owns partition 1 now, but worker 0 has records of it in hand.
+  EXPECT_THAT(Take(1), IsEmpty());
+  EXPECT_EQ(DueIn(1), -1);
+  Settle({{0, 0, 3}, {1, 0, 4}});
+  queues_->Release(0);
+  EXPECT_THAT(Take(1), ElementsAre(5));
+}
+
+TEST_F(PartitionQueuesTest, AWorkerThatIsTooManyGetsNothingMore) {
+  Make(2);
+  OfferAll({0, 1});
+  queues_->SetWorkers(1);
+  EXPECT_EQ(queues_->workers(), 1u);
+  EXPECT_THAT(Take(1), IsEmpty());
+  EXPECT_THAT(Take(0), ElementsAre(1, 2));
+  queues_->SetWorkers(100);
+  EXPECT_EQ(queues_->workers(), 2u);
+}
+
+TEST_F(PartitionQueuesTest, WhatAWorkerGivesUpAnotherMayHave) {
+  Make(2);
+  OfferAll({0, 1});
+  EXPECT_THAT(Take(0), ElementsAre(1));
+  queues_->Release(0, true);
+  EXPECT_THAT(Take(1), ElementsAre(1, 2));
+  EXPECT_THAT(Take(0), IsEmpty());
+}
+
+TEST_F(PartitionQueuesTest, AnIdleWorkerStealsOnlyWherePartitionsLieIdle) {
+  limits_.partitions = 4;
+  limits_.work_stealing = true;
+  Make(2);
+  Reset({0, 0, 0, 0});
+  OfferAll({0});
+  EXPECT_THAT(Take(0), ElementsAre(1));
+  // Partition 2 is worker 0's, too, which is busy with partition 0.
+  Offer(2, 0);
+  Offer(3, 2);
+  queues_->AdvanceTo(4);
+  EXPECT_THAT(Take(1), ElementsAre(3));
+  queues_->Release(1);
+  queues_->Release(0);
+  EXPECT_THAT(Take(1), IsEmpty());
+}
+
+TEST_F(PartitionQueuesTest, TheSizeOfBatchesChangesFromOneToTheNext) {
+  OfferAll({0, 0, 0, 0});
+  queues_->SetBatchRecords(3);
+  EXPECT_THAT(Take(), ElementsAre(1, 2, 3));
+  Settle({{0, 0, 3}});
+  queues_->Release(0);
+  queues_->SetBatchRecords(0);
+  EXPECT_THAT(Take(), ElementsAre(4));
+}
+
+TEST_F(PartitionQueuesTest, TellsHowFullItIs) {
+  OfferAll({0, 0, 1});
+  const PartitionQueues::Fill fill = queues_->fill();
+  EXPECT_EQ(fill.records, 3u);
+  EXPECT_GT(fill.bytes, 30u);
+  EXPECT_GT(fill.utilization, 0);
+  EXPECT_LT(fill.utilization, 1);
 }
 
 }  // namespace

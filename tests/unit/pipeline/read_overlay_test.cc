@@ -51,7 +51,9 @@ class ReadOverlayTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(letters_, DeadLetters::Open(FileSystem::Real(), options_.wal_dir, false));
     flusher_ = std::make_unique<Flusher>(*log_, *backend_, *letters_, Clock::Real(), options_);
     calls_ = std::make_unique<DatabaseCalls>(*backend_);
-    overlay_ = std::make_unique<ReadOverlay>(*log_, *flusher_, *calls_);
+    overlay_ = std::make_unique<ReadOverlay>(*log_, [this](std::uint64_t) {
+      return ReadOverlay::Home{flusher_.get(), calls_.get(), nullptr};
+    });
   }
   void Shut() {
     overlay_.reset();

@@ -63,5 +63,25 @@ TEST(RetryPolicy, SpreadsWithJitterBetweenHalfAndAll) {
   EXPECT_TRUE(differs);
 }
 
+TEST(RetryPolicy, GrowsByTheSameStepWhenLinear) {
+  Options options = Plain();
+  options.backoff_strategy = Backoff::kLinear;
+  Random random(1);
+  const RetryPolicy retry(options);
+  EXPECT_EQ(retry.Delay(1, random), milliseconds(100));
+  EXPECT_EQ(retry.Delay(2, random), milliseconds(200));
+  EXPECT_EQ(retry.Delay(3, random), milliseconds(300));
+  EXPECT_EQ(retry.Delay(UINT32_MAX, random), milliseconds(1000));
+}
+
+TEST(RetryPolicy, StaysTheSameWhenConstant) {
+  Options options = Plain();
+  options.backoff_strategy = Backoff::kConstant;
+  Random random(1);
+  const RetryPolicy retry(options);
+  EXPECT_EQ(retry.Delay(1, random), milliseconds(100));
+  EXPECT_EQ(retry.Delay(1000, random), milliseconds(100));
+}
+
 }  // namespace
 }  // namespace taskwal::pipeline

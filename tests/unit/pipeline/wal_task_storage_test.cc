@@ -315,9 +315,9 @@ TEST_F(WalTaskStorageTest, RecoveryThatIsOffRefusesALogWithUnflushedRecords) {
               StatusIs(StatusCode::kUnavailable));
   storage_.reset();
   options_.enable_recovery = false;
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kInvalidArgument, HasSubstr("taskwal recover")));
+  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kRejected, HasSubstr("taskwal recover")));
   database_.ComeBack();
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kInvalidArgument, HasSubstr("LSN 1 to 1")));
+  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kRejected, HasSubstr("LSN 1 to 1")));
   EXPECT_EQ(Stored().tasks, 0u);  // a refusal brings nothing
   options_.enable_recovery = true;
   Open();

@@ -86,10 +86,10 @@ class LogFixture : public ::testing::Test {
     WriteFile(fs_, PathOf(number), sealed ? segment.Sealed() : segment.Unsealed(32u << 10));
   }
 
-  // As a process of this boot leaves it behind.
-  void PutRing() {
+  // As a process of this boot leaves it behind that has written everything before `next_lsn`.
+  void PutRing(wal::Lsn next_lsn = 1) {
     ASSERT_OK(wal::RingBuffer::Create(fs_, wal::JoinPath(kDirectory, wal::kRingFileName), 64u << 10,
-                                      kTestWalId, 1, next_lsn_));
+                                      kTestWalId, 1, next_lsn));
     fs_.Kill();
   }
 

@@ -16,6 +16,12 @@ using wal::LsnRange;
 
 using ScannerTest = LogFixture;
 
+bool EachDamageHasARange(const ScanReport& report) {
+  return std::all_of(report.findings.begin(), report.findings.end(), [](const Finding& finding) {
+    return !IsDamage(finding.verdict) || (finding.lsns.from >= 1 && !finding.lsns.empty());
+  });
+}
+
 TEST_F(ScannerTest, ACleanLogHasNoFindings) {
   PutCleanLog();
   const ScanReport report = MustScan();
@@ -43,6 +49,7 @@ TEST_F(ScannerTest, EveryChangedByteOfACleanLogIsDamage) {
       EXPECT_TRUE(report.damaged()) << number << " at " << at;
       ASSERT_FALSE(report.findings.empty());
       EXPECT_EQ(report.findings[0].file, wal::SegmentName(number)) << at;
+      EXPECT_TRUE(EachDamageHasARange(report)) << number << " at " << at;
       fs_.Corrupt(PathOf(number), at, static_cast<std::uint8_t>(1u << (at % 8)));
     }
   }
@@ -57,11 +64,14 @@ TEST_F(ScannerTest, EveryOtherLengthOfACleanLogIsDamage) {
       fs_.TruncateFile(PathOf(number), size);
       const ScanReport report = MustScan();
       EXPECT_TRUE(report.damaged()) << number << " cut to " << size;
+      EXPECT_TRUE(EachDamageHasARange(report)) << number << " cut to " << size;
       WriteFile(fs_, PathOf(number), bytes);
     }
     for (const std::size_t more : {1u, 511u, 512u, 4096u}) {
       fs_.TruncateFile(PathOf(number), bytes.size() + more);
-      EXPECT_TRUE(MustScan().damaged()) << number << " longer by " << more;
+      const ScanReport report = MustScan();
+      EXPECT_TRUE(report.damaged()) << number << " longer by " << more;
+      EXPECT_TRUE(EachDamageHasARange(report)) << number << " longer by " << more;
     }
     WriteFile(fs_, PathOf(number), bytes);
   }
@@ -153,6 +163,29 @@ TEST_F(ScannerTest, LostRecordsAreNamedByFileOffsetAndRange) {
   EXPECT_EQ(report.segments[1].state, "failed");
 }
 
+TEST_F(ScannerTest, DamageThatCostsNoRecordNamesThoseOfItsFrameOrSegment) {
+  PutCleanLog();
+  const std::size_t size = fs_.Content(PathOf(1)).size();
+  const std::uint64_t padding = FrameAt(1, 0).end_offset - 1;
+  const std::uint64_t empty_frame = FrameAt(1, 1).offset;
+  const std::vector<std::pair<std::uint64_t, std::string>> places{
+      {20, "@0:damaged header[1-6] "},
+      {600, "@512:damaged padding[1-6] "},  // of the header block
+      {padding, ":damaged padding[1-2] "},
+      {empty_frame, "@4608:damage[1-6] "},
+      {size - 1, "damaged padding[1-6] "},  // behind the footer's body
+  };
+  for (const auto& [at, expected] : places) {
+    fs_.Corrupt(PathOf(1), at, 1);
+    EXPECT_THAT(Describe(MustScan().findings), HasSubstr(expected)) << at;
+    fs_.Corrupt(PathOf(1), at, 1);
+  }
+  const auto bytes = ReadBytes(fs_, PathOf(1));
+  fs_.TruncateFile(PathOf(1), size - 512);  // without its footer
+  EXPECT_THAT(Describe(MustScan().findings), HasSubstr(":damage[1-6] "));
+  WriteFile(fs_, PathOf(1), bytes);
+}
+
 TEST_F(ScannerTest, ALossOverSeveralSegmentsIsToldPerFile) {
   PutCleanLog();
   fs_.Corrupt(PathOf(1), FrameAt(1, 2).offset, 1);
@@ -213,7 +246,7 @@ TEST_F(ScannerTest, AForeignSegmentIsDamage) {
   extra.AddFrame(6);
   WriteFile(fs_, PathOf(4), extra.Sealed());
   const ScanReport report = MustScan();
-  EXPECT_EQ(Describe(report.findings), "wal-00000004.log@0:foreign segment ");
+  EXPECT_EQ(Describe(report.findings), "wal-00000004.log@0:foreign segment[7-7] ");
   EXPECT_TRUE(report.lost.empty());
   EXPECT_THAT(report.findings[0].detail, HasSubstr("55000000"));
 }
@@ -229,7 +262,7 @@ TEST_F(ScannerTest, ASegmentUnderAnotherNumberIsForeign) {
 TEST_F(ScannerTest, AnotherFormatVersionIsNamed) {
   PutCleanLog();
   WriteFile(fs_, PathOf(4), SegmentBuilder({.number = 4, .first_lsn = 18, .version = 2}).Sealed());
-  EXPECT_EQ(Describe(MustScan().findings), "wal-00000004.log@0:other format version ");
+  EXPECT_EQ(Describe(MustScan().findings), "wal-00000004.log@0:other format version[18-18] ");
 }
 
 TEST_F(ScannerTest, SparesAndHalfMadeFilesAreNoDamage) {
@@ -270,8 +303,8 @@ TEST_F(ScannerTest, ADamagedHeaderCostsNoRecord) {
   for (std::uint64_t number = 1; number <= 3; ++number) fs_.Corrupt(PathOf(number), 33, 1);
   const ScanReport report = MustScan();
   EXPECT_EQ(Describe(report.findings),
-            "wal-00000001.log@0:damaged header wal-00000002.log@0:damaged header "
-            "wal-00000003.log@0:damaged header ");
+            "wal-00000001.log@0:damaged header[1-6] wal-00000002.log@0:damaged header[7-12] "
+            "wal-00000003.log@0:damaged header[13-17] ");
   EXPECT_TRUE(report.lost.empty());
   EXPECT_EQ(report.scanned, 17u);
 }
@@ -300,7 +333,7 @@ TEST_F(ScannerTest, FramesBehindAGapAreTorn) {
   Zero(3, segment.frames()[1].offset, segment.frames()[1].end_offset);
   const ScanReport report = MustScan();
   EXPECT_EQ(Describe(report.findings),
-            "wal-00000003.log@4608:torn tail wal-00000003.log@5120:torn tail[17-18] ");
+            "wal-00000003.log@4608:torn tail[15-16] wal-00000003.log@5120:torn tail[17-18] ");
   EXPECT_FALSE(report.damaged());
   EXPECT_EQ(report.lsns, (LsnRange{1, 14}));
   EXPECT_EQ(report.torn_bytes, 1024u);
@@ -332,6 +365,21 @@ TEST_F(ScannerTest, AStateThatNamesALaterLsnProvesTheLoss) {
   EXPECT_EQ(report.synced_lsn, 20u);
 }
 
+// Without a power cut nothing that was written goes by itself, synced or not.
+TEST_F(ScannerTest, WhatTheRingSaysWasWrittenIsDamageWhereItIsGone) {
+  PutKilledLog();
+  PutRing(19);
+  EXPECT_EQ(MustScan().findings.size(), 0u);
+  Zero(3, FrameAt(3, 2).offset, FrameAt(3, 2).offset + 512);
+  const ScanReport zeroed = MustScan();
+  EXPECT_TRUE(Has(zeroed.findings, Verdict::kDamage)) << Describe(zeroed.findings);
+  EXPECT_EQ(zeroed.lost.size(), 1u);
+  ASSERT_OK(fs_.Remove(PathOf(3)));
+  const ScanReport removed = MustScan();
+  ASSERT_FALSE(removed.findings.empty());
+  EXPECT_EQ(removed.findings.back().lsns.to, 18u) << Describe(removed.findings);
+}
+
 TEST_F(ScannerTest, WhatALaterSegmentTookOverIsVoid) {
   Put(1, {2, 2, 2}, false);
   next_lsn_ = 3;
@@ -344,7 +392,7 @@ TEST_F(ScannerTest, WhatALaterSegmentTookOverIsVoid) {
   EXPECT_EQ(report.scanned, 12u);
 }
 
-TEST_F(ScannerTest, AFileGivenUpAfterAFailedSyncNeedsNoFooterInACleanLog) {
+TEST_F(ScannerTest, OnlyAFileThatStateNamesAsUnsealedNeedsNoFooterInACleanLog) {
   Put(1, {2, 2, 2}, false);
   next_lsn_ = 3;
   Put(2, {10}, true);
@@ -352,7 +400,17 @@ TEST_F(ScannerTest, AFileGivenUpAfterAFailedSyncNeedsNoFooterInACleanLog) {
   state.clean = true;
   state.last_lsn = 12;
   MakeLogDirectory(fs_, kDirectory, state);
-  EXPECT_FALSE(MustScan().damaged()) << Describe(MustScan().findings);
+  EXPECT_EQ(Describe(MustScan().findings),
+            "wal-00000001.log@4096:superseded[3-6] wal-00000001.log@5632:damage[1-6] ");
+  for (const std::uint64_t size : {32768, 32768 + 512, 8192 + 4096, 5632}) {
+    fs_.TruncateFile(PathOf(1), size);  // as large as the spare was that it was made of
+    state.unsealed = {1};
+    MakeLogDirectory(fs_, kDirectory, state);
+    EXPECT_FALSE(MustScan().damaged()) << size << Describe(MustScan().findings);
+    state.unsealed = {2};
+    MakeLogDirectory(fs_, kDirectory, state);
+    EXPECT_TRUE(MustScan().damaged()) << size;
+  }
 }
 
 TEST_F(ScannerTest, DeclaredLossesAreNoDamage) {
@@ -381,7 +439,7 @@ TEST_F(ScannerTest, ADamagedStateIsDamageAndTheLogIsReadAllTheSame) {
     fs_.Corrupt(path, at, 0x02);
   }
   ASSERT_OK(fs_.Remove(path));
-  EXPECT_EQ(Describe(MustScan().findings), "STATE@0:damaged STATE ");
+  EXPECT_EQ(Describe(MustScan().findings), "STATE@0:damaged STATE[1-17] ");
 }
 
 TEST_F(ScannerTest, NoLogIsNotFound) {

@@ -58,6 +58,7 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
   EXPECT_EQ(MaskDsn("postgresql://user@h:5432/db"), "postgresql://user@h:5432/db");
   EXPECT_EQ(MaskDsn("postgresql://h:5432/db"), "postgresql://h:5432/db");
   EXPECT_EQ(MaskDsn("postgresql://u:p@ss/w@h1:1,h2:2/db"), "postgresql://u:***@h1:1,h2:2/db");
+  EXPECT_EQ(MaskDsn("postgresql://u:p?ss@h/db"), "postgresql://u:***@h/db");
   EXPECT_EQ(MaskDsn("postgresql:///db?user=u&password=hunter2&sslpassword=x y"),
             "postgresql:///db?user=u&password=***&sslpassword=*** y");
   EXPECT_EQ(MaskDsn("mysql://u:hunter2@h/db?unix_socket=/a@b"),
@@ -67,14 +68,14 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
   EXPECT_EQ(MaskDsn("memory:"), "memory:");
 }
 
-TEST(MakeBackend, KnownButNotBuiltInNamesWhatThereIs) {
-  for (const char* dsn : {"postgresql://u:hunter2@h/db", "mysql://u:hunter2@h/db"}) {
+TEST(MakeBackend, UnreadableNamesAreRefusedWithoutTheirPassword) {
+  for (const char* dsn :
+       {"postgresql://u:hunter2%zz@h/db", "postgresql://u:hunter2@h/db?nonsense=1",
+        "postgresql://u:hunter2@h:port:1/db?sslmode=x&y", "nonsense"}) {
     EXPECT_THAT(MakeBackend(dsn, {}),
-                StatusIs(StatusCode::kInvalidArgument,
-                         AllOf(HasSubstr("not built in"), HasSubstr("sqlite://"),
-                               Not(HasSubstr("hunter2")))));
+                StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2"))))
+        << dsn;
   }
-  EXPECT_THAT(MakeBackend("nonsense", {}), StatusIs(StatusCode::kInvalidArgument));
 }
 
 TEST(MakeBackend, NamesKindsAndVolatility) {
@@ -87,6 +88,11 @@ TEST(MakeBackend, NamesKindsAndVolatility) {
   EXPECT_EQ(sqlite->name(), "sqlite://x.db");
   EXPECT_FALSE(sqlite->is_volatile());
   EXPECT_EQ(sqlite->writers_max(), 1u);
+  ASSERT_OK_AND_ASSIGN(const auto postgres, MakeBackend("postgresql://u:hunter2@h/db", {}));
+  EXPECT_EQ(postgres->kind(), "postgres");
+  EXPECT_EQ(postgres->name(), "postgresql://u:***@h/db");
+  EXPECT_FALSE(postgres->is_volatile());
+  EXPECT_GT(postgres->writers_max(), 1u);
 }
 
 }  // namespace

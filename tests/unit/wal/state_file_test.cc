@@ -25,10 +25,35 @@ LogState FullState() {
   state.watermarks = {3, 0, 88};
   state.flushed_lsn = 77;
   state.lost = {{4, 5}, {9, 9}};
+  state.unsealed = {3, 12};
   state.lock_inode = 123;
   state.lock_born = 456;
   state.copied = true;
   state.copied_at = 66;
+  return state;
+}
+
+LogState StateOfTargets() {
+  LogState state = FullState();
+  static_cast<FedDatabase&>(state) = {};
+  state.flushed_lsn = 60;
+  TargetState one;
+  one.number = 0;
+  one.name = "default";
+  one.weight = 3;
+  one.next_weight = 4;
+  one.db_id = Uuid{{6}};
+  one.registered_epoch = 12;
+  one.watermarks = {61, 62};
+  one.flushed_lsn = 60;
+  TargetState other;
+  other.number = 7;
+  other.name = "b-2";
+  other.joined_lsn = 40;
+  other.flushed_lsn = 70;
+  other.removed = true;
+  state.targets = {one, other};
+  state.rebalancing = true;
   return state;
 }
 
@@ -48,10 +73,13 @@ void ExpectSame(const LogState& a, const LogState& b) {
   EXPECT_EQ(a.watermarks, b.watermarks);
   EXPECT_EQ(a.flushed_lsn, b.flushed_lsn);
   EXPECT_EQ(a.lost, b.lost);
+  EXPECT_EQ(a.unsealed, b.unsealed);
   EXPECT_EQ(a.lock_inode, b.lock_inode);
   EXPECT_EQ(a.lock_born, b.lock_born);
   EXPECT_EQ(a.copied, b.copied);
   EXPECT_EQ(a.copied_at, b.copied_at);
+  EXPECT_EQ(a.targets, b.targets);
+  EXPECT_EQ(a.rebalancing, b.rebalancing);
 }
 
 class StateFile : public ::testing::Test {
@@ -81,6 +109,46 @@ TEST_F(StateFile, IsReadBackAsWritten) {
   ASSERT_OK(WriteState(fs_, "/log", fresh));
   ASSERT_OK_AND_ASSIGN(const LogState read, ReadState(fs_, "/log"));
   ExpectSame(read, fresh);
+
+  ASSERT_OK(WriteState(fs_, "/log", StateOfTargets()));
+  ASSERT_OK_AND_ASSIGN(const LogState several, ReadState(fs_, "/log"));
+  ExpectSame(several, StateOfTargets());
+}
+
+TEST_F(StateFile, OnlySeveralTargetsNeedTheSecondVersion) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  ASSERT_OK_AND_ASSIGN(const std::string single, ReadFile(fs_, kPath));
+  EXPECT_TRUE(single.starts_with("taskwal-state=1\n"));
+  EXPECT_EQ(single.find("target"), std::string::npos);
+  ASSERT_OK(WriteState(fs_, "/log", StateOfTargets()));
+  ASSERT_OK_AND_ASSIGN(const std::string several, ReadFile(fs_, kPath));
+  EXPECT_TRUE(several.starts_with("taskwal-state=2\n"));
+}
+
+TEST(LogStateTest, ATargetsStateLooksLikeThatOfAnOnlyOne) {
+  const LogState state = StateOfTargets();
+  const LogState one = StateOfTarget(state, 0);
+  EXPECT_EQ(one.db_id, Uuid{{6}});
+  EXPECT_EQ(one.watermarks, (std::vector<Lsn>{61, 62}));
+  EXPECT_EQ(one.flushed_lsn, 60u);
+  EXPECT_EQ(one.first_lsn, 30u);
+  EXPECT_TRUE(one.targets.empty());
+  EXPECT_EQ(StateOfTarget(state, 7).first_lsn, 41u);
+  EXPECT_EQ(StateOfTarget(FullState(), 0).watermarks, FullState().watermarks);
+}
+
+TEST(LogStateTest, TheLowestTargetThatIsFedDecidesWhatIsFlushed) {
+  LogState state = StateOfTargets();
+  NoteFlushed(0, 90, {91, 92}, &state);
+  EXPECT_EQ(state.flushed_lsn, 90u);
+  EXPECT_EQ(state.targets[0].watermarks, (std::vector<Lsn>{91, 92}));
+  state.targets[1].removed = false;
+  NoteFlushed(0, 95, {}, &state);
+  EXPECT_EQ(state.flushed_lsn, 70u);
+  EXPECT_EQ(state.targets[0].watermarks, (std::vector<Lsn>{91, 92}));
+  LogState single = FullState();
+  NoteFlushed(0, 80, {}, &single);
+  EXPECT_EQ(single.flushed_lsn, 80u);
 }
 
 TEST_F(StateFile, IsNotFoundWhereThereIsNone) {
@@ -88,7 +156,7 @@ TEST_F(StateFile, IsNotFoundWhereThereIsNone) {
 }
 
 TEST_F(StateFile, EveryChangedByteIsSeen) {
-  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  ASSERT_OK(WriteState(fs_, "/log", StateOfTargets()));
   const std::size_t size = fs_.Content(kPath).size();
   for (std::size_t at = 0; at < size; ++at) {
     for (const std::uint8_t mask : {0x01, 0x20, 0x80}) {
@@ -121,6 +189,12 @@ TEST_F(StateFile, WhatAChecksumCannotExcuseIsRefused) {
         "taskwal-state=1\n" + id + "lost=3\n", "taskwal-state=1\n" + id + "lost=3:x\n",
         "taskwal-state=1\n" + id + "former=1:2\n", "taskwal-state=1\n" + id + "watermark=-1\n",
         "taskwal-state=1\n" + id + "no equals sign\n",
+        "taskwal-state=1\n" + id + "target=1:a\n", "taskwal-state=2\n" + id + "target=1\n",
+        "taskwal-state=2\n" + id + "target=65535:a\n", "taskwal-state=2\n" + id + "target=1:\n",
+        "taskwal-state=2\n" + id + "target_weight=1\n",
+        "taskwal-state=2\n" + id + "target=1:a\ntarget_unknown=1\n",
+        "taskwal-state=2\n" + id + "target=1:a\ntarget_removed=2\n",
+        "taskwal-state=2\n" + id + "target=1:a\nrebalancing=2\n",
         std::string("taskwal-state=1\nwal_id=1\n")}) {
     WriteText(text);
     EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << text;

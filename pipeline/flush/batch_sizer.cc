@@ -1,0 +1,119 @@
+#include "pipeline/flush/batch_sizer.h"
+
+#include <algorithm>
+
+namespace taskwal::pipeline {
+namespace {
+
+constexpr std::size_t kHistory = 60;
+constexpr double kSlack = 0.1;      // so close to the target nothing is changed
+constexpr double kShrinkMost = 0.1; // of the size, in one step
+constexpr double kWorse = 0.1;      // a score that fell by so much after a growth takes it back
+constexpr std::uint32_t kHold = 5;  // evaluations until growth is tried again
+constexpr double kBestFades = 0.02; // of the best rate, at each evaluation: what was once is no measure
+
+}  // namespace
+
+BatchSizer::BatchSizer(const Options& options)
+    : is_adaptive_(options.target_latency.count() > 0),
+      target_ms_(static_cast<double>(options.target_latency.count())),
+      min_(std::max(options.batch_size_min, 1u)),
+      max_(std::max<double>(options.batch_size_max, min_)),
+      adjustment_(options.batch_adjustment),
+      interval_(options.batch_evaluation_interval),
+      throughput_target_(static_cast<double>(options.throughput_target)),
+      size_(std::max(options.batch_size, 1u)) {
+  if (is_adaptive_) size_ = std::clamp(size_, min_, max_);
+}
+
+std::uint32_t BatchSizer::size() const {
+  MutexLock lock(mutex_);
+  return pinned_.value_or(static_cast<std::uint32_t>(size_));
+}
+
+void BatchSizer::OnCommitted(std::uint64_t records, std::chrono::nanoseconds duration,
+                             Monotonic now) {
+  if (!is_adaptive_) return;
+  MutexLock lock(mutex_);
+  if (!evaluated_at_) evaluated_at_ = now;
+  if (2 * records >= pinned_.value_or(static_cast<std::uint32_t>(size_))) {
+    ++seen_.batches;
+    seen_.records += records;
+    seen_.spent += duration;
+  }
+  if (now - *evaluated_at_ >= interval_) Evaluate(now);
+}
+
+void BatchSizer::OnFailed(Monotonic now) {
+  if (!is_adaptive_) return;
+  MutexLock lock(mutex_);
+  if (!evaluated_at_) evaluated_at_ = now;
+  seen_.has_failed = true;
+  if (now - *evaluated_at_ >= interval_) Evaluate(now);
+}
+
+void BatchSizer::Evaluate(Monotonic now) {
+  const Seen seen = std::exchange(seen_, {});
+  evaluated_at_ = now;
+  if (seen.has_failed && !pinned_) size_ = std::max(size_ * (1 - adjustment_), min_);
+  if (seen.batches == 0) return;
+  const std::chrono::duration<double, std::milli> spent = seen.spent;
+  const double latency_ms = spent.count() / static_cast<double>(seen.batches);
+  const double rate = static_cast<double>(seen.records) / std::max(spent.count() / 1000, 1e-9);
+  const double score = ScoreOf(latency_ms, rate);
+  if (!pinned_ && !seen.has_failed) size_ = std::clamp(NextSize(latency_ms, score), min_, max_);
+  score_ = score;
+  const auto size = pinned_.value_or(static_cast<std::uint32_t>(size_));
+  history_.push_back({size, latency_ms, rate, score});
+  if (history_.size() > kHistory) history_.pop_front();
+}
+
+// Half latency, half throughput; 1 is as good as wanted.
+double BatchSizer::ScoreOf(double latency_ms, double rate) {
+  best_rate_ = std::max(rate, best_rate_ * (1 - kBestFades));
+  const double wanted = throughput_target_ > 0 ? throughput_target_ : best_rate_;
+  const double in_time = std::min(target_ms_ / std::max(latency_ms, 1e-6), 1.0);
+  return 0.5 * in_time + 0.5 * std::min(rate / wanted, 1.0);
+}
+
+double BatchSizer::NextSize(double latency_ms, double score) {
+  const bool has_grown = std::exchange(has_grown_, false);
+  if (latency_ms > target_ms_ * (1 + kSlack)) {
+    return size_ * std::max(target_ms_ / latency_ms, kShrinkMost);
+  }
+  if (has_grown && score < score_ * (1 - kWorse)) {
+    hold_ = kHold;
+    return size_ / (1 + adjustment_);
+  }
+  if (hold_ > 0) {
+    --hold_;
+    return size_;
+  }
+  if (latency_ms > target_ms_ * (1 - kSlack)) return size_;
+  has_grown_ = true;
+  // Never beyond what the target leaves room for, should a transaction's time go with its size.
+  return size_ * std::min(1 + adjustment_, target_ms_ / std::max(latency_ms, 1e-6));
+}
+
+void BatchSizer::Pin(std::optional<std::uint32_t> size) {
+  MutexLock lock(mutex_);
+  if (pinned_ && !size) size_ = is_adaptive_ ? std::clamp<double>(*pinned_, min_, max_) : *pinned_;
+  pinned_ = size;
+  has_grown_ = false;
+  seen_ = {};
+}
+
+BatchSizeSnapshot BatchSizer::Snapshot() const {
+  MutexLock lock(mutex_);
+  BatchSizeSnapshot snapshot;
+  snapshot.size = pinned_.value_or(static_cast<std::uint32_t>(size_));
+  snapshot.pinned = pinned_;
+  snapshot.min = static_cast<std::uint32_t>(min_);
+  snapshot.max = static_cast<std::uint32_t>(max_);
+  snapshot.target_latency = std::chrono::milliseconds(static_cast<std::int64_t>(target_ms_));
+  snapshot.score = score_;
+  snapshot.history.assign(history_.begin(), history_.end());
+  return snapshot;
+}
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,63 @@
+// How many records a transaction takes, so that it lasts as long as wanted: grows in small steps
+// while there is time left, falls at once to what fits. Small batches (there was no more to bring)
+// tell nothing and are not looked at. Any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "taskwal/control.h"
+#include "taskwal/options.h"
+
+namespace taskwal::pipeline {
+
+class BatchSizer {
+ public:
+  explicit BatchSizer(const Options& options);
+
+  [[nodiscard]] std::uint32_t size() const EXCLUDES(mutex_);
+  // A transaction of so many records was committed.
+  void OnCommitted(std::uint64_t records, std::chrono::nanoseconds duration, Monotonic now)
+      EXCLUDES(mutex_);
+  // One failed: under such conditions less at once loses less.
+  void OnFailed(Monotonic now) EXCLUDES(mutex_);
+  // This size from now on, or (nothing) the controller's again, from there.
+  void Pin(std::optional<std::uint32_t> size) EXCLUDES(mutex_);
+  [[nodiscard]] BatchSizeSnapshot Snapshot() const EXCLUDES(mutex_);
+
+ private:
+  // What was seen since the last evaluation.
+  struct Seen {
+    std::uint64_t batches = 0, records = 0;
+    std::chrono::nanoseconds spent{0};
+    bool has_failed = false;
+  };
+
+  void Evaluate(Monotonic now) REQUIRES(mutex_);
+  [[nodiscard]] double ScoreOf(double latency_ms, double rate) REQUIRES(mutex_);
+  [[nodiscard]] double NextSize(double latency_ms, double score) REQUIRES(mutex_);
+
+  const bool is_adaptive_;
+  const double target_ms_;
+  const double min_, max_;
+  const double adjustment_;
+  const std::chrono::milliseconds interval_;
+  const double throughput_target_;
+
+  mutable Mutex mutex_;
+  double size_ GUARDED_BY(mutex_);
+  std::optional<std::uint32_t> pinned_ GUARDED_BY(mutex_);
+  Seen seen_ GUARDED_BY(mutex_);
+  std::optional<Monotonic> evaluated_at_ GUARDED_BY(mutex_);
+  double best_rate_ GUARDED_BY(mutex_) = 0;
+  double score_ GUARDED_BY(mutex_) = 0;
+  bool has_grown_ GUARDED_BY(mutex_) = false;       // at the last evaluation
+  std::uint32_t hold_ GUARDED_BY(mutex_) = 0;       // evaluations without growth
+  std::deque<BatchSizeSnapshot::Step> history_ GUARDED_BY(mutex_);
+};
+
+}  // namespace taskwal::pipeline

@@ -1,0 +1,76 @@
+// What operators do with dead letters: listing, retrying, purging. The public DeadLetterControl of
+// running storage, and the same parts for tools that work on the directory alone.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file_system.h"
+#include "pipeline/flush/dead_letters.h"
+#include "taskwal/dead_letters.h"
+#include "wal/log.h"
+
+namespace taskwal::pipeline {
+
+DeadLetterInfo InfoOf(const DeadLetter& letter);
+// Whether the selection means this letter; never a loss.
+bool IsMeant(const DeadLetterSelection& selection, const DeadLetter& letter);
+
+// One line: what `dlq list --json` and the admin API give; `with_operation` as `dlq show` does.
+std::string LetterJson(const DeadLetterInfo& letter, bool with_operation);
+// {"packet":{"id":…,"messages":[…],"retry_count":…},"final_error":…,"failed_at":…, …}
+std::string LetterExportJson(const DeadLetterInfo& letter);
+
+class LetterDesk final : public DeadLetterControl {
+ public:
+  // What running storage lends: all outlive it.
+  struct Parties {
+    DeadLetters& letters;
+    wal::Log& log;
+    Clock& clock;
+    // Appends a record (level disk) with a stamp of its own; kClosed once calls are refused.
+    std::function<Result<wal::Lsn>(const wal::RecordHeader&, std::span<const std::byte> body,
+                                   std::chrono::milliseconds timeout)>
+        append;
+    // Until everything up to the LSN is in its database, or in dead letters.
+    std::function<Status(wal::Lsn, std::chrono::milliseconds)> wait_applied;
+  };
+  explicit LetterDesk(Parties parties) : parties_(std::move(parties)) {}
+
+  Result<std::vector<DeadLetterInfo>> List(std::uint32_t limit, std::string_view after) override;
+  Result<DeadLetterInfo> Get(std::string_view id) override;
+  Result<std::vector<RetryOutcome>> Retry(const DeadLetterSelection& selection,
+                                          std::chrono::milliseconds timeout) override;
+  Result<std::uint64_t> Purge(const DeadLetterSelection& selection) override;
+
+ private:
+  struct Sent {
+    LetterKey key;
+    std::string id;
+    wal::Lsn origin = 0;
+    wal::Lsn by = 0;      // the record that retries it; 0: not appended
+    std::string error;
+  };
+  Result<std::vector<Sent>> Select(const DeadLetterSelection& selection) const;
+  Status Send(std::vector<Sent>* sent, std::chrono::milliseconds timeout);
+  Result<wal::Lsn> Append(const DeadLetter& letter, std::chrono::milliseconds timeout);
+  Result<std::vector<RetryOutcome>> OutcomesOf(const std::vector<Sent>& sent,
+                                               const Status& waited) const;
+
+  const Parties parties_;
+};
+
+// For a directory that no process writes: under its lock (kUnavailable names the holder).
+Result<std::uint64_t> PurgeOffline(FileSystem& fs, const std::string& directory,
+                                   const DeadLetterSelection& selection);
+// Purges from an open store, and gives back the disk.
+Result<std::uint64_t> PurgeLetters(DeadLetters& letters, wal::Lsn first_lsn,
+                                   const DeadLetterSelection& selection);
+
+}  // namespace taskwal::pipeline

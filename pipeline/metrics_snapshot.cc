@@ -1,0 +1,46 @@
+#include "pipeline/metrics_snapshot.h"
+
+#include <unistd.h>
+
+#include <span>
+
+#include "base/json_text.h"
+#include "base/status_macros.h"
+#include "wal/log_directory.h"
+
+namespace taskwal::pipeline {
+
+std::vector<metrics::Family> StorageMetrics::Collect() const {
+  std::vector<metrics::Family> families = metrics::Collect(parties_.look());
+  MutexLock lock(mutex_);
+  metrics::Rebase(baseline_, &families);
+  return families;
+}
+
+std::string StorageMetrics::Prometheus() { return metrics::PrometheusText(Collect()); }
+
+std::string StorageMetrics::Json() { return metrics::JsonText(Collect()); }
+
+void StorageMetrics::Reset() {
+  std::vector<metrics::Family> baseline = metrics::Collect(parties_.look());
+  parties_.reset_times();
+  MutexLock lock(mutex_);
+  baseline_ = std::move(baseline);
+}
+
+Status StorageMetrics::WriteSnapshot(bool has_ended) {
+  const std::string text = "{\"taken_at\":" + JsonQuote(FormatTime(parties_.clock.WallNow())) +
+                           ",\"pid\":" + std::to_string(::getpid()) +
+                           ",\"ended\":" + (has_ended ? "true" : "false") +
+                           ",\"metrics\":" + Json() + "}\n";
+  const std::string path = wal::JoinPath(parties_.directory, kMetricsFileName);
+  const std::string made = path + ".tmp";
+  {
+    TASKWAL_ASSIGN(const auto file, parties_.fs.OpenWritable(made, true));
+    TASKWAL_TRY(file->Truncate(0));
+    TASKWAL_TRY(file->Write(0, std::as_bytes(std::span(text))));
+  }
+  return parties_.fs.Rename(made, path);
+}
+
+}  // namespace taskwal::pipeline

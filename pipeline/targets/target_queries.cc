@@ -1,0 +1,140 @@
+#include "pipeline/targets/target_queries.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "storage/backend.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+template <typename Row>
+struct Found {
+  Row row;
+  bool is_home = true;
+};
+
+// Cuts one page out of several; `has_more`: one of them was not the last.
+template <typename Row>
+std::string CutPage(const Paging& paging, bool has_more, std::vector<Found<Row>> found,
+                    std::vector<Row>* rows) {
+  const auto place = [](const Found<Row>& one) {
+    return std::tie(*one.row.created_at, one.row.id);
+  };
+  std::sort(found.begin(), found.end(), [&](const Found<Row>& a, const Found<Row>& b) {
+    if (place(a) == place(b)) return a.is_home && !b.is_home;
+    return paging.newest_first ? place(b) < place(a) : place(a) < place(b);
+  });
+  const auto is_same = [&](const Found<Row>& a, const Found<Row>& b) {
+    return place(a) == place(b);
+  };
+  found.erase(std::unique(found.begin(), found.end(), is_same), found.end());
+  if (found.size() > paging.limit) {
+    found.resize(paging.limit);
+    has_more = true;
+  }
+  for (Found<Row>& one : found) rows->push_back(std::move(one.row));
+  return has_more ? storage::MakePageToken(*rows->back().created_at, rows->back().id) : "";
+}
+
+}  // namespace
+
+TargetQueries::TargetQueries(std::vector<Database> databases,
+                             std::function<std::uint16_t(const std::string&)> home_of)
+    : databases_(std::move(databases)), home_of_(std::move(home_of)) {}
+
+Status TargetQueries::Named(const Database& database, const Status& status) const {
+  if (databases_.size() == 1 || status.ok()) return status;
+  return {status.code(), "target " + database.name + ": " + status.message()};
+}
+
+template <typename Ask>
+Result<TaskPage> TargetQueries::MergeTasks(const Paging& paging, Ask&& ask) {
+  if (databases_.size() == 1) return ask(*databases_.front().calls);
+  std::vector<Found<Task>> found;
+  bool has_more = false;
+  for (const Database& database : databases_) {
+    Result<TaskPage> page = ask(*database.calls);
+    if (!page.ok()) return Named(database, page.status());
+    has_more = has_more || !page->next_page.empty();
+    for (Task& task : page->tasks) {
+      const bool is_home = home_of_(task.id) == database.target;
+      found.push_back({std::move(task), is_home});
+    }
+  }
+  TaskPage merged;
+  merged.next_page = CutPage(paging, has_more, std::move(found), &merged.tasks);
+  return merged;
+}
+
+Result<TaskPage> TargetQueries::QueryTasks(const TaskQuery& query) {
+  return MergeTasks(query.paging, [&](DatabaseCalls& calls) { return calls.QueryTasks(query); });
+}
+
+Result<TaskPage> TargetQueries::ResumableTasks(const Paging& paging) {
+  return MergeTasks(paging, [&](DatabaseCalls& calls) { return calls.ResumableTasks(paging); });
+}
+
+Result<ActivityPage> TargetQueries::QueryActivities(const ActivityQuery& query) {
+  if (databases_.size() == 1) return databases_.front().calls->QueryActivities(query);
+  std::vector<Found<Activity>> found;
+  bool has_more = false;
+  for (const Database& database : databases_) {
+    Result<ActivityPage> page = database.calls->QueryActivities(query);
+    if (!page.ok()) return Named(database, page.status());
+    has_more = has_more || !page->next_page.empty();
+    for (Activity& activity : page->activities) found.push_back({std::move(activity)});
+  }
+  ActivityPage merged;
+  merged.next_page = CutPage(query.paging, has_more, std::move(found), &merged.activities);
+  return merged;
+}
+
+Result<StoredCounts> TargetQueries::Count() {
+  StoredCounts all;
+  std::map<TaskStatus, std::uint64_t> by_status;
+  for (const Database& database : databases_) {
+    const Result<StoredCounts> counts = database.calls->Count();
+    if (!counts.ok()) return Named(database, counts.status());
+    all.tasks += counts->tasks;
+    all.activities += counts->activities;
+    for (const auto& [status, count] : counts->tasks_by_status) by_status[status] += count;
+  }
+  all.tasks_by_status.assign(by_status.begin(), by_status.end());
+  return all;
+}
+
+Status TargetQueries::Ping() {
+  for (const Database& database : databases_) {
+    TASKWAL_TRY(Named(database, database.calls->Ping()));
+  }
+  return Status::Ok();
+}
+
+template <typename Ask>
+Result<std::uint64_t> TargetQueries::SumOf(Ask&& ask) {
+  std::uint64_t sum = 0;
+  Status failed;
+  for (const Database& database : databases_) {
+    const Result<std::uint64_t> one = ask(*database.calls);
+    if (one.ok()) sum += *one;
+    if (failed.ok()) failed = Named(database, one.status());
+  }
+  if (!failed.ok()) return failed;
+  return sum;
+}
+
+Result<std::uint64_t> TargetQueries::CleanupTasks(Time before,
+                                                  std::span<const TaskStatus> statuses,
+                                                  const DatabaseCalls::Skip& skip) {
+  return SumOf([&](DatabaseCalls& calls) { return calls.CleanupTasks(before, statuses, skip); });
+}
+
+Result<std::uint64_t> TargetQueries::CleanupActivities(Time before) {
+  return SumOf([&](DatabaseCalls& calls) { return calls.CleanupActivities(before); });
+}
+
+}  // namespace taskwal::pipeline

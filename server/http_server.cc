@@ -1,0 +1,232 @@
+#include "server/http_server.h"
+
+#include <httplib.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <exception>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/logging.h"
+#include "base/status_macros.h"
+#include "server/access.h"
+
+namespace taskwal::server {
+namespace {
+
+using httplib::ContentReader;
+using Handled = httplib::Server::HandlerResponse;
+
+// A caller that sends one request after another keeps its connection; one that rests gives its
+// thread to others.
+constexpr std::size_t kRequestsOfConnection = 10000;
+constexpr time_t kIdleSeconds = 1;
+
+void Put(HttpResponse response, httplib::Response& into) {
+  into.status = response.status;
+  for (const auto& [name, value] : response.headers) into.set_header(name.c_str(), value);
+  into.set_content(std::move(response.body), response.content_type.c_str());
+}
+
+// Of these the library reads no body before it asks for an answer.
+bool IsBodiless(const std::string& method) {
+  return method != "POST" && method != "PUT" && method != "PATCH" && method != "DELETE";
+}
+
+std::string UrlOf(const ListenAddress& address, int port) {
+  const bool is_v6 = address.host.find(':') != std::string::npos;
+  return "http://" + (is_v6 ? "[" + address.host + "]" : address.host) + ":" + std::to_string(port);
+}
+
+// For errors the library finds itself, such as a request that is no HTTP.
+std::string_view MeaningOf(int status) {
+  switch (status) {
+    case 404:
+      return "no such path";
+    case 413:
+      return "the body is larger than the limit";
+    case 414:
+      return "the URL is too long";
+    default:
+      return status < 500 ? "the request cannot be understood" : "the request failed";
+  }
+}
+
+}  // namespace
+
+struct HttpServer::Impl {
+  Impl(const ServerOptions& its_options, const Router& its_router)
+      : options(its_options), router(its_router) {}
+
+  void SetUp();
+  void Run();
+  // The answer of those that may not pass.
+  [[nodiscard]] std::optional<HttpResponse> Refuse(const httplib::Request& request,
+                                                   const Router::Match& match) const;
+  // 200, 400 or 413. Reads to the end in any case: what is left over would be taken for the next
+  // request.
+  [[nodiscard]] int ReadBody(const httplib::Request& request, const httplib::Response& response,
+                             const ContentReader& reader, std::string* body) const;
+  [[nodiscard]] HttpResponse Answer(const httplib::Request& request, const Router::Match& match,
+                                    std::string body) const;
+  void Handle(const httplib::Request& request, httplib::Response& response,
+              const ContentReader* reader) const;
+
+  const ServerOptions options;
+  const Router& router;
+  httplib::Server server;
+  std::string url;
+  std::atomic<bool> has_ended{false};
+  std::jthread thread;
+};
+
+void HttpServer::Impl::SetUp() {
+  const std::uint32_t threads = options.threads;
+  server.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
+  server.set_payload_max_length(options.max_body);
+  server.set_keep_alive_max_count(kRequestsOfConnection);
+  server.set_keep_alive_timeout(kIdleSeconds);
+  server.set_read_timeout(options.read_timeout);
+  server.set_write_timeout(options.read_timeout);
+  server.set_tcp_nodelay(true);
+  // The library's own default lets a second daemon listen on the same port unnoticed.
+  server.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  server.set_pre_routing_handler([this](const auto& request, auto& response) {
+    if (!IsBodiless(request.method)) return Handled::Unhandled;
+    Handle(request, response, nullptr);
+    return Handled::Handled;
+  });
+  const auto with_body = [this](const auto& request, auto& response, const auto& reader) {
+    Handle(request, response, &reader);
+  };
+  constexpr const char* kAnyPath = R"([\s\S]*)";
+  server.Post(kAnyPath, with_body);
+  server.Put(kAnyPath, with_body);
+  server.Patch(kAnyPath, with_body);
+  server.Delete(kAnyPath, with_body);
+  server.set_error_handler([](const httplib::Request&, httplib::Response& response) {
+    if (!response.body.empty()) return;
+    Put(ErrorAnswer(response.status, MeaningOf(response.status)), response);
+  });
+}
+
+std::optional<HttpResponse> HttpServer::Impl::Refuse(const httplib::Request& request,
+                                                     const Router::Match& match) const {
+  if (options.token.empty()) {
+    const std::string host = request.get_header_value("Host");
+    const std::string origin = request.get_header_value("Origin");
+    const Status source = CheckSource({host, origin});
+    if (!source.ok()) return ErrorAnswer(403, source.message());
+  } else if (match.route == nullptr || !match.route->is_open) {
+    if (!ShowsToken(request.get_header_value("Authorization"), options.token)) {
+      HttpResponse refused = ErrorAnswer(401, "this needs the daemon's bearer token");
+      refused.headers.emplace_back("WWW-Authenticate", "Bearer");
+      return refused;
+    }
+  }
+  if (match.route != nullptr) return std::nullopt;
+  if (match.allowed.empty()) return ErrorAnswer(404, "no such path");
+  HttpResponse refused = ErrorAnswer(405, "this path takes " + match.allowed);
+  refused.headers.emplace_back("Allow", match.allowed);
+  return refused;
+}
+
+int HttpServer::Impl::ReadBody(const httplib::Request& request, const httplib::Response& response,
+                               const ContentReader& reader, std::string* body) const {
+  if (request.is_multipart_form_data()) {
+    reader([](const httplib::MultipartFormData&) { return true; },
+           [](const char*, std::size_t) { return true; });
+    return 400;
+  }
+  std::uint64_t read = 0;
+  const bool is_whole = reader([&](const char* data, std::size_t bytes) {
+    read += bytes;
+    if (body != nullptr && read <= options.max_body) body->append(data, bytes);
+    return true;
+  });
+  if (read > options.max_body || response.status == 413) return 413;
+  return is_whole ? 200 : 400;
+}
+
+HttpResponse HttpServer::Impl::Answer(const httplib::Request& request, const Router::Match& match,
+                                      std::string body) const {
+  HttpRequest plain;
+  plain.method = request.method;
+  plain.path = request.path;
+  plain.parameters.assign(request.params.begin(), request.params.end());
+  plain.body = std::move(body);
+  plain.id = match.id;
+  try {
+    return match.route->handler(plain);
+  } catch (const std::exception& error) {
+    Logger().error("http handler failed path={} error={}", match.route->prefix, error.what());
+    return ErrorAnswer(500, "the request failed");
+  }
+}
+
+void HttpServer::Impl::Handle(const httplib::Request& request, httplib::Response& response,
+                              const ContentReader* reader) const {
+  const Router::Match match = router.Find(request.method, request.path);
+  std::optional<HttpResponse> refused = Refuse(request, match);
+  std::string body;
+  if (reader != nullptr) {
+    const int read = ReadBody(request, response, *reader, refused ? nullptr : &body);
+    if (read != 200 && !refused) refused = ErrorAnswer(read, MeaningOf(read));
+  }
+  Put(refused ? std::move(*refused) : Answer(request, match, std::move(body)), response);
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+HttpServer::~HttpServer() { Stop(); }
+
+Result<std::unique_ptr<HttpServer>> HttpServer::Bind(const ServerOptions& options,
+                                                     const Router& router) {
+  TASKWAL_TRY(CheckServerOptions(options));
+  TASKWAL_ASSIGN(const ListenAddress address, ParseListenAddress(options.listen));
+  auto impl = std::make_unique<Impl>(options, router);
+  impl->SetUp();
+  int port = address.port;
+  bool is_bound = false;
+  if (port == 0) {
+    port = impl->server.bind_to_any_port(address.host);
+    is_bound = port > 0;
+  } else {
+    is_bound = impl->server.bind_to_port(address.host, port);
+  }
+  if (!is_bound) {
+    return Status::Unavailable("cannot listen on " + options.listen +
+                               ": the address is not this machine's, or the port is in use");
+  }
+  impl->url = UrlOf(address, port);
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+const std::string& HttpServer::url() const { return impl_->url; }
+
+void HttpServer::Impl::Run() {
+  try {
+    if (!server.listen_after_bind()) Logger().error("http server failed url={}", url);
+  } catch (const std::exception& error) {
+    Logger().error("http server failed url={} error={}", url, error.what());
+  }
+  has_ended = true;
+}
+
+void HttpServer::Serve() {
+  impl_->thread = std::jthread([impl = impl_.get()] { impl->Run(); });
+  // Stop has no effect on a server that is about to start.
+  while (!impl_->server.is_running() && !impl_->has_ended) std::this_thread::yield();
+}
+
+void HttpServer::Stop() {
+  impl_->server.stop();
+  if (impl_->thread.joinable()) impl_->thread.join();
+}
+
+}  // namespace taskwal::server

@@ -1,0 +1,44 @@
+// MySQL, MariaDB and what speaks their protocol (Galera, TiDB, Vitess), through SOCI and its native
+// handle (libmariadb).
+#pragma once
+
+#include <string>
+
+#include "base/mutex.h"
+#include "storage/backend.h"
+#include "storage/mysql/mysql_dsn.h"
+
+namespace taskwal::storage {
+
+class MysqlConnection;
+
+class MysqlBackend final : public Backend {
+ public:
+  // How rows are written. Only for tests of what other servers get: kByCapability elsewhere.
+  enum class BulkPath : std::uint8_t { kByCapability, kMultiRow };
+
+  // `name` is the masked DSN.
+  MysqlBackend(std::string name, MysqlTarget target, const BackendOptions& options,
+               BulkPath path = BulkPath::kByCapability);
+
+  std::string_view kind() const override { return "mysql"; }
+  const std::string& name() const override { return name_; }
+  std::uint32_t writers_max() const override { return 64; }
+  bool is_volatile() const override { return false; }
+  Result<std::unique_ptr<Session>> Connect() override;
+  Uuid db_id() const override;
+
+ private:
+  void WarnOfLostCommits(MysqlConnection& connection);
+
+  const std::string name_;
+  const MysqlTarget target_;
+  const BackendOptions options_;
+  const BulkPath path_;
+
+  mutable Mutex mutex_;
+  Uuid db_id_ GUARDED_BY(mutex_);
+  bool is_checked_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace taskwal::storage

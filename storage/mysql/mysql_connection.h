@@ -1,0 +1,109 @@
+// One connection to a MySQL or MariaDB server: opened through SOCI, used through SOCI's native
+// handle. What the server can do is asked once, at opening. One thread at a time.
+//
+// Work is done inside Run(), which bounds it in time, turns every exception into a Status and rolls
+// back what was left open. A connection that was lost stays lost: its owner opens another one.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/posix_file.h"
+#include "storage/call_watchdog.h"
+#include "storage/mysql/mysql_dsn.h"
+#include "storage/mysql/mysql_errors.h"
+#include "storage/mysql/mysql_result.h"
+#include "taskwal/status.h"
+
+struct st_mysql;
+struct st_mysql_stmt;
+namespace soci {
+class session;
+}
+
+namespace taskwal::storage {
+
+struct MysqlCapabilities {
+  bool is_mariadb = false;
+  // Many rows in one execution of a prepared statement (MariaDB). Elsewhere: multi-row statements.
+  bool array_binding = false;
+  std::uint64_t packet_bytes_max = 0;  // max_allowed_packet
+};
+
+class MysqlConnection {
+ public:
+  // kNotFound: the server has no such database; kUnavailable: anything else. `name` is the masked
+  // DSN, for messages.
+  static Result<std::unique_ptr<MysqlConnection>> Open(const MysqlTarget& target,
+                                                       const std::string& name,
+                                                       std::chrono::milliseconds timeout);
+  ~MysqlConnection();
+  MysqlConnection(const MysqlConnection&) = delete;
+  MysqlConnection& operator=(const MysqlConnection&) = delete;
+
+  // `body` returns Status or Result<T>.
+  template <typename Body>
+  auto Run(std::string_view what, Body body) -> decltype(body()) {
+    Status ready = StartCall(what);
+    if (!ready.ok()) return ready;
+    try {
+      auto result = body();
+      EndCall();
+      return result;
+    } catch (...) {
+      Status caught = Caught(what);
+      EndCall();
+      return caught;
+    }
+  }
+
+  // --- inside Run; these throw but for what they return
+  void Begin();
+  Status Commit();  // kInDoubt unless the server says that it did, or that it surely did not
+  void Rollback();
+  // A statement without rows; the number of rows it found (whether or not they changed).
+  std::uint64_t Execute(std::string_view sql);
+  MysqlResult Query(std::string_view sql);
+  // Kept prepared.
+  st_mysql_stmt* Prepared(const std::string& sql);
+  // 'text', quoted and escaped.
+  void AppendQuoted(std::string* sql, std::string_view text);
+  [[noreturn]] void Throw(st_mysql_stmt* statement);
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const MysqlCapabilities& capabilities() const { return capabilities_; }
+  // For tests of what other servers would do: as if this one had no array binding.
+  void ForgoArrayBinding() { capabilities_.array_binding = false; }
+
+ private:
+  MysqlConnection(std::string name, std::chrono::milliseconds timeout);
+
+  void StartTime();
+  Status StartCall(std::string_view what);
+  void EndCall();
+  Status Caught(std::string_view what);
+  void Configure();
+  void SetIfKnown(const std::string& setting);
+  void Probe();
+  [[noreturn]] void Throw();
+
+  const std::string name_;
+  const std::chrono::milliseconds timeout_;
+  std::unique_ptr<soci::session> session_;
+  st_mysql* mysql_ = nullptr;  // of session_
+  // The connection's socket under a number of our own: the driver may close its own at any error,
+  // and somebody else get that number, while the watchdog still waits.
+  UniqueFd socket_;
+  MysqlCapabilities capabilities_;
+  std::map<std::string, st_mysql_stmt*, std::less<>> prepared_;
+  std::unique_ptr<CallWatchdog> watchdog_;  // while a call is under way
+  bool in_transaction_ = false;
+  bool is_lost_ = false;
+};
+
+}  // namespace taskwal::storage

@@ -1,0 +1,16 @@
+// The schema of one MySQL or MariaDB database: what version it has, and bringing it to this
+// program's.
+#pragma once
+
+#include "base/uuid.h"
+#include "storage/mysql/mysql_connection.h"
+#include "taskwal/status.h"
+
+namespace taskwal::storage {
+
+// Returns the db_id. Where `migrate`, missing steps are made, by one of several that open at once;
+// a migration that was cut short anywhere is gone on with. Else kNotFound without our tables.
+// kInvalidArgument: the schema is newer than this program, or older and not to be migrated.
+Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, bool migrate);
+
+}  // namespace taskwal::storage

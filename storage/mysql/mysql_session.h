@@ -1,0 +1,45 @@
+// One connection's calls. Writing is in mysql_session.cc, the queries are in mysql_queries.cc.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "storage/backend.h"
+#include "storage/mysql/mysql_connection.h"
+
+namespace taskwal::storage {
+
+class MysqlSession final : public Session {
+ public:
+  explicit MysqlSession(std::unique_ptr<MysqlConnection> connection)
+      : connection_(std::move(connection)) {}
+
+  Result<ApplyResult> Apply(const Batch& batch) override;
+  Result<LogRow> ReadLog(const Uuid& wal_id) override;
+  Result<LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
+                             std::span<const Lsn> start) override;
+  Status Ping() override;
+
+  Result<StoredTask> GetTask(std::string_view id) override;
+  Result<TaskPage> QueryTasks(const TaskQuery& query) override;
+  Result<TaskPage> ResumableTasks(const Paging& paging) override;
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override;
+  Result<StoredCounts> Count() override;
+  Result<std::uint64_t> HighestStamp() override;
+  Result<std::vector<std::string>> OldTasks(Time before, std::span<const TaskStatus> statuses,
+                                            std::string_view after, std::uint32_t limit) override;
+  Result<std::uint64_t> DeleteTasks(std::span<const std::string> ids, Time before,
+                                    std::span<const TaskStatus> statuses) override;
+  Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
+
+ private:
+  // Inside Run.
+  Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id);
+  bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
+  LogRow SelectLog(const std::string& wal_id, std::string_view locking);
+  void InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
+
+  std::unique_ptr<MysqlConnection> connection_;
+};
+
+}  // namespace taskwal::storage

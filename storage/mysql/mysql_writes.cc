@@ -1,0 +1,250 @@
+#include "storage/mysql/mysql_writes.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_set>
+
+#include "storage/mysql/mysql_bulk.h"
+#include "storage/mysql/mysql_result.h"
+#include "storage/mysql/mysql_rows.h"
+
+namespace taskwal::storage {
+namespace {
+
+using Kind = TaskChange::Kind;
+using Type = MysqlRows::Type;
+
+constexpr std::size_t kIdsPerQuery = 1000;
+
+std::vector<std::size_t> FirstColumns(std::size_t count) {
+  std::vector<std::size_t> columns(count);
+  for (std::size_t i = 0; i < count; ++i) columns[i] = i;
+  return columns;
+}
+
+std::string Placeholders(std::size_t count) {
+  std::string text = "(?";
+  for (std::size_t i = 1; i < count; ++i) text += ", ?";
+  return text + ")";
+}
+
+// --- whole rows
+
+constexpr std::array<std::string_view, 19> kTaskFields = {
+    "id",         "dag_id",      "node_id",    "current_node_id", "sub_dag_path",
+    "processing_state", "payload", "status",   "error",           "retry_count",
+    "max_retries", "priority",   "created_at", "updated_at",      "started_at",
+    "completed_at", "wal_lsn",   "wal_stamp",  "wal_id"};
+
+std::vector<Type> TaskTypes() {
+  return {Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes, Type::kText,
+          Type::kText,  Type::kText,  Type::kText,  Type::kText,  Type::kInt,
+          Type::kInt,   Type::kInt,   Type::kTime,  Type::kTime,  Type::kTime,
+          Type::kTime,  Type::kInt,   Type::kInt,   Type::kBytes};
+}
+
+// Assignments take effect from left to right, so whatever a comparison reads must be assigned
+// behind it. Three columns say whether the new row comes after the stored one, and all three
+// change. So the first assignment decides, and marks the row by an LSN below zero; the others look
+// at the mark; the last one takes it off. A row that collides by some other unique key than ours
+// would be written into another task's: the NULL there makes it an error, so that it is poison.
+BulkSql PutSql(bool keeps_created_at) {
+  BulkSql sql;
+  sql.head = "INSERT INTO dag_tasks (";
+  for (const std::string_view field : kTaskFields) {
+    if (field != kTaskFields.front()) sql.head += ", ";
+    sql.head += field;
+  }
+  sql.head += ") VALUES ";
+  sql.tail =
+      " ON DUPLICATE KEY UPDATE wal_lsn = IF(id = VALUES(id), IF(IF(wal_id = VALUES(wal_id), "
+      "wal_lsn < VALUES(wal_lsn), (wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id))), "
+      "-VALUES(wal_lsn), wal_lsn), NULL)";
+  for (const std::string_view name : kTaskFields) {
+    if (name == "id" || name == "wal_lsn" || (name == "created_at" && keeps_created_at)) continue;
+    const std::string field(name);
+    sql.tail += ", " + field + " = IF(wal_lsn < 0, VALUES(" + field + "), " + field + ")";
+  }
+  sql.tail += ", wal_lsn = ABS(wal_lsn)";
+  sql.parameters = FirstColumns(kTaskFields.size());
+  sql.prepared = sql.head + Placeholders(kTaskFields.size()) + sql.tail;
+  return sql;
+}
+
+void AddTask(MysqlRows& rows, const TaskChange& change, const std::string& wal_id) {
+  const Task& task = change.task;
+  rows.Add(change.id).Add(task.dag_id).Add(task.node_id).Add(task.current_node_id);
+  rows.Add(task.sub_dag_path).Add(task.processing_state).Add(task.payload);
+  rows.Add(TaskStatusName(task.status)).Add(task.error).Add(std::int64_t{task.retry_count});
+  rows.Add(std::int64_t{task.max_retries}).Add(std::int64_t{task.priority});
+  rows.Add(task.created_at).Add(task.updated_at).Add(task.started_at).Add(task.completed_at);
+  rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(wal_id);
+}
+
+bool KeepsCreatedAt(const TaskChange& change) {
+  return change.kind == Kind::kPut && change.keep_created_at;
+}
+
+void PutTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id,
+              bool keeps_created_at) {
+  static const std::array<BulkSql, 2> kSql = {PutSql(false), PutSql(true)};
+  MysqlRows rows(TaskTypes());
+  rows.Reserve(batch.tasks.size());
+  for (const TaskChange& change : batch.tasks) {
+    const bool is_put = change.kind == Kind::kPut || change.kind == Kind::kReplace;
+    if (is_put && KeepsCreatedAt(change) == keeps_created_at) AddTask(rows, change, wal_id);
+  }
+  ExecuteBulk(connection, kSql[keeps_created_at ? 1 : 0], rows);
+}
+
+// --- patches and deletes: only where the row is, and only where it is older
+
+// `place` stands before a column of the table, `lsn` and `stamp` for those of the operation. A
+// wal_id is a uuid: nothing to escape.
+std::string IsOlder(const std::string& place, const std::string& wal_id, const std::string& lsn,
+                    const std::string& stamp) {
+  const std::string id = '\'' + wal_id + '\'';
+  return "IF(" + place + "wal_id = " + id + ", " + place + "wal_lsn < " + lsn + ", (" + place +
+         "wal_stamp, " + place + "wal_id) < (" + stamp + ", " + id + "))";
+}
+
+enum PatchColumn : std::size_t {
+  kId, kStatus, kError, kUpdatedAt, kStartedKind, kStartedAt, kCompletedKind, kCompletedAt, kLsn,
+  kStamp
+};
+static_assert(static_cast<int>(TimeChange::Kind::kKeep) == 0 &&
+              static_cast<int>(TimeChange::Kind::kSet) == 1);
+
+BulkSql PatchSql(const std::string& wal_id) {
+  BulkSql sql;
+  sql.names = {"id", "status", "error", "updated_at", "started_kind", "started_at",
+               "completed_kind", "completed_at", "lsn", "stamp"};
+  sql.prepared =
+      "UPDATE dag_tasks SET status = ?, error = ?, updated_at = ?, "
+      "started_at = CASE ? WHEN 0 THEN started_at WHEN 1 THEN ? END, "
+      "completed_at = CASE ? WHEN 0 THEN completed_at WHEN 1 THEN ? END, "
+      "wal_id = '" + wal_id + "', wal_lsn = ?, wal_stamp = ? WHERE id = ? AND " +
+      IsOlder("", wal_id, "?", "?");
+  sql.parameters = {kStatus, kError, kUpdatedAt, kStartedKind, kStartedAt, kCompletedKind,
+                    kCompletedAt, kLsn, kStamp, kId, kLsn, kStamp};
+  sql.head = "UPDATE dag_tasks JOIN (";
+  sql.tail =
+      ") AS patch ON dag_tasks.id = patch.id SET dag_tasks.status = patch.status, "
+      "dag_tasks.error = patch.error, dag_tasks.updated_at = patch.updated_at, "
+      "dag_tasks.started_at = CASE patch.started_kind WHEN 0 THEN dag_tasks.started_at "
+      "WHEN 1 THEN patch.started_at END, "
+      "dag_tasks.completed_at = CASE patch.completed_kind WHEN 0 THEN dag_tasks.completed_at "
+      "WHEN 1 THEN patch.completed_at END, "
+      "dag_tasks.wal_id = '" + wal_id + "', dag_tasks.wal_lsn = patch.lsn, "
+      "dag_tasks.wal_stamp = patch.stamp WHERE " +
+      IsOlder("dag_tasks.", wal_id, "patch.lsn", "patch.stamp");
+  return sql;
+}
+
+void PatchTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+  MysqlRows rows({Type::kBytes, Type::kText, Type::kText, Type::kTime, Type::kInt, Type::kTime,
+                  Type::kInt, Type::kTime, Type::kInt, Type::kInt});
+  for (const TaskChange& change : batch.tasks) {
+    if (change.kind != Kind::kPatch) continue;
+    const StatusPatch& patch = change.patch;
+    rows.Add(change.id).Add(TaskStatusName(patch.status)).Add(patch.error).Add(patch.updated_at);
+    for (const TimeChange& time : {patch.started_at, patch.completed_at}) {
+      rows.Add(static_cast<std::int64_t>(time.kind)).Add(time.value);
+    }
+    rows.Add(change.origin.lsn).Add(change.origin.stamp);
+  }
+  if (rows.size() > 0) ExecuteBulk(connection, PatchSql(wal_id), rows);
+}
+
+BulkSql DeleteSql(const std::string& wal_id) {
+  BulkSql sql;
+  sql.names = {"id", "lsn", "stamp"};
+  sql.prepared = "DELETE FROM dag_tasks WHERE id = ? AND " + IsOlder("", wal_id, "?", "?");
+  sql.parameters = {0, 1, 2};
+  sql.head = "DELETE dag_tasks FROM dag_tasks JOIN (";
+  sql.tail = ") AS gone ON dag_tasks.id = gone.id WHERE " +
+             IsOlder("dag_tasks.", wal_id, "gone.lsn", "gone.stamp");
+  return sql;
+}
+
+void DeleteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+  MysqlRows rows({Type::kBytes, Type::kInt, Type::kInt});
+  for (const TaskChange& change : batch.tasks) {
+    if (change.kind != Kind::kDelete) continue;
+    rows.Add(change.id).Add(change.origin.lsn).Add(change.origin.stamp);
+  }
+  if (rows.size() > 0) ExecuteBulk(connection, DeleteSql(wal_id), rows);
+}
+
+// --- activities
+
+BulkSql ActivitySql() {
+  BulkSql sql;
+  sql.head =
+      "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
+      "level, created_at, priority) VALUES ";
+  sql.parameters = FirstColumns(10);
+  sql.prepared = sql.head + Placeholders(10);
+  return sql;
+}
+
+// The ids of the batch that are there already.
+std::unordered_set<std::string> StoredIds(MysqlConnection& connection, const Batch& batch) {
+  std::unordered_set<std::string> stored;
+  for (std::size_t begin = 0; begin < batch.activities.size(); begin += kIdsPerQuery) {
+    const std::size_t end = std::min(begin + kIdsPerQuery, batch.activities.size());
+    std::string sql = "SELECT id FROM dag_task_activity_logs WHERE id IN (";
+    for (std::size_t i = begin; i < end; ++i) {
+      if (i > begin) sql += ", ";
+      connection.AppendQuoted(&sql, batch.activities[i].activity.id);
+    }
+    MysqlResult ids = connection.Query(sql + ")");
+    while (ids.Step()) stored.insert(ids.Text());
+  }
+  return stored;
+}
+
+}  // namespace
+
+void WriteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+  if (batch.tasks.empty()) return;
+  PutTasks(connection, batch, wal_id, true);
+  PutTasks(connection, batch, wal_id, false);
+  PatchTasks(connection, batch, wal_id);
+  DeleteTasks(connection, batch, wal_id);
+}
+
+void DeleteDags(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+  for (const auto& [dag_id, origin] : batch.dag_deletes) {
+    std::string sql = "DELETE FROM dag_tasks WHERE dag_id = ";
+    connection.AppendQuoted(&sql, dag_id);
+    connection.Execute(sql + " AND " + IsOlder("", wal_id, std::to_string(origin.lsn),
+                                               std::to_string(origin.stamp)));
+  }
+}
+
+std::uint64_t InsertActivities(MysqlConnection& connection, const Batch& batch) {
+  if (batch.activities.empty()) return 0;
+  static const BulkSql kSql = ActivitySql();
+  std::unordered_set<std::string> known;
+  if (batch.idempotent) known = StoredIds(connection, batch);
+  std::uint64_t duplicates = 0;
+  MysqlRows rows({Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes,
+                  Type::kText, Type::kText, Type::kText, Type::kTime, Type::kInt});
+  rows.Reserve(batch.activities.size());
+  for (const auto& [activity, lsn] : batch.activities) {
+    if (batch.idempotent && !known.insert(activity.id).second) {
+      ++duplicates;
+      continue;
+    }
+    rows.Add(activity.id).Add(activity.task_id).Add(activity.dag_id).Add(activity.node_id);
+    rows.Add(activity.action).Add(activity.message).Add(activity.data);
+    rows.Add(LevelName(activity.level)).Add(activity.created_at);
+    rows.Add(std::int64_t{activity.priority});
+  }
+  ExecuteBulk(connection, kSql, rows);
+  return duplicates;
+}
+
+}  // namespace taskwal::storage

@@ -1,0 +1,145 @@
+#include "storage/postgres/postgres_connection.h"
+
+#include <algorithm>
+#include <optional>
+#include <pqxx/connection>
+#include <pqxx/errorhandler>
+#include <pqxx/nontransaction>
+#include <unordered_map>
+
+#include "base/clock.h"
+#include "storage/call_watchdog.h"
+#include "storage/postgres/postgres_errors.h"
+
+namespace taskwal::storage {
+
+struct PostgresConnection::Driver {
+  explicit Driver(const std::string& conninfo) : connection(conninfo), silence(connection) {
+// A lost connection must be seen: libpqxx would open another one behind the scenes, without the
+// session's settings. Deprecated by its authors because later versions never do that.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    connection.inhibit_reactivation(true);
+#pragma GCC diagnostic pop
+  }
+
+  pqxx::connection connection;
+  pqxx::quiet_errorhandler silence;  // notices are not for stderr
+  // Of the call under way. Transactions are ours: what a failed COMMIT means is decided here.
+  std::optional<CallWatchdog> watchdog;
+  std::optional<pqxx::nontransaction> work;
+  std::unordered_map<std::string, std::string> prepared;  // text to name
+  bool is_open_transaction = false;
+  bool is_committing = false;
+  bool is_broken = false;
+};
+
+PostgresConnection::PostgresConnection(const PostgresTarget& target)
+    : name_(target.name), timeout_(target.timeout) {}
+
+PostgresConnection::~PostgresConnection() = default;
+
+Result<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
+    const PostgresTarget& target) {
+  std::unique_ptr<PostgresConnection> connection(new PostgresConnection(target));
+  try {
+    connection->driver_ = std::make_unique<Driver>(target.conninfo);
+    return connection;
+  } catch (...) {
+    const Status caught = PostgresCaught({.database = target.name, .what = "connect"});
+    return Status::Unavailable(caught.message());
+  }
+}
+
+Status PostgresConnection::StartCall(std::string_view what) {
+  Driver& driver = *driver_;
+  if (driver.is_broken || !driver.connection.is_open()) {
+    driver.is_broken = true;
+    return Status::Unavailable(name_ + ": " + std::string(what) + ": the connection was lost");
+  }
+  driver.watchdog.emplace(driver.connection.sock(), Clock::Real().Now() + timeout_);
+  driver.work.emplace(driver.connection);
+  return Status::Ok();
+}
+
+void PostgresConnection::EndCall() {
+  Driver& driver = *driver_;
+  if (driver.is_open_transaction && !driver.is_broken) {
+    try {
+      Rollback();
+    } catch (...) {
+      driver.is_broken = true;
+    }
+  }
+  driver.is_open_transaction = false;
+  driver.work.reset();
+  driver.watchdog.reset();
+}
+
+Status PostgresConnection::Caught(std::string_view what) {
+  Driver& driver = *driver_;
+  PostgresCall call;
+  call.database = name_;
+  call.what = what;
+  call.is_committing = driver.is_committing;
+  call.has_timed_out = driver.watchdog->has_fired();
+  call.is_lost = !driver.connection.is_open();
+  if (PostgresConnectionLost() || call.has_timed_out || call.is_lost) driver.is_broken = true;
+  driver.is_committing = false;
+  return PostgresCaught(call);
+}
+
+void PostgresConnection::Begin() {
+  driver_->work->exec("BEGIN");
+  driver_->is_open_transaction = true;
+}
+
+void PostgresConnection::Commit() {
+  // Crash here: the server rolls back when it notices that the connection is gone, and the log
+  // brings the batch again. From the sending of COMMIT to its answer either may be true.
+  driver_->is_committing = true;
+  driver_->work->exec("COMMIT");
+  driver_->is_committing = false;
+  driver_->is_open_transaction = false;
+}
+
+void PostgresConnection::Rollback() {
+  driver_->work->exec("ROLLBACK");
+  driver_->is_open_transaction = false;
+}
+
+PostgresRows PostgresConnection::Query(const std::string& sql,
+                                       const std::vector<std::string>& texts) {
+  return PostgresRows(
+      driver_->work->exec_params(sql, pqxx::prepare::make_dynamic_params(texts)));
+}
+
+const std::string& PostgresConnection::Prepared(const std::string& sql) {
+  const auto [entry, is_new] = driver_->prepared.try_emplace(sql);
+  if (is_new) {
+    entry->second = "taskwal_" + std::to_string(driver_->prepared.size());
+    driver_->connection.prepare(entry->second, sql);
+  }
+  return entry->second;
+}
+
+PostgresRows PostgresConnection::QueryPrepared(const std::string& sql,
+                                               const std::vector<std::string>& texts) {
+  return PostgresRows(driver_->work->exec_prepared(Prepared(sql),
+                                                   pqxx::prepare::make_dynamic_params(texts)));
+}
+
+std::uint64_t PostgresConnection::Execute(const std::string& sql, const PostgresParams& params) {
+  std::vector<pqxx::binarystring> values;
+  values.reserve(params.values().size());
+  for (const std::string& value : params.values()) values.emplace_back(value);
+  return driver_->work
+      ->exec_prepared(Prepared(sql), pqxx::prepare::make_dynamic_params(values))
+      .affected_rows();
+}
+
+void PostgresConnection::Script(std::string_view sql) { driver_->work->exec(std::string(sql)); }
+
+pqxx::transaction_base& PostgresConnection::work() { return *driver_->work; }
+
+}  // namespace taskwal::storage

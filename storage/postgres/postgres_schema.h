@@ -1,0 +1,17 @@
+// The schema of one PostgreSQL database: what version it has, and bringing it to this program's.
+#pragma once
+
+#include "base/uuid.h"
+#include "storage/postgres/postgres_connection.h"
+#include "storage/postgres/postgres_server.h"
+#include "taskwal/status.h"
+
+namespace taskwal::storage {
+
+// Returns the db_id. Where `migrate`, missing steps are made by one of several that open at once;
+// else kNotFound without our tables. kInvalidArgument: the schema is newer than this program, or
+// older and not to be migrated.
+Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, bool migrate,
+                                   PostgresFeatures* features);
+
+}  // namespace taskwal::storage

@@ -1,0 +1,156 @@
+// What only a real server can show of the backend: the way rows are written, the schema's making,
+// the session's settings.
+#include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/logging.h"
+#include "storage/backend.h"
+#include "tests/contract/batch_builder.h"
+#include "tests/support/postgres_server.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::storage {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class PostgresServerTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Session> Connect(const BackendOptions& options = {}) {
+    auto backend = MakeBackend(server_.Dsn(database_), options);
+    EXPECT_OK(backend);
+    backend_ = std::move(backend).value();
+    auto session = backend_->Connect();
+    EXPECT_OK(session);
+    return std::move(session).value();
+  }
+
+  PostgresServer& server_ = PostgresServer::Shared();
+  const std::string database_ = server_.NewDatabase();
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(PostgresServerTest, ABatchIsAHandfulOfBulkStatements) {
+  const auto session = Connect();
+  server_.Query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+  Batch batch;
+  batch.wal_id = Uuid::Make();
+  batch.epoch = 1;
+  ASSERT_OK(session->RegisterLog(batch.wal_id, 1, std::vector<Lsn>(16, 0)));
+  for (std::uint32_t p = 0; p < 16; ++p) batch.moves.push_back({p, 0, 2000});
+  for (int i = 1000; i < 2000; ++i) {
+    batch.tasks.push_back(Put(MakeTask("t" + std::to_string(i)), {1, 1}));
+    batch.activities.push_back({MakeActivity("a" + std::to_string(i)), 1});
+  }
+  server_.Query("SELECT pg_stat_statements_reset()");
+  ASSERT_OK(session->Apply(batch));
+  const auto rows = server_.Query(
+      "SELECT split_part(query, ' ', 1), calls, rows FROM pg_stat_statements "
+      "WHERE userid = 'owner'::regrole ORDER BY 1");
+  EXPECT_THAT(rows, ElementsAre(ElementsAre("BEGIN", "1", "0"), ElementsAre("COMMIT", "1", "0"),
+                                ElementsAre("COPY", "1", "1000"),
+                                ElementsAre("INSERT", "1", "1000"),
+                                ElementsAre("UPDATE", "1", "16")));
+}
+
+TEST_F(PostgresServerTest, ManyOpenersMakeOneSchema) {
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_OK_AND_ASSIGN(auto backend, MakeBackend(server_.Dsn(database_), {}));
+    backends.push_back(std::move(backend));
+  }
+  {
+    std::vector<std::jthread> openers;
+    for (const auto& backend : backends) {
+      openers.emplace_back([&] { EXPECT_OK(backend->Connect()); });
+    }
+  }
+  for (const auto& backend : backends) EXPECT_EQ(backend->db_id(), backends[0]->db_id());
+  EXPECT_EQ(server_.Value("SELECT count(*) FROM taskwal_schema", database_), "1");
+}
+
+TEST_F(PostgresServerTest, NewerSchemaIsRefusedWithWhatToDo) {
+  Connect();
+  server_.Query("INSERT INTO taskwal_schema SELECT 99, now(), db_id FROM taskwal_schema",
+                database_);
+  EXPECT_THAT(backend_->Connect(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("use a newer taskwal")));
+}
+
+TEST_F(PostgresServerTest, MigrationThatWasCutShortIsRepeated) {
+  Connect();
+  server_.Query("DELETE FROM taskwal_schema; DROP TABLE wal_checkpoints", database_);
+  ASSERT_OK(backend_->Connect());
+  EXPECT_EQ(server_.Value("SELECT to_regclass('wal_checkpoints')", database_), "wal_checkpoints");
+}
+
+TEST_F(PostgresServerTest, QueriesMakeNoTables) {
+  ASSERT_OK_AND_ASSIGN(const auto backend, MakeBackend(server_.Dsn(database_), {.create = false}));
+  EXPECT_THAT(backend->Connect(),
+              StatusIs(StatusCode::kNotFound, HasSubstr("taskwal schema migrate")));
+  EXPECT_EQ(server_.Value("SELECT to_regclass('dag_tasks')", database_), "NULL");
+}
+
+TEST_F(PostgresServerTest, CommitsWaitForTheDiskWhateverTheServerIsSetTo) {
+  server_.Query("ALTER ROLE owner SET synchronous_commit = off");
+  std::ostringstream lines;
+  SetLogger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(lines)));
+  const auto session = Connect();
+  ASSERT_OK(backend_->Connect());
+  SetLogger(nullptr);
+  server_.Query("ALTER ROLE owner RESET synchronous_commit");
+  const std::string text = lines.str();
+  EXPECT_THAT(text, HasSubstr("settings=\"synchronous_commit=off\""));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  // A row that says under which setting it was written.
+  server_.Query("ALTER TABLE dag_tasks ALTER COLUMN processing_state SET DEFAULT ''; "
+                "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "NEW.processing_state = current_setting('synchronous_commit'); RETURN NEW; END $$; "
+                "CREATE TRIGGER note BEFORE INSERT ON dag_tasks FOR EACH ROW "
+                "EXECUTE FUNCTION note()",
+                database_);
+  Batch batch;
+  batch.tasks = {Put(MakeTask("t"), {1, 1})};
+  ASSERT_OK(session->Apply(batch));
+  EXPECT_EQ(server_.Value("SELECT processing_state FROM dag_tasks", database_), "on");
+}
+
+TEST_F(PostgresServerTest, WarnsOnceOfAServerThatLosesCommits) {
+  const auto server = PostgresServer::Start({"fsync=off", "full_page_writes=off"});
+  ASSERT_OK_AND_ASSIGN(const auto backend, MakeBackend(server->Dsn(server->NewDatabase()), {}));
+  std::ostringstream lines;
+  SetLogger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(lines)));
+  ASSERT_OK(backend->Connect());
+  ASSERT_OK(backend->Connect());
+  SetLogger(nullptr);
+  const std::string text = lines.str();
+  EXPECT_THAT(text, HasSubstr("settings=\"fsync=off, full_page_writes=off\""));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+}
+
+TEST_F(PostgresServerTest, ExampleRuns) {
+  const std::string tool(TASKWAL_TOOL);
+  const char* path = std::getenv("PATH");
+  ChildOptions options;
+  options.environment = {"PATH=" + tool.substr(0, tool.rfind('/')) + ":" + path};
+  const RunOutcome outcome = taskwal::Run(
+      {TASKWAL_SOURCE_DIR "/examples/postgres/run.sh", server_.Dsn(database_)}, "", options);
+  EXPECT_EQ(outcome.exit.code, 0) << outcome.err;
+  EXPECT_EQ(server_.Value("SELECT count(*) FROM dag_tasks WHERE status = 'completed' "
+                          "AND payload ->> 'n' IN ('1', '2', '3')",
+                          database_),
+            "3");
+}
+
+}  // namespace
+}  // namespace taskwal::storage

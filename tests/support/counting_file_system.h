@@ -1,0 +1,83 @@
+// Another FileSystem whose calls are counted, and the bytes that they read.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/forwarding_file_system.h"
+
+namespace taskwal {
+
+class CountingFileSystem final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+
+  struct Counts {
+    std::uint64_t calls = 0;  // on the file system and on what it opened for reading
+    std::uint64_t bytes_read = 0;
+  };
+  [[nodiscard]] Counts counts() const { return {calls_.load(), bytes_read_.load()}; }
+
+  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
+                                                     bool create) override {
+    ++calls_;
+    return ForwardingFileSystem::OpenWritable(path, create);
+  }
+  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
+    ++calls_;
+    auto opened = ForwardingFileSystem::OpenReadable(path);
+    if (!opened.ok()) return opened.status();
+    return std::unique_ptr<ReadableFile>(
+        std::make_unique<CountingFile>(*this, std::move(opened).value()));
+  }
+  Status Rename(const std::string& from, const std::string& to) override {
+    ++calls_;
+    return ForwardingFileSystem::Rename(from, to);
+  }
+  Status Remove(const std::string& path) override {
+    ++calls_;
+    return ForwardingFileSystem::Remove(path);
+  }
+  Status SyncDirectory(const std::string& path) override {
+    ++calls_;
+    return ForwardingFileSystem::SyncDirectory(path);
+  }
+  Result<std::vector<DirectoryEntry>> List(const std::string& path) override {
+    ++calls_;
+    return ForwardingFileSystem::List(path);
+  }
+  Result<FileStat> Stat(const std::string& path) override {
+    ++calls_;
+    return ForwardingFileSystem::Stat(path);
+  }
+
+ private:
+  class CountingFile final : public ReadableFile {
+   public:
+    CountingFile(CountingFileSystem& counter, std::unique_ptr<ReadableFile> target)
+        : counter_(counter), target_(std::move(target)) {}
+    Result<std::size_t> Read(std::uint64_t offset, std::span<std::byte> into) const override {
+      ++counter_.calls_;
+      auto count = target_->Read(offset, into);
+      if (count.ok()) counter_.bytes_read_ += *count;
+      return count;
+    }
+    Result<std::uint64_t> Size() const override {
+      ++counter_.calls_;
+      return target_->Size();
+    }
+
+   private:
+    CountingFileSystem& counter_;
+    const std::unique_ptr<ReadableFile> target_;
+  };
+
+  std::atomic<std::uint64_t> calls_{0};
+  std::atomic<std::uint64_t> bytes_read_{0};
+};
+
+}  // namespace taskwal

@@ -1,0 +1,585 @@
+#include "pipeline/admission/admission.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/random.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A log with room for so many records, on a clock that stands still.
+class AdmissionTest : public ::testing::Test {
+ protected:
+  AdmissionTest() { options_.block_timeout = milliseconds(0); }
+
+  void Make() {
+    gauge_ = std::make_unique<LoadGauge>(options_);
+    admission_ = std::make_unique<Admission>(options_, clock_, *gauge_, [this] { return load_; });
+  }
+  Result<wal::Lsn> Enter(std::int32_t rank = kTaskRank, milliseconds timeout = milliseconds(0),
+                         std::size_t bytes = 100, std::stop_token stop = {}) {
+    const Admission::Call call{rank, bytes, timeout, std::move(stop), false};
+    return admission_->Enter(call, [this, rank](const wal::Deadline&) -> Result<wal::Lsn> {
+      std::int64_t room = room_.load();
+      while (room > 0 && !room_.compare_exchange_weak(room, room - 1)) {
+      }
+      if (room <= 0) return Status::Overloaded("the log is full");
+      MutexLock lock(mutex_);
+      entered_.push_back(rank);
+      return ++lsn_;
+    });
+  }
+  // A caller that waits, on a thread of its own.
+  struct Waiter {
+    std::int32_t rank = 0;
+    std::optional<Result<wal::Lsn>> result;
+    std::stop_source stop;
+    std::jthread thread;
+  };
+  Waiter& Wait(std::int32_t rank, milliseconds timeout = seconds(10)) {
+    const std::uint64_t before = admission_->Snapshot().waiting;
+    waiters_.push_back(std::make_unique<Waiter>());
+    Waiter& waiter = *waiters_.back();
+    waiter.rank = rank;
+    waiter.thread = std::jthread([this, &waiter, rank, timeout] {
+      waiter.result = Enter(rank, timeout, 100, waiter.stop.get_token());
+    });
+    AwaitWaiting(before + 1);
+    return waiter;
+  }
+  void AwaitWaiting(std::uint64_t count) {
+    const auto until = std::chrono::steady_clock::now() + seconds(20);
+    while (admission_->Snapshot().waiting != count) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::yield();
+    }
+  }
+  Result<wal::Lsn> ResultOf(Waiter& waiter) {
+    waiter.thread.join();
+    return *waiter.result;
+  }
+  std::uint64_t Dropped(DropReason reason) { return admission_->drops().of(reason); }
+  std::vector<std::int32_t> entered() {
+    MutexLock lock(mutex_);
+    return entered_;
+  }
+  // The monitor looks, at so many failed of 100 transactions.
+  void LookAt(int failed) {
+    for (int i = 0; i < 100; ++i) {
+      if (i < failed) {
+        gauge_->OnFailed();
+      } else {
+        gauge_->OnCommitted(milliseconds(1));
+      }
+    }
+    clock_.Advance(options_.monitoring_interval);
+    admission_->MaybeLook();
+  }
+
+  FakeClock clock_;
+  Options options_;
+  LoadSample load_;
+  std::atomic<std::int64_t> room_{1'000'000};
+  std::unique_ptr<LoadGauge> gauge_;
+  std::unique_ptr<Admission> admission_;
+  std::vector<std::unique_ptr<Waiter>> waiters_;
+
+  Mutex mutex_;
+  wal::Lsn lsn_ GUARDED_BY(mutex_) = 0;
+  std::vector<std::int32_t> entered_ GUARDED_BY(mutex_);
+};
+
+TEST_F(AdmissionTest, TheDoorStandsOpenWhileNothingIsLimited) {
+  Make();
+  EXPECT_TRUE(admission_->is_open());
+  admission_->SetRate(10, 1);
+  EXPECT_FALSE(admission_->is_open());
+  admission_->SetRate(0, 0);
+  EXPECT_TRUE(admission_->is_open());
+}
+
+// --- what becomes of those without room ---------------------------------------------------------
+
+TEST_F(AdmissionTest, BlockWaitsUntilThereIsRoom) {
+  Make();
+  room_ = 0;
+  Waiter& log = Wait(3);
+  room_ = 1;
+  EXPECT_OK(ResultOf(log));
+  EXPECT_EQ(admission_->drops().total(), 0u);
+  EXPECT_TRUE(admission_->is_open());
+}
+
+TEST_F(AdmissionTest, BlockGivesUpAtItsTimeout) {
+  Make();
+  room_ = 0;
+  Waiter& log = Wait(3, milliseconds(500));
+  clock_.Advance(milliseconds(500));
+  EXPECT_THAT(ResultOf(log), StatusIs(StatusCode::kOverloaded, HasSubstr("nothing was kept")));
+  EXPECT_EQ(admission_->drops().of(DropReason::kTimeout, 3), 1u);
+}
+
+TEST_F(AdmissionTest, AStopEndsTheWaiting) {
+  Make();
+  room_ = 0;
+  Waiter& task = Wait(kTaskRank, std::chrono::hours(10000 * 24));
+  task.stop.request_stop();
+  EXPECT_THAT(ResultOf(task), StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(admission_->drops().of(DropReason::kTimeout, 0), 1u);
+}
+
+TEST_F(AdmissionTest, ClosingEndsTheWaiting) {
+  Make();
+  room_ = 0;
+  Waiter& task = Wait(kTaskRank);
+  admission_->Close();
+  EXPECT_THAT(ResultOf(task), StatusIs(StatusCode::kClosed));
+  EXPECT_THAT(Enter(), StatusIs(StatusCode::kClosed));
+}
+
+TEST_F(AdmissionTest, DropNewestRefusesActivitiesAtOnceAndLetsTasksWait) {
+  options_.backpressure_strategy = Overflow::kDropNewest;
+  Make();
+  room_ = 0;
+  EXPECT_THAT(Enter(5, seconds(10)), StatusIs(StatusCode::kOverloaded, HasSubstr("drop_newest")));
+  EXPECT_EQ(admission_->drops().of(DropReason::kNewest, 5), 1u);
+  Waiter& task = Wait(kTaskRank);
+  room_ = 1;
+  EXPECT_OK(ResultOf(task));
+}
+
+TEST_F(AdmissionTest, SampleLetsOneInNWait) {
+  options_.backpressure_strategy = Overflow::kSample;
+  options_.sample_one_in = 5;
+  Make();
+  room_ = 0;
+  // The first of each five waits, which without a timeout shows as another reason.
+  for (int i = 0; i < 20; ++i) EXPECT_FALSE(Enter(3).ok());
+  EXPECT_EQ(Dropped(DropReason::kSampled), 16u);
+  EXPECT_EQ(Dropped(DropReason::kTimeout), 4u);
+}
+
+TEST_F(AdmissionTest, SampleThinsOutUnderPressureThoughThereIsRoom) {
+  options_.backpressure_strategy = Overflow::kSample;
+  options_.sample_one_in = 10;
+  Make();
+  for (int i = 0; i < 100; ++i) EXPECT_OK(Enter(3));
+  LookAt(15);
+  EXPECT_EQ(gauge_->state(), Pressure::kPressure);
+  int kept = 0;
+  for (int i = 0; i < 100; ++i) kept += Enter(3).ok() ? 1 : 0;
+  EXPECT_EQ(kept, 10);
+  for (int i = 0; i < 100; ++i) EXPECT_OK(Enter(kTaskRank));
+  admission_->SetPolicy(Overflow::kBlock, 10);
+  for (int i = 0; i < 100; ++i) EXPECT_OK(Enter(3));
+}
+
+TEST_F(AdmissionTest, DropOldestLetsTheOldestOfTheLowestPriorityGiveWay) {
+  options_.backpressure_strategy = Overflow::kDropOldest;
+  options_.waiting_room = 3;
+  Make();
+  room_ = 0;
+  Waiter& old_low = Wait(2);
+  Waiter& young_low = Wait(2);
+  Waiter& high = Wait(5);
+  // A lower one finds nobody to give way to it.
+  EXPECT_THAT(Enter(1, seconds(10)), StatusIs(StatusCode::kOverloaded));
+  std::jthread newcomer([this] { EXPECT_OK(Enter(3, seconds(10))); });
+  EXPECT_THAT(ResultOf(old_low), StatusIs(StatusCode::kOverloaded, HasSubstr("gave way")));
+  AwaitWaiting(3);
+  room_ = 3;
+  newcomer.join();
+  EXPECT_OK(ResultOf(young_low));
+  EXPECT_OK(ResultOf(high));
+  EXPECT_EQ(admission_->drops().of(DropReason::kOldest, 2), 1u);
+  EXPECT_EQ(admission_->drops().of(DropReason::kOldest, 1), 1u);
+  EXPECT_EQ(admission_->drops().total(), 2u);
+}
+
+TEST_F(AdmissionTest, TasksNeverGiveWay) {
+  options_.backpressure_strategy = Overflow::kDropOldest;
+  options_.waiting_room = 1;
+  Make();
+  room_ = 0;
+  Waiter& task = Wait(kTaskRank);
+  Waiter& log = Wait(5);
+  std::jthread newcomer([this] { EXPECT_OK(Enter(5, seconds(10))); });
+  EXPECT_FALSE(ResultOf(log).ok());
+  room_ = 2;
+  EXPECT_OK(ResultOf(task));
+}
+
+TEST_F(AdmissionTest, ACallThatOnlyWantsRoomIsNotCounted) {
+  options_.backpressure_strategy = Overflow::kDropNewest;
+  Make();
+  room_ = 0;
+  const Admission::Call call{3, 100, seconds(10), {}, true};
+  EXPECT_THAT(admission_->Enter(call,
+                                [](const wal::Deadline&) -> Result<wal::Lsn> {
+                                  return Status::Overloaded("full");
+                                }),
+              StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(admission_->drops().total(), 0u);
+}
+
+// --- order --------------------------------------------------------------------------------------
+
+TEST_F(AdmissionTest, TasksGoFirstThenActivitiesByPriority) {
+  options_.rate_limit = 10;
+  options_.rate_burst = 1;
+  Make();
+  ASSERT_OK(Enter(1));
+  for (const std::int32_t rank : {1, 3, 5, kTaskRank, 2, 4}) Wait(rank);
+  for (std::uint64_t left = 6; left > 0; --left) {
+    clock_.Advance(milliseconds(100));
+    AwaitWaiting(left - 1);
+  }
+  EXPECT_THAT(entered(), ElementsAre(1, kTaskRank, 5, 4, 3, 2, 1));
+}
+
+TEST_F(AdmissionTest, WhoCameFirstGoesFirstWithinAPriority) {
+  options_.rate_limit = 10;
+  options_.rate_burst = 1;
+  Make();
+  ASSERT_OK(Enter(3));
+  Waiter& first = Wait(3);
+  Waiter& second = Wait(3);
+  clock_.Advance(milliseconds(100));
+  EXPECT_OK(ResultOf(first));
+  EXPECT_FALSE(second.result.has_value());
+  clock_.Advance(milliseconds(100));
+  EXPECT_OK(ResultOf(second));
+}
+
+TEST_F(AdmissionTest, AnActivityMakesWayInTheLogForATaskThatWaits) {
+  Make();
+  room_ = 0;
+  Waiter& log = Wait(5);
+  Waiter& task = Wait(kTaskRank);
+  room_ = 1;
+  EXPECT_OK(ResultOf(task));
+  EXPECT_FALSE(log.result.has_value());
+  room_ = 1;
+  EXPECT_OK(ResultOf(log));
+}
+
+// --- rate ---------------------------------------------------------------------------------------
+
+TEST_F(AdmissionTest, LetsABurstInAndThenTheRate) {
+  options_.rate_limit = 100;
+  options_.rate_burst = 20;
+  Make();
+  int entered = 0;
+  for (int i = 0; i < 50; ++i) entered += Enter().ok() ? 1 : 0;
+  EXPECT_EQ(entered, 20);
+  for (int second = 0; second < 10; ++second) {
+    for (int i = 0; i < 200; ++i) {
+      clock_.Advance(milliseconds(5));
+      entered += Enter().ok() ? 1 : 0;
+    }
+  }
+  EXPECT_NEAR(entered, 20 + 1000, 2);
+}
+
+TEST_F(AdmissionTest, TheWindowBoundsWhatBurstsAddUpTo) {
+  options_.rate_limit = 100;
+  options_.rate_burst = 1000;
+  options_.rate_window = seconds(10);
+  Make();
+  int entered = 0;
+  // Ten seconds: the bucket alone would let a thousand at once in, and a thousand more.
+  for (int i = 0; i < 1900; ++i) {
+    entered += Enter().ok() ? 1 : 0;
+    clock_.Advance(milliseconds(5));
+  }
+  EXPECT_EQ(entered, 1000);
+}
+
+TEST_F(AdmissionTest, TheRateTurnsAtRunTime) {
+  options_.rate_limit = 1;
+  options_.rate_burst = 1;
+  options_.rate_window = milliseconds(0);
+  Make();
+  ASSERT_OK(Enter());
+  EXPECT_FALSE(Enter().ok());
+  admission_->SetRate(1000, 5);
+  clock_.Advance(seconds(1));
+  for (int i = 0; i < 5; ++i) EXPECT_OK(Enter());
+  EXPECT_FALSE(Enter().ok());
+  EXPECT_EQ(admission_->Snapshot().rate_limit, 1000u);
+}
+
+// Twice the usual rate for a while: block lets everything in, only later.
+TEST_F(AdmissionTest, FlowControl_ASpikeOfTwiceTheRateDropsNothing) {
+  options_.rate_limit = 1000;
+  options_.rate_burst = 100;
+  Make();
+  std::atomic<int> failed{0};
+  std::atomic<bool> over{false};
+  std::jthread time([&] {
+    while (!over) {
+      clock_.Advance(milliseconds(1));
+      std::this_thread::yield();
+    }
+  });
+  {
+    std::vector<std::jthread> callers;
+    for (int t = 0; t < 4; ++t) {
+      callers.emplace_back([&] {
+        for (int i = 0; i < 500; ++i) failed += Enter(3, std::chrono::hours(1)).ok() ? 0 : 1;
+      });
+    }
+  }
+  over = true;
+  EXPECT_EQ(failed, 0);
+  EXPECT_EQ(entered().size(), 2000u);
+  EXPECT_EQ(admission_->drops().total(), 0u);
+}
+
+// --- budgets ------------------------------------------------------------------------------------
+
+TEST_F(AdmissionTest, ABudgetOfRecordsHoldsUntilTheyAreSettled) {
+  options_.max_unflushed_records = 3;
+  Make();
+  for (int i = 0; i < 3; ++i) EXPECT_OK(Enter());
+  EXPECT_THAT(Enter(), StatusIs(StatusCode::kOverloaded));
+  gauge_->OnSettled(2, 200);
+  EXPECT_OK(Enter());
+  EXPECT_OK(Enter());
+  EXPECT_THAT(Enter(), StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(admission_->Snapshot().unflushed_records, 3u);
+}
+
+TEST_F(AdmissionTest, ABudgetOfBytesHoldsButOneRecordAlwaysFits) {
+  options_.max_unflushed_bytes = 250;
+  Make();
+  EXPECT_OK(Enter());
+  EXPECT_OK(Enter());
+  EXPECT_THAT(Enter(), StatusIs(StatusCode::kOverloaded));
+  gauge_->OnSettled(2, 200);
+  EXPECT_OK(Enter(kTaskRank, milliseconds(0), 1000));
+  EXPECT_THAT(Enter(), StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(admission_->Snapshot().unflushed_bytes, 1000u);
+}
+
+TEST_F(AdmissionTest, WhatTheLogRefusesGivesItsPartOfTheBudgetBack) {
+  options_.max_unflushed_records = 2;
+  Make();
+  room_ = 0;
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(Enter().ok());
+  room_ = 10;
+  EXPECT_OK(Enter());
+  EXPECT_OK(Enter());
+  EXPECT_FALSE(Enter().ok());
+}
+
+TEST_F(AdmissionTest, WhatIsPendingAtOpenCounts) {
+  options_.max_unflushed_records = 10;
+  Make();
+  admission_->CountBacklog(10, 1000);
+  EXPECT_FALSE(Enter().ok());
+  gauge_->OnSettled(1, 100);
+  EXPECT_OK(Enter());
+}
+
+// Records that were lost are never settled: the budget must not shrink by them for ever.
+TEST_F(AdmissionTest, WhatWasNeverSettledIsForgottenOnceNothingIsPending) {
+  options_.max_unflushed_records = 3;
+  Make();
+  for (int i = 0; i < 3; ++i) ASSERT_OK(Enter());
+  load_.pending = 0;
+  clock_.Advance(options_.monitoring_interval);
+  admission_->MaybeLook();
+  EXPECT_OK(Enter());
+}
+
+TEST_F(AdmissionTest, ALargerRecordThanAllowedIsTheCallersMistake) {
+  options_.max_record_bytes = 99;
+  Make();
+  EXPECT_FALSE(admission_->is_open());
+  EXPECT_THAT(Enter(3), StatusIs(StatusCode::kInvalidArgument, HasSubstr("max_record_bytes=99")));
+  EXPECT_EQ(admission_->drops().of(DropReason::kTooLarge, 3), 1u);
+  EXPECT_OK(Enter(3, milliseconds(0), 99));
+}
+
+// --- emergency ----------------------------------------------------------------------------------
+
+TEST_F(AdmissionTest, ShedsLowPrioritiesFirstAndMoreOfThemAsTheEmergencyLasts) {
+  options_.emergency_enabled = true;
+  Make();
+  EXPECT_TRUE(admission_->is_open());
+  std::array<double, 6> shed{};
+  std::array<std::vector<double>, 6> by_look;
+  for (int look = 0; look < 4; ++look) {
+    LookAt(30);
+    EXPECT_EQ(gauge_->state(), Pressure::kEmergency);
+    for (std::int32_t priority = 1; priority <= 5; ++priority) {
+      int refused = 0;
+      for (int i = 0; i < 100; ++i) refused += Enter(priority).ok() ? 0 : 1;
+      by_look[static_cast<std::size_t>(priority)].push_back(refused / 100.0);
+      shed[static_cast<std::size_t>(priority)] += refused;
+    }
+    for (int i = 0; i < 100; ++i) EXPECT_OK(Enter(kTaskRank));
+  }
+  EXPECT_THAT(by_look[1], ElementsAre(0.8, 0.8, 0.8, 0.8));
+  EXPECT_THAT(by_look[2], ElementsAre(0.8, 0.8, 0.8, 0.8));
+  EXPECT_THAT(by_look[3], ElementsAre(0, 0.8, 0.8, 0.8));
+  EXPECT_THAT(by_look[4], ElementsAre(0, 0, 0.8, 0.8));
+  EXPECT_THAT(by_look[5], ElementsAre(0, 0, 0, 0));
+  for (std::size_t p = 1; p < 5; ++p) EXPECT_GE(shed[p], shed[p + 1]);
+  EXPECT_EQ(admission_->drops().of(DropReason::kShed, 1), 320u);
+  for (int look = 0; look < 10; ++look) LookAt(0);
+  EXPECT_EQ(gauge_->state(), Pressure::kNormal);
+  EXPECT_OK(Enter(1));
+  EXPECT_TRUE(admission_->is_open());
+}
+
+TEST_F(AdmissionTest, AnEmergencyIsOnlyReportedUnlessSheddingIsOn) {
+  std::vector<PressureEvent> events;
+  options_.on_pressure = [&](const PressureEvent& event) { events.push_back(event); };
+  Make();
+  LookAt(30);
+  EXPECT_EQ(gauge_->state(), Pressure::kEmergency);
+  EXPECT_TRUE(admission_->is_open());
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].from, Pressure::kNormal);
+  EXPECT_EQ(events[0].to, Pressure::kEmergency);
+  EXPECT_EQ(events[0].signal, "errors");
+}
+
+// --- the property: no task is refused while a call of lower rank is let in -----------------------
+
+// Random arrivals at a door that lets one call in at a time, by room in the log or by the rate.
+class AdmissionOrderTest : public AdmissionTest, public ::testing::WithParamInterface<bool> {
+ protected:
+  struct Caller {
+    std::int32_t rank = 0;
+    Monotonic deadline;
+    std::size_t order = 0;
+    std::atomic<bool> is_done{false};
+    std::optional<Result<wal::Lsn>> result;
+    std::jthread thread;
+  };
+
+  bool by_rate() const { return GetParam(); }
+  void Arrive(std::int32_t rank, milliseconds timeout) {
+    callers_.push_back(std::make_unique<Caller>());
+    Caller& caller = *callers_.back();
+    caller.rank = rank;
+    caller.deadline = clock_.Now() + timeout;
+    caller.order = callers_.size();
+    caller.thread = std::jthread([this, &caller, timeout] {
+      caller.result = Enter(caller.rank, timeout);
+      caller.is_done = true;
+    });
+    AwaitQuiet();
+  }
+  // Until everybody has gone, or waits.
+  void AwaitQuiet() {
+    const auto until = std::chrono::steady_clock::now() + seconds(20);
+    while (admission_->Snapshot().waiting != Waiting().size()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::yield();
+    }
+  }
+  std::vector<Caller*> Waiting() {
+    std::vector<Caller*> waiting;
+    for (const auto& caller : callers_) {
+      if (!caller->is_done) waiting.push_back(caller.get());
+    }
+    return waiting;
+  }
+  // Until all are gone whose time is over.
+  void Pass(milliseconds time) {
+    clock_.Advance(time);
+    for (const Caller* caller : Waiting()) {
+      while (clock_.Now() >= caller->deadline && !caller->is_done) std::this_thread::yield();
+    }
+    if (by_rate()) AwaitNoTokenIsLeft();
+  }
+  void AwaitNoTokenIsLeft() {
+    const auto until = std::chrono::steady_clock::now() + seconds(20);
+    while (admission_->Snapshot().tokens >= 1 && !Waiting().empty()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::yield();
+    }
+  }
+  // One may come in: it must be of the highest rank that waits.
+  void LetOneIn() {
+    const std::vector<Caller*> waiting = Waiting();
+    if (waiting.empty()) return;
+    const std::size_t before = entered().size();
+    if (by_rate()) {
+      Pass(milliseconds(10));
+    } else {
+      room_ = 1;
+    }
+    const auto until = std::chrono::steady_clock::now() + seconds(20);
+    while (entered().size() == before && !Waiting().empty()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::yield();
+    }
+    room_ = by_rate() ? 1'000'000 : 0;
+    if (entered().size() > before) {
+      // Those whose time was over by then do not count.
+      std::int32_t highest = 0;
+      for (const Caller* caller : waiting) {
+        if (clock_.Now() < caller->deadline) highest = std::max(highest, caller->rank);
+      }
+      EXPECT_GE(entered().back(), highest);
+    }
+    AwaitQuiet();
+  }
+
+  std::vector<std::unique_ptr<Caller>> callers_;
+};
+
+TEST_P(AdmissionOrderTest, NoTaskIsRefusedWhileALowerOneIsLetIn) {
+  const std::uint64_t seed = Random::FromSystem().Next();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  options_.backpressure_strategy = Overflow::kDropOldest;
+  options_.waiting_room = 6;
+  if (by_rate()) {
+    options_.rate_limit = 100;
+    options_.rate_burst = 1;
+  } else {
+    room_ = 0;
+  }
+  Make();
+  for (int i = 0; i < 120; ++i) {
+    const std::int32_t rank =
+        random.OneIn(3) ? kTaskRank : static_cast<std::int32_t>(1 + random.Below(5));
+    Arrive(rank, milliseconds(5 + random.Below(200)));
+    if (random.OneIn(2)) LetOneIn();
+    if (random.OneIn(4)) Pass(milliseconds(random.Below(9)));
+    // Only its own timeout refuses a task.
+    for (const auto& caller : callers_) {
+      if (caller->rank != kTaskRank || !caller->is_done || caller->result->ok()) continue;
+      EXPECT_GE(clock_.Now(), caller->deadline);
+    }
+  }
+  while (!Waiting().empty()) LetOneIn();
+  EXPECT_EQ(admission_->drops().of(DropReason::kOldest, 0), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(ByRoomAndByRate, AdmissionOrderTest, ::testing::Bool());
+
+}  // namespace
+}  // namespace taskwal::pipeline

@@ -1,0 +1,75 @@
+// Options::io_uring reaches the files, whichever way the storage is opened.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/io_uring_queue.h"
+#include "base/posix_file_system.h"
+#include "pipeline/wal_task_storage.h"
+#include "taskwal/open.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/switchable_backend.h"
+#include "tests/support/temp_dir.h"
+
+namespace taskwal {
+namespace {
+
+// Kernel queues of io_uring that this process has open.
+int OpenQueues() {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const auto target = std::filesystem::read_symlink(entry.path(), gone);
+    if (target.string().find("[io_uring]") != std::string::npos) ++count;
+  }
+  return count;
+}
+
+class IoUringOption : public ::testing::TestWithParam<bool> {
+ protected:
+  IoUringOption() {
+    SetIoUringAllowed(!GetParam());
+    options_.io_uring = GetParam();
+    options_.wal_dir = dir_.File("wal");
+  }
+  ~IoUringOption() override { SetIoUringAllowed(true); }
+
+  static void ExpectTheOptionHasEffect(TaskStorage& storage) {
+    Task task;
+    task.id = "t";
+    WriteOptions to_disk;
+    to_disk.durability = Durability::kDisk;
+    ASSERT_OK(storage.SaveTask(task, to_disk));
+    if (!GetParam()) {
+      EXPECT_FALSE(IoUringUsable());
+      EXPECT_EQ(OpenQueues(), 0);
+    } else if (IoUringUsable()) {
+      EXPECT_GT(OpenQueues(), 0);
+    } else {
+      GTEST_SKIP() << "the kernel refuses io_uring here";
+    }
+  }
+
+  TempDir dir_;
+  Options options_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Set, IoUringOption, ::testing::Bool(),
+                         [](const auto& set) { return set.param ? "On" : "Off"; });
+
+TEST_P(IoUringOption, HasEffectOnAStorageThatIsOpened) {
+  ASSERT_OK_AND_ASSIGN(const auto storage, OpenTaskStorage("memory:", options_));
+  ExpectTheOptionHasEffect(*storage);
+}
+
+TEST_P(IoUringOption, HasEffectOnALogThatIsRecovered) {
+  SwitchableDatabase database;
+  pipeline::WalStorageSetup setup;
+  setup.options = options_;
+  setup.backend = database.Open();
+  ASSERT_OK_AND_ASSIGN(const auto storage, pipeline::WalTaskStorage::Open(std::move(setup)));
+  ExpectTheOptionHasEffect(*storage);
+}
+
+}  // namespace
+}  // namespace taskwal

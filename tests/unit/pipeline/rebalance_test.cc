@@ -1,0 +1,277 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <set>
+
+#include "base/status_macros.h"
+#include "tests/unit/pipeline/several_targets.h"
+
+namespace taskwal::pipeline {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+using Cut = SwitchableDatabase::Cut;
+
+constexpr int kTasks = 120;
+
+class RebalanceTest : public SeveralTargetsTest {
+ protected:
+  static std::string Id(int task) { return "t" + std::to_string(task); }
+
+  void SaveAll() {
+    for (int i = 0; i < kTasks; ++i) {
+      Task task = TaskNamed(Id(i));
+      task.payload = "{\"n\": " + std::to_string(i) + "}";
+      ASSERT_OK(storage_->SaveTask(task, {}));
+      ASSERT_OK(storage_->UpdateTaskStatus(Id(i), TaskStatus::kRunning, {}, {}));
+    }
+    Flush();
+  }
+  Status Rebalance() { return storage_->Rebalance(seconds(20), {}); }
+  // Each once, as it was saved, and found through the storage.
+  void ExpectAllInPlace(const std::set<std::string>& allowed) {
+    for (int i = 0; i < kTasks; ++i) {
+      const auto holders = HoldersOf(Id(i));
+      ASSERT_THAT(holders, SizeIs(1)) << Id(i);
+      EXPECT_TRUE(allowed.contains(holders[0])) << Id(i) << " in " << holders[0];
+      ASSERT_OK_AND_ASSIGN(const Task stored, StoredTask(holders[0], Id(i)));
+      ASSERT_OK_AND_ASSIGN(const Task task, storage_->GetTask(Id(i)));
+      EXPECT_EQ(stored, task);
+      EXPECT_EQ(task.payload, "{\"n\": " + std::to_string(i) + "}");
+    }
+  }
+};
+
+TEST_F(RebalanceTest, ATargetThatJoinsGetsItsShare) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 1}, {"c", 2}});
+  std::uint64_t moved = 0;
+  ASSERT_OK(storage_->Rebalance(seconds(20), [&](std::uint64_t seen, std::uint64_t all,
+                                                 std::uint64_t so_far) {
+    EXPECT_LE(seen, all);
+    moved = so_far;
+  }));
+  ExpectAllInPlace({"a", "b", "c"});
+  EXPECT_EQ(moved, Stored("c").tasks);
+  EXPECT_GT(moved, 0u);
+  // In force at once: an update finds its task.
+  for (int i = 0; i < kTasks; ++i) {
+    ASSERT_OK(storage_->UpdateTaskStatus(Id(i), TaskStatus::kCompleted, {}, {}));
+  }
+  Flush();
+  for (int i = 0; i < kTasks; ++i) {
+    ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(HoldersOf(Id(i)).at(0), Id(i)));
+    EXPECT_EQ(task.status, TaskStatus::kCompleted);
+  }
+}
+
+TEST_F(RebalanceTest, ATargetThatLeavesIsEmptiedAndMayThenBeMissing) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 0}});
+  ASSERT_OK(Rebalance());
+  ExpectAllInPlace({"a"});
+  Close();
+  Open({{"a", 1}});
+  ExpectAllInPlace({"a"});
+}
+
+TEST_F(RebalanceTest, ABatchAfterItGoesToTheNewHomes) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 0}, {"c", 1}});
+  ASSERT_OK(Rebalance());
+  Close();
+  Open({{"a", 1}, {"c", 1}});
+  std::vector<Task> again;
+  for (int i = 0; i < kTasks; ++i) again.push_back(TaskNamed(Id(i), "again"));
+  ASSERT_OK(storage_->SaveTasks(again, {}));
+  Flush();
+  for (int i = 0; i < kTasks; ++i) {
+    const auto holders = HoldersOf(Id(i));
+    ASSERT_THAT(holders, SizeIs(1));
+    ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(holders[0], Id(i)));
+    EXPECT_EQ(task.dag_id, "again");
+  }
+}
+
+TEST_F(RebalanceTest, NothingMovesBeforeAllIsFlushed) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 0}});
+  Database("b").GoAway();
+  for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->SaveTask(TaskNamed(Id(i), "late"), {}));
+  EXPECT_THAT(storage_->Rebalance(milliseconds(0), {}), StatusIs(StatusCode::kUnavailable));
+  EXPECT_FALSE(storage_->log().state().rebalancing);
+  Database("b").ComeBack();
+  ASSERT_OK(Rebalance());
+  for (int i = 0; i < kTasks; ++i) EXPECT_THAT(HoldersOf(Id(i)), ElementsAre("a"));
+}
+
+TEST_F(RebalanceTest, ANewerRowOfAnotherLogStays) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 0}, {"b", 1}});
+  // Written into its home by somebody else between its being read and being deleted.
+  std::atomic<int> applies{0};
+  Database("a").OnApply([&] {
+    if (applies.fetch_add(1) > 0) return Cut::kNone;
+    auto session = Database("a").data().Connect();
+    EXPECT_OK(session);
+    storage::Batch batch;
+    batch.wal_id = Uuid::Make();
+    for (int i = 0; i < kTasks; ++i) {
+      storage::TaskChange change;
+      change.id = Id(i);
+      change.origin = {1, UINT64_MAX / 4};
+      change.task = TaskNamed(Id(i), "theirs");
+      change.task.created_at = change.task.updated_at = Time(seconds(1));
+      batch.tasks.push_back(change);
+    }
+    EXPECT_OK((*session)->Apply(batch));
+    return Cut::kNone;
+  });
+  IgnoreStatus(Rebalance(), "what it meets is another's");
+  int theirs = 0;
+  for (int i = 0; i < kTasks; ++i) {
+    for (const std::string& holder : HoldersOf(Id(i))) {
+      ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(holder, Id(i)));
+      theirs += task.dag_id == "theirs" ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(theirs, kTasks);
+}
+
+// From the N-th write to any database on, before or after that one took effect, nothing comes
+// through any more; the next open goes on with it. Until N is beyond the last write.
+class InterruptedRebalanceTest : public RebalanceTest, public ::testing::WithParamInterface<Cut> {};
+
+TEST_P(InterruptedRebalanceTest, IsFinishedByTheNextOpen) {
+  options_.shutdown_timeout = milliseconds(0);
+  for (int nth = 1;; ++nth) {
+    SCOPED_TRACE(nth);
+    databases_.clear();
+    options_.wal_dir = dir_.File("wal-" + std::to_string(nth));
+    Open({{"a", 1}, {"b", 1}});
+    SaveAll();
+    Close();
+    Open({{"a", 0}, {"b", 1}, {"c", 1}});
+    Flush();
+    std::atomic<int> writes{0};
+    const auto cut = [&] {
+      const int write = writes.fetch_add(1) + 1;
+      if (write < nth) return Cut::kNone;
+      return write == nth ? GetParam() : Cut::kBefore;
+    };
+    for (const auto& [name, database] : databases_) database->OnApply(cut);
+    const Status done = Rebalance();
+    for (const auto& [name, database] : databases_) database->OnApply({});
+    if (!done.ok()) {
+      EXPECT_THAT(storage_->SaveTask(TaskNamed("x"), {}), StatusIs(StatusCode::kClosed));
+      for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->GetTask(Id(i)));
+      ASSERT_OK(storage_->Close());
+      Open({{"a", 0}, {"b", 1}, {"c", 1}});
+      // Taken at once, flushed behind the moves.
+      ASSERT_OK(storage_->UpdateTaskStatus(Id(0), TaskStatus::kCompleted, {}, {}));
+      for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->GetTask(Id(i)));
+      Flush();
+      EXPECT_FALSE(storage_->log().state().rebalancing);
+      ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(HoldersOf(Id(0)).at(0), Id(0)));
+      EXPECT_EQ(task.status, TaskStatus::kCompleted);
+    }
+    ExpectAllInPlace({"b", "c"});
+    Close();
+    if (done.ok()) {
+      EXPECT_GT(nth, 4);
+      return;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuts, InterruptedRebalanceTest,
+                         ::testing::Values(Cut::kBefore, Cut::kAfter),
+                         [](const auto& cut) {
+                           return cut.param == Cut::kBefore ? "Before" : "After";
+                         });
+
+TEST_F(RebalanceTest, TasksAreFoundAndWritesKeptWhileTheRestWaitsForADatabase) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 1}, {"c", 1}});
+  Flush();
+  Database("c").OnApply([] { return Cut::kBefore; });
+  EXPECT_FALSE(Rebalance().ok());
+  EXPECT_OK(storage_->Close());
+  Open({{"a", 1}, {"b", 1}, {"c", 1}});
+  for (int i = 0; i < kTasks; ++i) {
+    ASSERT_OK(storage_->GetTask(Id(i)));
+    ASSERT_OK(storage_->UpdateTaskStatus(Id(i), TaskStatus::kFailed, "later", {}));
+    ASSERT_OK_AND_ASSIGN(const Task task, storage_->GetTask(Id(i)));
+    ASSERT_EQ(task.status, TaskStatus::kFailed);
+  }
+  const Status waiting = storage_->Flush(milliseconds(300));
+  EXPECT_THAT(waiting.message(), ::testing::HasSubstr("rebalance"));
+  TaskQuery query;
+  query.paging.limit = 1000;
+  ASSERT_OK_AND_ASSIGN(const TaskPage page, storage_->QueryTasks(query));
+  EXPECT_THAT(page.tasks, SizeIs(kTasks));
+  Database("c").OnApply({});
+  Flush();
+  ExpectAllInPlace({"a", "b", "c"});
+  for (int i = 0; i < kTasks; ++i) {
+    ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(HoldersOf(Id(i)).at(0), Id(i)));
+    EXPECT_EQ(task.error, "later");
+  }
+}
+
+TEST_F(RebalanceTest, AnEarlierOneIsFinishedBeforeTheNextIsPlanned) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 1}, {"b", 0}, {"c", 1}});
+  Flush();
+  // Between the move of a page into c and its deletion from b.
+  Database("b").OnApply([] { return Cut::kBefore; });
+  EXPECT_FALSE(Rebalance().ok());
+  EXPECT_OK(storage_->Close());
+  Open({{"a", 1}, {"b", 1}, {"c", 0}});
+  EXPECT_THAT(storage_->Rebalance(milliseconds(0), {}), StatusIs(StatusCode::kUnavailable));
+  EXPECT_OK(storage_->Close());
+  Database("b").OnApply({});
+  // All is flushed as far as the log goes, and the rest is still on its way.
+  Open({{"a", 1}, {"b", 1}, {"c", 0}});
+  ASSERT_OK(Rebalance());
+  ExpectAllInPlace({"a", "b"});
+}
+
+TEST_F(RebalanceTest, TasksAreFoundWhileTheyMove) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 0}, {"b", 1}, {"c", 1}});
+  std::atomic<bool> ends{false};
+  std::atomic<int> missing{0};
+  std::jthread reader([&] {
+    while (!ends.load()) {
+      for (int i = 0; i < kTasks; ++i) missing += storage_->GetTask(Id(i)).ok() ? 0 : 1;
+    }
+  });
+  EXPECT_OK(Rebalance());
+  ends.store(true);
+  reader.join();
+  EXPECT_EQ(missing.load(), 0);
+}
+
+}  // namespace
+}  // namespace taskwal::pipeline

@@ -1,0 +1,65 @@
+#include "storage/postgres/postgres_target.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/status_matchers.h"
+
+namespace taskwal::storage {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+PostgresTarget Parse(const std::string& uri, milliseconds timeout = seconds(30)) {
+  auto target = ParsePostgresTarget(uri, timeout);
+  EXPECT_OK(target);
+  return target.ok() ? *target : PostgresTarget();
+}
+
+TEST(PostgresTarget, KeepsWhatTheUriSays) {
+  const PostgresTarget target = Parse(
+      "postgresql://u:it's%20%5C@h1:1,h2:2/db?target_session_attrs=read-write&sslmode=verify-full"
+      "&sslrootcert=%2Fca.pem&options=-csearch_path%3Ds");
+  EXPECT_EQ(target.name,
+            "postgresql://u:***@h1:1,h2:2/db?target_session_attrs=read-write&sslmode=verify-full"
+            "&sslrootcert=%2Fca.pem&options=-csearch_path%3Ds");
+  for (const char* part :
+       {"host='h1,h2' ", "port='1,2' ", "user='u' ", R"(password='it\'s \\' )", "dbname='db' ",
+        "target_session_attrs='read-write' ", "sslmode='verify-full' ", "sslrootcert='/ca.pem' ",
+        "options='-csearch_path=s' "}) {
+    EXPECT_THAT(target.conninfo, HasSubstr(part));
+  }
+}
+
+TEST(PostgresTarget, AddsTimeLimitsOnlyWhereTheUriHasNone) {
+  const PostgresTarget plain = Parse("postgresql://h/db");
+  EXPECT_THAT(plain.conninfo, HasSubstr("connect_timeout='10' "));
+  EXPECT_THAT(plain.conninfo, HasSubstr("tcp_user_timeout='30000' "));
+  EXPECT_THAT(plain.conninfo, HasSubstr("fallback_application_name='taskwal' "));
+  EXPECT_THAT(Parse("postgresql://h/db?connect_timeout=77&tcp_user_timeout=5").conninfo,
+              AllOf(HasSubstr("connect_timeout='77' "), HasSubstr("tcp_user_timeout='5' ")));
+}
+
+TEST(PostgresTarget, HoldsTimesThatTheServerCanCount) {
+  EXPECT_THAT(Parse("postgresql://h/db", std::chrono::hours(24 * 365)).conninfo,
+              HasSubstr("tcp_user_timeout='2147483647' "));
+}
+
+TEST(PostgresTarget, SharesTheTimeAmongItsHosts) {
+  EXPECT_THAT(Parse("postgresql://a,b,c/db", seconds(12)).conninfo,
+              HasSubstr("connect_timeout='4' "));
+  EXPECT_THAT(Parse("postgresql://a,b,c/db", milliseconds(100)).conninfo,
+              HasSubstr("connect_timeout='2' "));
+}
+
+TEST(PostgresTarget, RefusalDoesNotQuoteTheUri) {
+  for (const char* uri : {"postgresql://u:hunter2%zz@h/db", "postgresql://u:hunter2@h/db?x=1"}) {
+    EXPECT_THAT(ParsePostgresTarget(uri, seconds(1)),
+                StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2"))));
+  }
+}
+
+}  // namespace
+}  // namespace taskwal::storage
