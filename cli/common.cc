@@ -52,8 +52,9 @@ std::string OneLine(std::string_view message) {
 std::atomic<int> stop_signals{0};
 std::atomic<int> minded{0};
 std::atomic<std::int64_t> first_stop_ms{0};
-// Within it a second signal is the same wish: timeout(1) signals the process and then its group.
-constexpr std::int64_t kSameWishMs = 500;
+std::atomic<int> first_stop_signal{0};
+// Within it the same signal is the same wish: timeout(1) signals the process and then its group.
+constexpr std::int64_t kSameWishMs = 50;
 int stop_pipe[2] = {-1, -1};
 
 void OnStopSignal(int signal) {
@@ -61,7 +62,11 @@ void OnStopSignal(int signal) {
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const std::int64_t now_ms = std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
   std::int64_t first = 0;
-  if (!first_stop_ms.compare_exchange_strong(first, now_ms) && now_ms - first < kSameWishMs) return;
+  if (first_stop_ms.compare_exchange_strong(first, now_ms)) {
+    first_stop_signal.store(signal);
+  } else if (now_ms - first < kSameWishMs && first_stop_signal.load() == signal) {
+    return;
+  }
   const int before = stop_signals.fetch_add(1);
   if (before > 1 || (before == 1 && minded.load() == 0)) ::_exit(128 + signal);
   if (before == 1) return;

@@ -10,6 +10,7 @@
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "pipeline/flush/letter_retry.h"
 #include "recovery/survey.h"
 #include "storage/operation.h"
 #include "wal/log_directory.h"
@@ -143,7 +144,8 @@ class Dumper {
     if (arguments_.type.empty() ? is_own : arguments_.type != type) return {};
     std::string line = "{\"lsn\":" + std::to_string(record.lsn) + ",\"type\":\"" + type + "\"";
     if (is_own) return arguments_.task.empty() ? line + "}\n" : std::string();
-    const auto body = storage::Decode(static_cast<OperationType>(record.header.type), record.body);
+    std::string origin;
+    const auto body = OperationIn(record, &origin);
     if (body.ok() && !arguments_.task.empty() && !std::visit(Concerns{arguments_.task}, *body)) {
       return {};
     }
@@ -151,10 +153,21 @@ class Dumper {
     std::snprintf(key, sizeof key, "%016llx", static_cast<unsigned long long>(record.header.key));
     line += ",\"stamp\":" + std::to_string(record.header.stamp) +
             ",\"partition\":" + std::to_string(wal::PartitionOf(record.header.key, partitions_)) +
-            ",\"key\":\"" + key + "\"";
+            ",\"key\":\"" + key + "\"" + origin;
     if (body.ok()) return line + "," + storage::OperationToJson(*body).substr(1) + "\n";
     Warn("LSN " + std::to_string(record.lsn) + ": " + body.status().message());
     return line + ",\"error\":" + JsonQuote(body.status().message()) + "}\n";
+  }
+
+  // A retry's is that of its letter, whose LSN goes into `origin`.
+  static Result<storage::OperationBody> OperationIn(const wal::RecordView& record,
+                                                    std::string* origin) {
+    const auto type = static_cast<OperationType>(record.header.type);
+    if (!storage::IsRetry(type)) return storage::Decode(type, record.body);
+    const auto retry = pipeline::DecodeRetry(record.body);
+    if (!retry) return Status::Corruption("the body is no retry of a dead letter");
+    *origin = ",\"retry_of\":" + std::to_string(retry->origin.key.lsn);
+    return storage::Decode(retry->type, retry->body);
   }
 
   void TellLoss(const wal::TailEvent& event) {
@@ -199,10 +212,11 @@ void AddDumpCommand(CLI::App& app, int* exit_code) {
       ->type_name("LSN");
   command->add_option("--to", arguments->to, "Last LSN (default: the newest)")->type_name("LSN");
   command
-      ->add_option("--type", arguments->type,
-                   "Only task_update, status_update, task_delete, dag_delete, activity_log,\n"
-                   "batch_update; or void (never acknowledged) or lost (to a failed sync), which\n"
-                   "are left out unless asked for")
+      ->add_option(
+          "--type", arguments->type,
+          "Only task_update, status_update, task_delete, dag_delete, activity_log,\n"
+          "batch_update, retry, retry_barrier; or void (never acknowledged) or lost (to a\n"
+          "failed sync), which are left out unless asked for")
       ->type_name("T");
   command->add_option("--task", arguments->task, "Only operations on this task")->type_name("ID");
   command->footer(

@@ -253,6 +253,7 @@ int RunIngest(IngestArguments arguments) {
   if (!targets.ok()) return Fail("ingest", targets.status());
   std::signal(SIGPIPE, SIG_IGN);  // a closed output is an error of write(), not the end
   StopSignal::Install();
+  const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed
   std::uint64_t damaged = 0;
   arguments.options.on_recovery = [&damaged](const RecoveryEvent& event) {
     damaged = event.corrupt;

@@ -217,7 +217,8 @@ void AddTasks(CLI::App& query, int* exit_code) {
   // One task is found or not: a filter beside it would be passed over.
   for (CLI::Option* option : command->get_options()) {
     const std::string name = option->get_name();
-    if (option != id && name != "--help" && name != "--db" && name != "--json") id->excludes(option);
+    if (option != id && name != "--help" && name != "--db" && name != "--json")
+      id->excludes(option);
   }
   command->footer(
       "Examples: taskwal query tasks --db sqlite://tasks.db --dag run-7 --status failed,cancelled\n"

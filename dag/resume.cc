@@ -28,7 +28,8 @@ std::string HashIn(const std::optional<std::string>& data) {
   return {};
 }
 
-Result<std::optional<Activity>> FirstActivity(TaskStorage& storage, std::string_view dag_id, Action action) {
+Result<std::optional<Activity>> FirstActivity(TaskStorage& storage, std::string_view dag_id,
+                                              Action action) {
   ActivityQuery query;
   query.dag_id = dag_id;
   query.action = ActionName(action);

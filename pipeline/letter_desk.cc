@@ -174,7 +174,8 @@ std::string LetterExportJson(const DeadLetterInfo& letter) {
   std::string packet = "{";
   TextMember("id", letter.id, &packet);
   Member("messages", letter.operation.empty() ? "[]" : "[" + letter.operation + "]", &packet);
-  Member("retry_count", std::to_string(letter.attempts), &packet);
+  const std::uint32_t after_the_first = letter.attempts - std::min(letter.attempts, 1u);
+  Member("retry_count", std::to_string(after_the_first), &packet);
   std::string json = "{";
   Member("packet", packet + "}", &json);
   TextMember("final_error", letter.error, &json);

@@ -15,7 +15,8 @@ namespace taskwal::pipeline {
 
 struct OptionField {
   std::string_view name;      // as in options.h
-  // "bytes", "duration", "count", "on/off", "text", "level", "factor", "policy", "growth", "severity"
+  // "bytes", "duration", "count", "on/off", "text", "level", "factor", "policy", "growth",
+  // "severity"
   std::string_view unit;
   std::string_view effect;    // one line
 };

@@ -201,6 +201,11 @@ std::vector<OptionEntry> BatchEntries() {
        &Options::memory_bytes,
        kMiB,
        kTiB},
+  };
+}
+
+std::vector<OptionEntry> RetryEntries() {
+  return {
       {{"max_flush_retries", "count",
         "extra tries of a single refused row before it is dead-lettered"},
        &Options::max_flush_retries,
@@ -311,7 +316,7 @@ const std::vector<OptionEntry>& OptionTable() {
   static const std::vector<OptionEntry> table = [] {
     std::vector<OptionEntry> all;
     for (const auto& part : {LogEntries(), AdmissionEntries(), PressureEntries(), BatchEntries(),
-                             FaultEntries(), LifeEntries()}) {
+                             RetryEntries(), FaultEntries(), LifeEntries()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -2,7 +2,7 @@
 // and the orderly end of it all.
 //
 //   OpenTaskStorage ─▶ prepare (salvage) ─▶ log, dead letters, flusher ─▶ first contact ─▶ open
-//   open ─ Shutdown ─▶ handlers ─▶ refuse calls ─▶ drain as told ─▶ stop flusher ─▶ seal the log ─▶ closed
+//   open ─ Shutdown ─▶ handlers ─▶ refuse calls ─▶ drain as told ─▶ stop flushers ─▶ seal the log
 //
 // A mutation takes no lock, allocates nothing and makes no system call beyond what its durability
 // level asks for. Any thread.

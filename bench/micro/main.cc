@@ -10,6 +10,8 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/file_system.h"
+#include "pipeline/admission/admission.h"
+#include "pipeline/flush/circuit_breaker.h"
 #include "storage/operation.h"
 #include "wal/frame.h"
 #include "wal/ring_buffer.h"
@@ -78,6 +80,51 @@ void AppendToTheRing(benchmark::State& state) {
   std::filesystem::remove_all(directory);
 }
 BENCHMARK(AppendToTheRing);
+
+// --- admission ---------------------------------------------------------------------------------
+
+struct Door {
+  explicit Door(const Options& options)
+      : gauge(options), admission(options, Clock::Real(), gauge, [] {
+          return pipeline::LoadSample{};
+        }) {}
+  pipeline::LoadGauge gauge;
+  pipeline::Admission admission;
+};
+
+// What every call pays while nothing is limited.
+void PassAnOpenDoor(benchmark::State& state) {
+  static Door door{Options()};
+  for (auto _ : state) benchmark::DoNotOptimize(door.admission.is_open());
+}
+BENCHMARK(PassAnOpenDoor)->Threads(1)->Threads(2);
+
+// What it pays under a rate that is never reached, and under budgets that never run out.
+void PassALimit(benchmark::State& state) {
+  static Door door{[] {
+    Options options;
+    options.rate_limit = 1'000'000'000;
+    options.max_unflushed_records = 1'000'000'000'000;
+    return options;
+  }()};
+  const pipeline::Admission::Append append = [](const wal::Deadline&) -> Result<wal::Lsn> {
+    return 1;
+  };
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(door.admission.Enter({3, kBodyBytes, {}, {}, false}, append).ok());
+  }
+}
+BENCHMARK(PassALimit)->Threads(1)->Threads(2);
+
+void ReportToTheBreaker(benchmark::State& state) {
+  pipeline::CircuitBreaker breaker(pipeline::BreakerLimitsOf(Options()));
+  const Monotonic now = Clock::Real().Now();
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(breaker.Allow(now, false));
+    breaker.OnSuccess(now);
+  }
+}
+BENCHMARK(ReportToTheBreaker);
 
 // A frame of 1,024 records of 256 bytes, checksummed.
 void BuildAFrame(benchmark::State& state) {

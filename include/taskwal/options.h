@@ -106,8 +106,8 @@ struct Options {
   bool io_uring = false;
   // Longest time a `process` record stays unsynced; 0: only on demand.
   Duration sync_interval{500};
-  // Unflushed log on disk; beyond it calls wait, then kOverloaded. Looked at before each segment, so
-  // the segment being filled and what the ring holds come on top.
+  // Unflushed log on disk; beyond it calls wait, then kOverloaded. Looked at before each segment,
+  // so the segment being filled and what the ring holds come on top.
   std::uint64_t quota_bytes = 16ull << 30;
   // Flushed segments kept, whichever limit comes first.
   std::uint64_t retention_bytes = 1ull << 30;

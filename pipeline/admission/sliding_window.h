@@ -1,5 +1,5 @@
-// How many there were within the last stretch of time, in 64 slots: what falls out of it is known to
-// a 63rd of its length, and never forgotten too early. Not thread-safe.
+// How many there were within the last stretch of time, in 64 slots: what falls out of it is known
+// to a 63rd of its length, and never forgotten too early. Not thread-safe.
 #pragma once
 
 #include <algorithm>

@@ -7,10 +7,11 @@ namespace {
 
 constexpr std::size_t kHistory = 60;
 constexpr double kSlack = 0.1;      // so close to the target nothing is changed
-constexpr double kShrinkMost = 0.1; // of the size, in one step
+constexpr double kShrinkMost = 0.1;  // of the size, in one step
 constexpr double kWorse = 0.1;      // a score that fell by so much after a growth takes it back
 constexpr std::uint32_t kHold = 5;  // evaluations until growth is tried again
-constexpr double kBestFades = 0.02; // of the best rate, at each evaluation: what was once is no measure
+// Of the best rate, at each evaluation: what was once is no measure for ever.
+constexpr double kBestFades = 0.02;
 
 }  // namespace
 

@@ -137,6 +137,16 @@ class LetterRewriter {
   std::string content_;
 };
 
+void CountSettled(LetterOutcome outcome, LetterStats* counts) {
+  switch (outcome) {
+    case LetterOutcome::kRetried: ++counts->retried; break;
+    case LetterOutcome::kSuperseded: ++counts->superseded; break;
+    case LetterOutcome::kPurged: ++counts->purged; break;
+    case LetterOutcome::kExpired: ++counts->expired; break;
+    case LetterOutcome::kOpen: break;
+  }
+}
+
 // Less than this is not worth rewriting the store for.
 constexpr std::uint64_t kWasteBytesMin = 1u << 20;
 
@@ -174,7 +184,7 @@ struct DeadLetters::Impl {
     Impl& impl_;
   };
 
-  // Writes one entry and lets `remember` put it into the index.
+  // Writes one entry and lets `remember` put it into the index, under the mutex.
   template <typename Remember>
   Status Append(EntryKind kind, std::span<const std::byte> body, Remember&& remember)
       EXCLUDES(mutex) {
@@ -182,7 +192,7 @@ struct DeadLetters::Impl {
     TASKWAL_ASSIGN(const LetterPlace place, writer.Append(kind, body));
     MutexLock lock(mutex);
     file_bytes += place.bytes;
-    remember(index, place);
+    remember(index, since_open, place);
     return Status::Ok();
   }
 
@@ -195,7 +205,10 @@ struct DeadLetters::Impl {
   Status AppendLetter(const DeadLetter& letter) EXCLUDES(mutex) {
     const Turn mine(*this);
     return Append(EntryKind::kLetter, EncodeLetter(letter),
-                  [&](LetterIndex& known, const LetterPlace& place) { known.Add(letter, place); });
+                  [&](LetterIndex& known, LetterStats& counts, const LetterPlace& place) {
+                    known.Add(letter, place);
+                    counts.added += letter.kind == DeadLetter::Kind::kRejected ? 1 : 0;
+                  });
   }
 
   Result<std::vector<std::byte>> ReadBody(const LetterPlace& place) const {
@@ -309,10 +322,7 @@ Result<std::unique_ptr<DeadLetters>> DeadLetters::Open(FileSystem& fs,
 Status DeadLetters::Add(const DeadLetter& letter) {
   if (letter.kind == DeadLetter::Kind::kRejected) {
     if (Contains(letter.key())) return Status::Ok();
-    TASKWAL_TRY(impl_->AppendLetter(letter));
-    MutexLock lock(impl_->mutex);
-    ++impl_->since_open.added;
-    return Status::Ok();
+    return impl_->AppendLetter(letter);
   }
   std::vector<LsnRange> parts;
   {
@@ -329,12 +339,11 @@ Status DeadLetters::Add(const DeadLetter& letter) {
 
 Status DeadLetters::CheckRoom(const LetterLimits& limits) const {
   MutexLock lock(impl_->mutex);
-  const LetterIndex& index = impl_->index;
-  if (index.open() >= limits.count) {
+  if (impl_->index.open() >= limits.count) {
     return Status::Overloaded("the dead letters are full (dead_letter_count_max=" +
                               std::to_string(limits.count) + ")");
   }
-  if (index.open_bytes() >= limits.bytes) {
+  if (impl_->index.open_bytes() >= limits.bytes) {
     return Status::Overloaded("the dead letters are full (dead_letter_bytes_max=" +
                               std::to_string(limits.bytes) + ")");
   }
@@ -364,21 +373,13 @@ Status DeadLetters::Resolve(std::span<const LetterResolution> resolutions) {
     }
   }
   if (open.empty()) return Status::Ok();
-  TASKWAL_TRY(impl_->Append(EntryKind::kResolved, EncodeResolved(open),
-                            [&](LetterIndex& known, const LetterPlace&) {
-                              for (const auto& resolution : open) known.Resolve(resolution);
-                            }));
-  MutexLock lock(impl_->mutex);
-  for (const LetterResolution& resolution : open) {
-    switch (resolution.standing.outcome) {
-      case LetterOutcome::kRetried: ++impl_->since_open.retried; break;
-      case LetterOutcome::kSuperseded: ++impl_->since_open.superseded; break;
-      case LetterOutcome::kPurged: ++impl_->since_open.purged; break;
-      case LetterOutcome::kExpired: ++impl_->since_open.expired; break;
-      case LetterOutcome::kOpen: break;
-    }
-  }
-  return Status::Ok();
+  return impl_->Append(EntryKind::kResolved, EncodeResolved(open),
+                       [&](LetterIndex& known, LetterStats& counts, const LetterPlace&) {
+                         for (const LetterResolution& resolution : open) {
+                           known.Resolve(resolution);
+                           CountSettled(resolution.standing.outcome, &counts);
+                         }
+                       });
 }
 
 Result<std::uint64_t> DeadLetters::Expire(Time before) {
@@ -414,7 +415,9 @@ Status DeadLetters::ClearTask(const std::string& task_id, wal::Lsn lsn, wal::Lsn
   const TaskCleared cleared{task_id, lsn, origin == 0 ? lsn : origin};
   const Impl::Turn mine(*impl_);
   return impl_->Append(EntryKind::kTaskCleared, EncodeTaskCleared(cleared),
-                       [&](LetterIndex& known, const LetterPlace&) { known.Clear(cleared); });
+                       [&](LetterIndex& known, LetterStats&, const LetterPlace&) {
+                         known.Clear(cleared);
+                       });
 }
 
 Status DeadLetters::ClearDag(const std::string& dag_id, wal::Lsn lsn, wal::Lsn origin) {

@@ -5,9 +5,9 @@
 //
 //   reader ─Offer─▶ [ front … back ] ─Take─▶ worker ─Settle─▶ gone, watermark moved
 //
-// A partition belongs to one worker; while records of it are in a worker's hands, no other gets any.
-// So the number of workers may change at any time: a partition is handed over once the batch it is
-// in is done.
+// A partition belongs to one worker; while records of it are in a worker's hands, no other gets
+// any. So the number of workers may change at any time: a partition is handed over once the batch
+// it is in is done.
 //
 // A queue that is full is left behind at the first record it has no room for; from half empty on
 // the catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,

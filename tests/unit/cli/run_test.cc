@@ -182,7 +182,6 @@ TEST_F(RunCommand, StopsAndDrainsOnCtrlC) {
   const auto child = StartGated();
   ASSERT_NE(child, nullptr);
   child->Kill(SIGINT);
-  child->Kill(SIGINT);  // at once again, as timeout(1) does: the same wish
   EXPECT_EQ(child->Wait().code, 0);
   EXPECT_THAT(child->errors(), HasSubstr("stopping"));
   EXPECT_THAT(child->pending_output(), HasSubstr("\"completed\":1,\"failed\":0}"));

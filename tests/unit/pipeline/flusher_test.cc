@@ -524,10 +524,10 @@ TEST_F(FlusherThreadsTest, EndsAWaitWhenFenced) {
   EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kFenced));
 }
 
-// --- under pressure -------------------------------------------------------------------------------
+// --- under pressure ----------------------------------------------------------------------------
 
-// Ten minutes, on the fake clock: the log takes everything, the database is asked only now and then,
-// and gets it all when it is back.
+// Ten minutes, on the fake clock: the log takes everything, the database is asked only now and
+// then, and gets it all when it is back.
 TEST_F(FlusherTest, AnOutageOfMinutesLosesNothingAndAsksSeldom) {
   for (int i = 0; i < 20; ++i) log_->Save("before-" + std::to_string(i));
   Drain();

@@ -394,7 +394,7 @@ TEST_F(PartitionQueuesTest, WakesWhoeverWaitsForAChange) {
   queues_->WaitForChange(seen, std::chrono::hours(1));  // changed before: no wait at all
 }
 
-// --- workers come and go --------------------------------------------------------------------------
+// --- workers come and go ------------------------------------------------------------------------
 
 TEST_F(PartitionQueuesTest, APartitionIsHandedOverOnceItsBatchIsDone) {
   Make(1);

@@ -395,10 +395,15 @@ TEST_F(PressureTest, Workers_OneThatThrowsIsToldAndGoesOn) {
   ASSERT_OK(Log());
   ASSERT_OK(storage_->Flush(seconds(30)));
   EXPECT_EQ(told, 3);
-  const auto workers = control().Buffer().targets.front().workers;
-  std::uint64_t exceptions = 0;
-  for (const WorkerSnapshot& worker : workers) exceptions += worker.exceptions;
-  EXPECT_EQ(exceptions, 3u + 4u);  // and the callback's, once for each attempt
+  // And the callback's, once for each attempt.
+  Await([&] {
+    std::uint64_t exceptions = 0;
+    const BufferSnapshot buffer = control().Buffer();
+    for (const auto& worker : buffer.targets.front().workers) {
+      exceptions += worker.exceptions;
+    }
+    return exceptions == 3 + 4;
+  });
   EXPECT_EQ(Stored().activities, 1u);
 }
 
@@ -441,7 +446,7 @@ TEST_F(PressureTest, AdaptiveSize_FollowsTheLatencyOfTheDatabase) {
   EXPECT_FALSE(size.history.empty());
 }
 
-// --- level filter and context ---------------------------------------------------------------------
+// --- level filter and context -------------------------------------------------------------------
 
 TEST_F(PressureTest, ActivitiesBelowTheLevelAreNotKept) {
   options_.min_activity_level = Level::kWarn;

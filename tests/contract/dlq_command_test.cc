@@ -1,0 +1,283 @@
+// taskwal dlq through the built tool: poison rows in a real SQLite file, listed, exported, retried,
+// purged.
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/random.h"
+#include "tests/contract/tool_fixture.h"
+
+namespace taskwal {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class DlqCommand : public ToolTest {
+ protected:
+  // From here on the database refuses every row whose id begins with "bad".
+  void Refuse() {
+    const auto migrated = Tool({"schema", "migrate", "--db", db_});
+    ASSERT_EQ(migrated.exit.code, 0) << migrated.err;
+    Execute("CREATE TRIGGER no_task BEFORE INSERT ON dag_tasks WHEN NEW.id LIKE 'bad%' "
+            "BEGIN SELECT RAISE(ABORT, 'no such luck'); END");
+    Execute("CREATE TRIGGER no_log BEFORE INSERT ON dag_task_activity_logs "
+            "WHEN NEW.id LIKE 'bad%' BEGIN SELECT RAISE(ABORT, 'no such luck'); END");
+  }
+  void Accept() {
+    Execute("DROP TRIGGER no_task");
+    Execute("DROP TRIGGER no_log");
+  }
+  void Execute(const std::string& sql) {
+    SQLite::Database file(dir_.File("t.db"), SQLite::OPEN_READWRITE, 5000);
+    file.exec(sql);
+  }
+  // A refused save with an update behind it, a refused activity, and a task that is fine.
+  void MakeLetters() {
+    Refuse();
+    const auto run = Ingest(
+        R"({"op":"save_task","task":{"id":"bad-1","payload":{"b": 1,  "a":[]}}})"
+        "\n"
+        R"({"op":"update_status","task_id":"bad-1","status":"completed"})"
+        "\n"
+        R"({"op":"log_activity","activity":{"id":"bad-log","task_id":"fine"}})"
+        "\n"
+        R"({"op":"save_task","task":{"id":"fine"}})"
+        "\n");
+    ASSERT_EQ(run.exit.code, 0) << run.err;
+  }
+  RunOutcome Dlq(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "dlq");
+    arguments.insert(arguments.begin() + 2, {"--wal", wal_});
+    return Tool(arguments);
+  }
+  RunOutcome Retry(std::vector<std::string> more) {
+    more.insert(more.begin(), {"retry", "--db", db_});
+    return Dlq(more);
+  }
+  std::vector<json> Listed() {
+    std::vector<json> letters;
+    for (const std::string& line : LinesOf(Dlq({"list", "--json"}).out)) {
+      letters.push_back(json::parse(line));
+    }
+    return letters;
+  }
+};
+
+TEST_F(DlqCommand, ListAndShowTellWhichRecordAndWhy) {
+  MakeLetters();
+  const auto text = Dlq({"list"});
+  EXPECT_EQ(text.exit.code, 0);
+  EXPECT_THAT(text.out, AllOf(HasSubstr("task_update"), HasSubstr("no such luck (SQLite 1811)"),
+                              HasSubstr("3 rejected, 0 lost")));
+  const auto letters = Listed();
+  ASSERT_THAT(letters, SizeIs(3));
+  EXPECT_EQ(letters[0]["lsn"], 1);
+  EXPECT_EQ(letters[0]["sql_code"], "SQLite 1811");
+  EXPECT_EQ(letters[0]["attempts"], 4);
+  EXPECT_EQ(letters[1]["attempts"], 0);
+  EXPECT_TRUE(letters[0]["metadata"].contains("epoch"));
+  const auto shown = Dlq({"show", letters[0]["id"].get<std::string>(), "--json"});
+  EXPECT_EQ(shown.exit.code, 0);
+  EXPECT_THAT(shown.out, HasSubstr(R"("payload":{"b": 1,  "a":[]})"));  // byte for byte
+  const auto absent = Dlq({"show", "nobody"});
+  EXPECT_EQ(absent.exit.code, 1);
+  EXPECT_THAT(LinesOf(absent.err), SizeIs(1));
+}
+
+TEST_F(DlqCommand, ExportIsAnArrayOfPacketsWithTheirFinalError) {
+  MakeLetters();
+  const auto out = Dlq({"export"});
+  EXPECT_EQ(out.exit.code, 0);
+  const json letters = json::parse(out.out);
+  ASSERT_THAT(letters, SizeIs(3));
+  const json& packet = letters[0]["packet"];
+  EXPECT_EQ(packet["id"], letters[0]["id"]);
+  EXPECT_EQ(packet["retry_count"], 3);  // the fourth failure is final
+  ASSERT_THAT(packet["messages"], SizeIs(1));
+  EXPECT_EQ(packet["messages"][0]["op"], "save_task");
+  EXPECT_THAT(letters[0]["final_error"].get<std::string>(), HasSubstr("no such luck"));
+  EXPECT_TRUE(letters[0].contains("failed_at"));
+  const std::string file = dir_.File("failed_packets.json");
+  const auto to_file = Dlq({"export", "--task", "bad-1", "-o", file});
+  EXPECT_EQ(to_file.exit.code, 0) << to_file.err;
+  EXPECT_THAT(to_file.out, HasSubstr("2 dead letters"));
+  EXPECT_THAT(json::parse(ContentOf(file)), SizeIs(2));
+  EXPECT_EQ(Dlq({"export", "-o", "/nonexistent/x.json"}).exit.code, 1);
+}
+
+TEST_F(DlqCommand, ExportedMessagesAreWhatIngestTakes) {
+  MakeLetters();
+  std::string lines;
+  for (const json& letter : json::parse(Dlq({"export"}).out)) {
+    lines += letter["packet"]["messages"][0].dump() + "\n";
+  }
+  const auto run = Tool({"ingest", "--wal", dir_.File("other"), "--db",
+                         "sqlite://" + dir_.File("other.db")}, lines);
+  EXPECT_EQ(run.exit.code, 0) << run.out;
+}
+
+TEST_F(DlqCommand, RetryBringsWhatTheDatabaseTakesNow) {
+  MakeLetters();
+  Accept();
+  const auto run = Retry({"--all", "--json"});
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  const json report = json::parse(run.out);
+  EXPECT_EQ(report["applied"], 3);
+  EXPECT_THAT(report["letters"], SizeIs(3));
+  ASSERT_OK_AND_ASSIGN(const Task task, StoredTask("bad-1"));
+  EXPECT_EQ(task.status, TaskStatus::kCompleted);
+  EXPECT_EQ(task.payload, R"({"b": 1,  "a":[]})");
+  EXPECT_EQ(Stored().activities, 1u);
+  EXPECT_THAT(Listed(), IsEmpty());
+  const auto again = Retry({"--all"});
+  EXPECT_EQ(again.exit.code, 0);
+  EXPECT_THAT(again.out, HasSubstr("no dead letters"));
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+  const auto dump = Tool({"dump", wal_, "--type", "retry"});
+  EXPECT_EQ(dump.exit.code, 0) << dump.err;
+  EXPECT_THAT(dump.out, HasSubstr(R"("retry_of":1,"op":"save_task")"));
+}
+
+TEST_F(DlqCommand, RetryOfWhatIsStillRefusedIsThreeAndTheLetterIsBack) {
+  MakeLetters();
+  const auto before = Listed();
+  const auto run = Retry({"--lsn", "3"});
+  EXPECT_EQ(run.exit.code, 3) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("1 rejected"));
+  const auto after = Listed();
+  ASSERT_THAT(after, SizeIs(3));
+  EXPECT_EQ(after[2]["id"], before[2]["id"]);
+  EXPECT_EQ(after[2]["retries"], 1);
+  EXPECT_EQ(after[2]["attempts"], 8);
+}
+
+TEST_F(DlqCommand, RetryAnswersSupersededWhereTheRowIsNewer) {
+  MakeLetters();
+  Accept();
+  ASSERT_EQ(Ingest(R"({"op":"save_task","task":{"id":"bad-1","dag_id":"new"}})").exit.code, 0);
+  const auto run = Retry({"--task", "bad-1", "--json"});
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  EXPECT_EQ(json::parse(run.out)["superseded"], 2);
+  EXPECT_EQ(StoredTask("bad-1")->dag_id, "new");
+  EXPECT_THAT(Listed(), SizeIs(1));
+}
+
+TEST_F(DlqCommand, RetryIntoADatabaseThatIsAwayIsFourAndComesLater) {
+  MakeLetters();
+  Accept();
+  const auto run = Dlq({"retry", "--db", kNoDatabase, "--all", "--drain-timeout", "100ms"});
+  EXPECT_EQ(run.exit.code, 4) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("3 pending"));
+  EXPECT_FALSE(StoredTask("bad-1").ok());
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_OK(StoredTask("bad-1"));
+  EXPECT_EQ(Stored().activities, 1u);
+  EXPECT_THAT(Listed(), IsEmpty());
+}
+
+TEST_F(DlqCommand, PurgeLetsThemGoAfterAYes) {
+  MakeLetters();
+  const auto unsure = Dlq({"purge", "--all"});
+  EXPECT_EQ(unsure.exit.code, 64);
+  EXPECT_THAT(unsure.err, HasSubstr("--yes"));
+  EXPECT_THAT(Listed(), SizeIs(3));
+  EXPECT_EQ(Dlq({"purge", "--older-than", "1h", "--yes"}).exit.code, 0);
+  EXPECT_THAT(Listed(), SizeIs(3));
+  const auto one = Dlq({"purge", "--lsn", "3", "--yes", "--json"});
+  EXPECT_EQ(one.exit.code, 0) << one.err;
+  EXPECT_EQ(json::parse(one.out)["purged"], 1);
+  EXPECT_EQ(Dlq({"purge", "--lsn", "3", "--yes"}).exit.code, 1);  // no such letter any more
+  EXPECT_EQ(Dlq({"purge", "--all", "--yes"}).exit.code, 0);
+  EXPECT_THAT(Listed(), IsEmpty());
+  // What was purged stays settled: it does not come back by itself.
+  Accept();
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_FALSE(StoredTask("bad-1").ok());
+}
+
+TEST_F(DlqCommand, BesideALiveProcessItReadsButChangesNothing) {
+  MakeLetters();
+  auto ingest = StartIngest();
+  ASSERT_TRUE(ingest->WriteLine(R"({"op":"save_task","task":{"id":"more"}})"));
+  ASSERT_TRUE(ingest->ReadLine().has_value());
+  EXPECT_THAT(Listed(), SizeIs(3));
+  EXPECT_EQ(Dlq({"export"}).exit.code, 0);
+  const std::string pid = std::to_string(ingest->pid());
+  for (const auto& run : {Retry({"--all"}), Dlq({"purge", "--all", "--yes"})}) {
+    EXPECT_EQ(run.exit.code, 1);
+    EXPECT_THAT(run.err, HasSubstr(pid));
+    EXPECT_THAT(LinesOf(run.err), SizeIs(1));
+  }
+  EXPECT_THAT(Listed(), SizeIs(3));
+  ingest->CloseInput();
+  EXPECT_EQ(ingest->Wait().code, 0);
+}
+
+// Killed at moments by chance and repeated: every letter comes once.
+TEST_F(DlqCommand, RetryKilledAgainAndAgainBringsEachLetterOnce) {
+  constexpr int kLetters = 9;  // of more it would say that the schema is broken
+  Refuse();
+  std::string lines;
+  for (int i = 0; i < kLetters; ++i) {
+    const std::string n = std::to_string(i);
+    lines += R"({"op":"log_activity","activity":{"id":"bad-)" + n + R"(","task_id":"t)" + n +
+             R"("}})" + "\n";
+  }
+  ASSERT_EQ(Ingest(lines).exit.code, 0);
+  ASSERT_THAT(Listed(), SizeIs(kLetters));
+  Accept();
+  Random random = Random::FromSystem();
+  for (int i = 0; i < 12; ++i) {
+    auto child = Child::Start({TASKWAL_TOOL, "dlq", "retry", "--wal", wal_, "--db", db_, "--all"});
+    ASSERT_OK(child);
+    std::this_thread::sleep_for(std::chrono::microseconds(random.Next() % 60'000));
+    (*child)->Kill();
+    (*child)->Wait();
+  }
+  const auto last = Retry({"--all"});
+  EXPECT_EQ(last.exit.code, 0) << last.err;
+  EXPECT_THAT(Listed(), IsEmpty());
+  EXPECT_EQ(Stored().activities, static_cast<std::uint64_t>(kLetters));
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+}
+
+TEST_F(DlqCommand, BadUsageIsSixtyFourAndNoLogIsOne) {
+  MakeLetters();
+  EXPECT_EQ(Dlq({"retry", "--db", db_}).exit.code, 64);  // which letters?
+  EXPECT_EQ(Dlq({"purge", "--yes"}).exit.code, 64);
+  EXPECT_EQ(Dlq({"purge", "--older-than", "yesterday", "--yes"}).exit.code, 64);
+  EXPECT_EQ(Dlq({"export", "--older-than", "yesterday"}).exit.code, 64);
+  EXPECT_EQ(Dlq({"list", "--nonsense"}).exit.code, 64);
+  EXPECT_EQ(Tool({"dlq"}).exit.code, 64);
+  EXPECT_EQ(Retry({"--task", "nobody"}).exit.code, 1);
+  const std::string none = dir_.File("none");
+  for (const auto& run : {Tool({"dlq", "list", "--wal", none}),
+                          Tool({"dlq", "retry", "--wal", none, "--db", db_, "--all"}),
+                          Tool({"dlq", "purge", "--wal", none, "--all", "--yes"})}) {
+    EXPECT_EQ(run.exit.code, 1) << run.err;
+    EXPECT_THAT(LinesOf(run.err), SizeIs(1));
+  }
+  EXPECT_FALSE(std::filesystem::exists(none));
+}
+
+TEST_F(DlqCommand, DamagedLettersAreTwoAndTheRestIsRead) {
+  MakeLetters();
+  const std::string file = wal_ + "/dead-letters/letters-00000001";
+  std::string content = ContentOf(file);
+  content[100] ^= 1;
+  std::ofstream(file, std::ios::binary) << content;
+  const auto run = Dlq({"list"});
+  EXPECT_EQ(run.exit.code, 2);
+  EXPECT_THAT(run.err, HasSubstr("damaged"));
+  EXPECT_THAT(run.out, HasSubstr("2 rejected"));
+}
+
+}  // namespace
+}  // namespace taskwal
