@@ -10,9 +10,11 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/file_system.h"
+#include "metrics/stage_times.h"
 #include "pipeline/admission/admission.h"
 #include "pipeline/flush/circuit_breaker.h"
 #include "storage/operation.h"
+#include "taskwal/open.h"
 #include "wal/frame.h"
 #include "wal/ring_buffer.h"
 
@@ -125,6 +127,36 @@ void ReportToTheBreaker(benchmark::State& state) {
   }
 }
 BENCHMARK(ReportToTheBreaker);
+
+// --- metrics -----------------------------------------------------------------------------------
+
+// What an append pays for its latency being told: mostly a look at a counter of its thread.
+void TimeAnAppend(benchmark::State& state) {
+  Histogram times;
+  for (auto _ : state) {
+    const StageTimer timer(IsSampled() ? &times : nullptr, Clock::Real());
+  }
+}
+BENCHMARK(TimeAnAppend);
+
+// The whole call at level `process`, with metrics (1) and without (0); the database is away.
+void LogAnActivity(benchmark::State& state) {
+  std::string directory = std::filesystem::temp_directory_path() / "taskwal-micro-XXXXXX";
+  TASKWAL_CHECK(::mkdtemp(directory.data()) != nullptr);
+  {
+    Options options;
+    options.wal_dir = directory + "/wal";
+    options.enable_metrics = state.range(0) != 0;
+    options.durability = Durability::kProcess;
+    options.recovery_timeout = options.shutdown_timeout = std::chrono::milliseconds(0);
+    const auto storage = OpenTaskStorage("sqlite://" + directory + "/none/x.db", options);
+    TASKWAL_CHECK(storage.ok());
+    const Activity activity = SomeActivity();
+    for (auto _ : state) TASKWAL_CHECK((*storage)->LogActivity(activity).ok());
+  }
+  std::filesystem::remove_all(directory);
+}
+BENCHMARK(LogAnActivity)->Arg(0)->Arg(1)->Iterations(500'000);
 
 // A frame of 1,024 records of 256 bytes, checksummed.
 void BuildAFrame(benchmark::State& state) {

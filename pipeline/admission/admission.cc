@@ -375,6 +375,7 @@ void Admission::SettleDrift(std::uint64_t admitted) {
 // --- control -----------------------------------------------------------------------------------
 
 void Admission::CountBacklog(std::uint64_t records, std::uint64_t bytes) {
+  if (records == 0) return;  // a segment without records has bytes, too
   MutexLock lock(mutex_);
   admitted_records_ += records;
   admitted_bytes_ += bytes;
