@@ -26,10 +26,14 @@ namespace {
   throw CLI::ValidationError(option, status.message());
 }
 
+// Given by --wal, and by nothing else.
+constexpr std::string_view kDirectoryOption = "wal_dir";
+
 std::string OptionsHelp() {
   const Options defaults;
   std::string text = "Options for --set KEY=VALUE (default; what it does):\n";
   for (const auto& field : pipeline::OptionFields()) {
+    if (field.name == kDirectoryOption) continue;
     std::string name =
         "  " + std::string(field.name) + " = " + pipeline::GetOption(defaults, field.name);
     name.resize(std::max<std::size_t>(name.size() + 2, 38), ' ');
@@ -146,8 +150,11 @@ void AddSetOption(CLI::App& command, Options* options) {
               if (equals == std::string::npos) {
                 ThrowUsage("--set", Status::InvalidArgument("expected KEY=VALUE, got " + setting));
               }
-              const Status set = pipeline::SetOption(options, setting.substr(0, equals),
-                                                     setting.substr(equals + 1));
+              const std::string name = setting.substr(0, equals);
+              if (name == kDirectoryOption) {
+                ThrowUsage("--set", Status::InvalidArgument("the directory is given by --wal"));
+              }
+              const Status set = pipeline::SetOption(options, name, setting.substr(equals + 1));
               if (!set.ok()) ThrowUsage("--set", set);
             }
             const Status checked = pipeline::CheckOptions(*options);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -195,6 +196,18 @@ class Count {
   pipeline::LogIdentity identity_;
 };
 
+// What an earlier run declared lost without living to drain past it: nobody was told of it yet.
+void AddUntoldLosses(const std::vector<LsnRange>& declared, const Starts& starts,
+                     std::vector<LsnRange>* lost) {
+  Lsn settled = std::numeric_limits<Lsn>::max();
+  for (const auto& [target, start] : starts) {
+    settled = std::min(settled, *std::min_element(start.begin(), start.end()));
+  }
+  for (const LsnRange& range : declared) {
+    if (range.to > settled) lost->push_back({std::max(range.from, settled + 1), range.to});
+  }
+}
+
 // Losses that were told before stay losses as long as salvage has not declared them.
 Status AddKnownLosses(const pipeline::DeadLetters& letters, Lsn first_lsn,
                       std::vector<LsnRange>* lost) {
@@ -273,6 +286,7 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   rehearsal.lost.insert(rehearsal.lost.end(), met->missing.begin(), met->missing.end());
   TASKWAL_TRY(AddKnownLosses(*letters, state.first_lsn, &rehearsal.lost));
   rehearsal.lost = recovery::Without(rehearsal.lost, state.lost);
+  AddUntoldLosses(state.lost, met->starts, &rehearsal.lost);
   return rehearsal;
 }
 

@@ -273,6 +273,13 @@ TEST_F(CliContract, BadUsageIs64WithOneLineInEveryCommand) {
   EXPECT_FALSE(fs::exists(wal_));
 }
 
+TEST_F(CliContract, AnUnknownCommandIsNamed) {
+  const auto run = Tool({"bogus"});
+  EXPECT_EQ(run.exit.code, 64);
+  EXPECT_THAT(run.err, HasSubstr("\"bogus\""));
+  EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+}
+
 TEST_F(CliContract, EveryCommandHasHelp) {
   const auto help = Tool({"--help"});
   EXPECT_EQ(help.exit.code, 0);
@@ -449,6 +456,24 @@ TEST_F(CliContract, SalvageKeepsTheFilesAsideAndEndsTheDamage) {
   const auto after = Recover();
   EXPECT_EQ(after.exit.code, 0) << after.err;
   EXPECT_EQ(Ingest(Activities(51, 51)).exit.code, 0);
+}
+
+// As a salvage that is killed once it has declared the loss: the next run is the first to bring
+// what is behind it, and the first whose exit code is believed.
+TEST_F(CliContract, ALossThatAnEarlierSalvageDeclaredIsToldUntilItIsDrainedPast) {
+  FillLog(50);
+  Damage();
+  const auto declared = Tool({"recover", "--wal", wal_, "--db", kNoDatabase, "--salvage",
+                              "--drain-timeout", "0", "--set", "recovery_timeout=0"});
+  EXPECT_EQ(declared.exit.code, 2) << declared.err;
+  const auto rehearsed = Recover({"--dry-run"});
+  const auto drained = Recover();
+  EXPECT_EQ(rehearsed.exit.code, 2) << rehearsed.err;
+  EXPECT_EQ(drained.exit.code, 2) << drained.err;
+  EXPECT_FALSE(json::parse(drained.out)["lost"].empty()) << drained.out;
+  EXPECT_EQ(rehearsed.out, drained.out);
+  EXPECT_EQ(Recover({"--dry-run"}).exit.code, 0);
+  EXPECT_EQ(Recover().exit.code, 0);
 }
 
 TEST_F(CliContract, RecoverAndThenSalvageLeavesWhatSalvageAtOnceWould) {

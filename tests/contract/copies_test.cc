@@ -77,6 +77,16 @@ TEST_F(Copies, ARefusalThatComesLateIsAFailureToo) {
   EXPECT_THAT(late.err, HasSubstr("taskwal adopt"));
 }
 
+// Nothing tells any more whether it is the directory that the database knows.
+TEST_F(Copies, ADirectoryWithoutItsStateCountsAsACopyUntilAdopted) {
+  ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
+  ASSERT_TRUE(fs::remove(wal_ + "/STATE"));
+  EXPECT_EQ(Recover().exit.code, 1);
+  ASSERT_EQ(Tool({"adopt", "--wal", wal_, "--db", db_, "--moved"}).exit.code, 0);
+  EXPECT_EQ(Ingest(Activities(6, 7)).exit.code, 0);
+  EXPECT_EQ(Stored().activities, 7u);
+}
+
 TEST_F(Copies, EveryCommandThatARefusalOffersWorksWhenPasted) {
   ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
   for (std::size_t choice = 0;; ++choice) {

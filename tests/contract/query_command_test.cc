@@ -201,6 +201,7 @@ TEST_F(QueryCommand, BadUsageIsSixtyFour) {
         {"query", "tasks", "--after", "page 2"},
         {"query", "tasks", "--from", "yesterday"},
         {"query", "activity", "--level", "loud"},
+        {"query", "tasks", "--id", "b", "--status", "failed"},
         {"query", "tasks", "--nonsense"}}) {
     const RunOutcome run = Tool(bad);
     EXPECT_EQ(run.exit.code, 64) << bad[2] << ": " << run.err;

@@ -147,6 +147,13 @@ TEST_F(RunCommand, RefusesAKnownRunIdUnlessResumed) {
   EXPECT_EQ(RunTool({"w.yaml", "--run-id", "mine", "--resume"}).exit.code, 0);
 }
 
+TEST_F(RunCommand, RefusesToGoOnWithTheRunOfAnotherFile) {
+  Write("w.yaml", "name: w\ntasks: [{id: a, kind: noop}]\n");
+  Write("other.yaml", "name: w\ntasks: [{id: b, kind: noop}]\n");
+  ASSERT_EQ(RunTool({"w.yaml", "--run-id", "r"}).exit.code, 0);
+  ExpectRefusal({"other.yaml", "--run-id", "r", "--resume"}, 1, "of another content");
+}
+
 TEST_F(RunCommand, GoesOnAfterAKillWithoutRunningACompletedTaskAgain) {
   const auto child = StartGated();
   ASSERT_NE(child, nullptr);
