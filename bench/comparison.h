@@ -15,6 +15,9 @@ struct Settings {
   std::string directory;  // exists; everything is written below it and removed again
   int rounds = 5;
   bool quick = false;     // tiny sizes: shows that it works, measures nothing
+  // --- RunFlush
+  std::string database;   // DSN of a server; empty: SQLite, in `directory`
+  std::string part;       // of a server's scenarios (ServerParts); empty: all
   std::function<void(std::uint64_t done, std::uint64_t all)> on_progress;  // may be empty
 };
 
@@ -54,8 +57,11 @@ double Percentile(std::vector<double>* values, double fraction);
 Result<Report> RunAppend(const Settings& settings);
 // Level `disk`: throughput by producers, latency of one, many outstanding, work of the device.
 Result<Report> RunCommit(const Settings& settings);
-// Into SQLite: calls end to end, draining a backlog.
+// Into SQLite or a server: calls end to end, draining a backlog.
 Result<Report> RunFlush(const Settings& settings);
+Result<Report> RunServerFlush(const Settings& settings);
+// "activities", "tasks", "calls", "backlog".
+const std::vector<std::string>& ServerParts();
 // Scanning, opening and draining a large log.
 Result<Report> RunRecover(const Settings& settings);
 

@@ -249,6 +249,9 @@ class FlushBench {
 
 }  // namespace
 
-Result<Report> RunFlush(const Settings& settings) { return FlushBench(settings).Run(); }
+Result<Report> RunFlush(const Settings& settings) {
+  if (!settings.database.empty()) return RunServerFlush(settings);
+  return FlushBench(settings).Run();
+}
 
 }  // namespace taskwal::bench

@@ -1,4 +1,5 @@
-// Micro-benchmarks of the parts of an append, for working on them: where the nanoseconds go.
+// Micro-benchmarks: where the nanoseconds go. Here the parts of an append; the stages behind it in
+// stages.cc.
 #include <benchmark/benchmark.h>
 #include <stdlib.h>
 
@@ -10,9 +11,10 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "base/file_system.h"
+#include "base/logging.h"
+#include "bench/micro/sample_activity.h"
 #include "metrics/stage_times.h"
 #include "pipeline/admission/admission.h"
-#include "pipeline/flush/circuit_breaker.h"
 #include "storage/operation.h"
 #include "taskwal/open.h"
 #include "wal/frame.h"
@@ -23,19 +25,6 @@ namespace {
 
 constexpr std::size_t kBodyBytes = 232;
 constexpr std::uint64_t kRingBytes = 16u << 20;
-
-Activity SomeActivity() {
-  Activity activity;
-  activity.id = "01K9ZQ4T7XAC00000000000001";
-  activity.task_id = "01K9ZQ4T7XTA00000000000001";
-  activity.dag_id = "nightly-report-2026-11-21";
-  activity.node_id = "node-00001";
-  activity.action = "node.progress";
-  activity.message = std::string(60, 'm');
-  activity.data = R"({"rows": 4096, "bytes": 1048576})";
-  activity.created_at = Time(std::chrono::seconds(1'790'000'000));
-  return activity;
-}
 
 void ChecksumOfARecord(benchmark::State& state) {
   const std::vector<std::byte> body(kBodyBytes, std::byte{'x'});
@@ -61,7 +50,7 @@ void EncodeAnActivity(benchmark::State& state) {
 BENCHMARK(EncodeAnActivity);
 
 // Claim, copy, checksum, publish; zeroing and release included, by the same thread.
-void AppendToTheRing(benchmark::State& state) {
+void Enqueue(benchmark::State& state) {
   std::string directory = std::filesystem::temp_directory_path() / "taskwal-micro-XXXXXX";
   TASKWAL_CHECK(::mkdtemp(directory.data()) != nullptr);
   auto ring = wal::RingBuffer::Create(FileSystem::Real(), directory + "/RING", kRingBytes,
@@ -81,7 +70,7 @@ void AppendToTheRing(benchmark::State& state) {
   }
   std::filesystem::remove_all(directory);
 }
-BENCHMARK(AppendToTheRing);
+BENCHMARK(Enqueue);
 
 // --- admission ---------------------------------------------------------------------------------
 
@@ -117,16 +106,6 @@ void PassALimit(benchmark::State& state) {
   }
 }
 BENCHMARK(PassALimit)->Threads(1)->Threads(2);
-
-void ReportToTheBreaker(benchmark::State& state) {
-  pipeline::CircuitBreaker breaker(pipeline::BreakerLimitsOf(Options()));
-  const Monotonic now = Clock::Real().Now();
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(breaker.Allow(now, false));
-    breaker.OnSuccess(now);
-  }
-}
-BENCHMARK(ReportToTheBreaker);
 
 // --- metrics -----------------------------------------------------------------------------------
 
@@ -175,4 +154,9 @@ BENCHMARK(BuildAFrame);
 }  // namespace
 }  // namespace taskwal
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  taskwal::Logger().set_level(spdlog::level::off);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}
