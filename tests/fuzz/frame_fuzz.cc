@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/checksum.h"
 #include "tests/fuzz/fuzz_file.h"
+#include "tests/fuzz/fuzz_input.h"
 #include "wal/frame.h"
 #include "wal/log_directory.h"
 #include "wal/segment_file.h"
@@ -25,28 +26,7 @@ constexpr std::uint64_t kNumber = 1;
 constexpr std::uint64_t kEpoch = 1;
 const Uuid kWalId = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 
-class Input {
- public:
-  explicit Input(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-  std::span<const std::byte> Take(std::size_t size) {
-    const auto taken = bytes_.first(std::min(size, bytes_.size()));
-    bytes_ = bytes_.subspan(taken.size());
-    return taken;
-  }
-  template <typename T>
-  T TakeValue() {
-    T value{};
-    const auto taken = Take(sizeof value);
-    if (!taken.empty()) std::memcpy(&value, taken.data(), taken.size());
-    return value;
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
-void AppendFrame(Input* input, std::vector<std::byte>* file) {
+void AppendFrame(FuzzInput* input, std::vector<std::byte>* file) {
   const auto shape = input->TakeValue<std::uint8_t>();
   FrameHeader header{};
   header.magic = (shape & 1) != 0 ? kFooterMagic : kFrameMagic;
@@ -72,7 +52,7 @@ void AppendFrame(Input* input, std::vector<std::byte>* file) {
   if ((shape & 16) == 0) file->resize(AlignUp(file->size(), kSectorBytes));
 }
 
-std::vector<std::byte> ForgedSegment(Input input) {
+std::vector<std::byte> ForgedSegment(FuzzInput input) {
   SegmentHeader header = SegmentFile::MakeHeader(kWalId, kNumber, kEpoch, 16);
   header.first_lsn = 1;
   header.checksum = Checksum(std::as_bytes(std::span(&header, 1)).first(sizeof header - 8));
@@ -127,7 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if ((data[0] & 1) != 0) {
     directory.Write(SegmentName(kNumber), bytes.subspan(1));
   } else {
-    directory.Write(SegmentName(kNumber), ForgedSegment(Input(bytes.subspan(1))));
+    directory.Write(SegmentName(kNumber), ForgedSegment(FuzzInput(bytes.subspan(1))));
   }
   ReadAll(directory.path());
   return 0;
