@@ -11,6 +11,7 @@
 #include "base/json_text.h"
 #include "base/nearest_name.h"
 #include "base/status_macros.h"
+#include "base/yaml_text.h"
 #include "pipeline/option_fields.h"
 
 namespace taskwal::config {
@@ -180,13 +181,11 @@ Result<DaemonConfig> LoadConfig(const std::string& file) {
 // The only function that meets yaml-cpp's exceptions.
 Result<DaemonConfig> ParseConfig(std::string_view text, const std::string& file) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.empty() || (documents.size() == 1 && documents.front().IsNull())) {
-      return DaemonConfig{};
+    if (HasSecondYamlDocument(text)) {
+      return Status::InvalidArgument(file + ": it holds more than one document");
     }
-    if (documents.size() == 1) return ConfigReader(file).Read(documents.front());
-    return Status::InvalidArgument(file + ": it holds " + std::to_string(documents.size()) +
-                                   " documents, not one");
+    const YAML::Node document = YAML::Load(std::string(text));
+    return document.IsNull() ? DaemonConfig{} : ConfigReader(file).Read(document);
   } catch (const YAML::Exception& e) {
     const std::string place = e.mark.is_null() ? "" : ":" + std::to_string(e.mark.line + 1);
     return Status::InvalidArgument(file + place + ": " + e.msg);

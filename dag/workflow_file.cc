@@ -11,6 +11,7 @@
 #include "base/file_system.h"
 #include "base/json_text.h"
 #include "base/status_macros.h"
+#include "base/yaml_text.h"
 #include "dag/text.h"
 #include "dag/wfformat.h"
 
@@ -241,10 +242,10 @@ Status WorkflowReader::Error(const YAML::Node& at, const std::string& what) cons
 // The only function that meets yaml-cpp's exceptions.
 Result<Workflow> ParseOwnFormat(std::string_view text, const std::string& file) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() == 1) return WorkflowReader(file).Read(documents.front());
-    return Status::InvalidArgument(file + ": it holds " + std::to_string(documents.size()) +
-                                   " documents, not one");
+    if (HasSecondYamlDocument(text)) {
+      return Status::InvalidArgument(file + ": it holds more than one document");
+    }
+    return WorkflowReader(file).Read(YAML::Load(std::string(text)));
   } catch (const YAML::Exception& e) {
     const std::string place = e.mark.is_null() ? "" : ":" + std::to_string(e.mark.line + 1);
     return Status::InvalidArgument(file + place + ": " + e.msg);

@@ -29,7 +29,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto backend = storage::MakeBackend(std::string(text), {.create = false});
     TASKWAL_CHECK(backend.ok() || !backend.status().message().empty());
   }
-  // In the place of a password, whatever stands around it.
+  if (text.find(kPassword) != std::string_view::npos) return 0;
+  // In the place of a password, whatever stands behind it.
   for (const char* scheme : {"postgresql://", "mysql://"}) {
     const std::string dsn = std::string(scheme) + "user:" + std::string(kPassword) + "@" +
                             std::string(text.substr(0, text.find_first_of("@/?#")));

@@ -76,12 +76,13 @@ TEST_P(RefusedWorkflow, NamesFileAndPlaceInOneLine) {
 INSTANTIATE_TEST_SUITE_P(
     Own, RefusedWorkflow,
     ::testing::Values(
-        BadFile{"", ": it holds 0 documents"},
+        BadFile{"", "the workflow is no map"},
         BadFile{"just text", ":1: the workflow is no map"},
         BadFile{"name: x", ":1: the workflow has no tasks"},
         BadFile{"tasks: 5", ":1: tasks is no list"},
         BadFile{"tasks:\n  - 5", ":2: a task is no map"},
-        BadFile{"tasks: []\n---\ntasks: []", ": it holds 2 documents"},
+        BadFile{"tasks: []\n---\ntasks: []", ": it holds more than one document"},
+        BadFile{",", "document"}, BadFile{",'//", "document"},
         BadFile{"tasks: []\nowner: me", ":2: the workflow has the unknown key \"owner\""},
         BadFile{"tasks: []\ntasks: []", ":2: the workflow has the key \"tasks\" twice"},
         BadFile{"tasks: []\n[a]: b", ":2: the workflow has a key that is no text"},
