@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstring>
+#include <vector>
 
 namespace taskwal {
 namespace {
@@ -133,6 +134,30 @@ bool Decode(std::string_view body, std::string& to) {
   }
 }
 
+// Which containers a value stands in. No allocation for the first 64 levels.
+class OpenContainers {
+ public:
+  [[nodiscard]] bool empty() const { return depth_ == 0; }
+  [[nodiscard]] bool top_is_object() const { return (levels_ & 1) != 0; }
+  void Push(bool is_object) {
+    if (depth_ > 0 && depth_ % kWordBits == 0) outer_.push_back(levels_);
+    levels_ = levels_ << 1 | (is_object ? 1 : 0);
+    ++depth_;
+  }
+  void Pop() {
+    levels_ >>= 1;
+    if (--depth_ == 0 || depth_ % kWordBits != 0) return;
+    levels_ = outer_.back();
+    outer_.pop_back();
+  }
+
+ private:
+  static constexpr std::size_t kWordBits = 64;
+  std::uint64_t levels_ = 0;  // the innermost in the lowest bit
+  std::size_t depth_ = 0;
+  std::vector<std::uint64_t> outer_;
+};
+
 }  // namespace
 
 bool IsCleanText(std::string_view text) {
@@ -253,7 +278,7 @@ bool JsonCursor::ReadNull() { return Peek() == 'n' && SkipLiteral("null"); }
 std::optional<std::string_view> JsonCursor::ReadRaw() {
   Peek();
   const std::size_t start = at_;
-  if (failed() || !SkipValue(0)) return std::nullopt;
+  if (failed() || !SkipValue()) return std::nullopt;
   return text_.substr(start, at_ - start);
 }
 
@@ -263,10 +288,37 @@ bool JsonCursor::AtEnd() {
   return at_ == text_.size() || Fail("text after the value");
 }
 
-bool JsonCursor::SkipValue(int depth) {
-  const char c = Peek();
+// However deep it is nested: without recursion.
+bool JsonCursor::SkipValue() {
+  OpenContainers open;
+  for (;;) {
+    const char c = Peek();
+    if (c == '{' || c == '[') {
+      const bool is_object = c == '{';
+      const bool has_first = Enter(c, is_object ? '}' : ']', "expected a value");
+      if (failed()) return false;
+      if (has_first) {
+        open.Push(is_object);
+        if (is_object && !SkipKey()) return false;
+        continue;
+      }
+    } else if (!SkipScalar(c)) {
+      return false;
+    }
+    // Behind a value: the next one of its container, or the end of that, which is a value, too.
+    bool has_next = false;
+    while (!open.empty() && !has_next) {
+      const bool is_object = open.top_is_object();
+      has_next = is_object ? Next('}', "expected ',' or '}'") : Next(']', "expected ',' or ']'");
+      if (failed() || (has_next && is_object && !SkipKey())) return false;
+      if (!has_next) open.Pop();
+    }
+    if (!has_next) return true;
+  }
+}
+
+bool JsonCursor::SkipScalar(char c) {
   switch (c) {
-    case '{': case '[': return SkipContainer(c == '{', depth + 1);
     case '"': return SkipString();
     case 't': return SkipLiteral("true");
     case 'f': return SkipLiteral("false");
@@ -275,18 +327,9 @@ bool JsonCursor::SkipValue(int depth) {
   }
 }
 
-bool JsonCursor::SkipContainer(bool is_object, int depth) {
-  if (depth > kJsonDepthMax) return Fail("nested too deep");
-  const char close = is_object ? '}' : ']';
-  const auto what = is_object ? "expected ',' or '}'" : "expected ',' or ']'";
-  for (bool more = Enter(text_[at_], close, what); more; more = Next(close, what)) {
-    if (is_object) {
-      if (Peek() != '"') return Fail("expected a string");
-      if (!SkipString() || !SkipColon()) return false;
-    }
-    if (!SkipValue(depth)) return false;
-  }
-  return !failed();
+bool JsonCursor::SkipKey() {
+  if (Peek() != '"') return Fail("expected a string");
+  return SkipString() && SkipColon();
 }
 
 bool JsonCursor::SkipString() {

@@ -10,8 +10,6 @@
 
 namespace taskwal {
 
-inline constexpr int kJsonDepthMax = 512;
-
 // UTF-8 without NUL bytes (RFC 3629: no overlong forms, no surrogates).
 bool IsCleanText(std::string_view text);
 
@@ -51,8 +49,9 @@ class JsonCursor {
   bool Fail(std::string_view what);
   bool Enter(char open, char close, std::string_view what);
   bool Next(char close, std::string_view what);
-  bool SkipValue(int depth);
-  bool SkipContainer(bool is_object, int depth);
+  bool SkipValue();
+  bool SkipScalar(char c);
+  bool SkipKey();
   bool SkipString();
   bool SkipEscape();
   bool SkipNumber();

@@ -2,7 +2,9 @@
 
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -24,15 +26,35 @@ class CurrentLogger {
   CurrentLogger() { Set(MakeDefaultLogger()); }
 
   spdlog::logger& Get() { return *current_.load(); }
-  void Set(std::shared_ptr<spdlog::logger> logger) {
+  void Set(const std::shared_ptr<spdlog::logger>& logger) {
     MutexLock lock(mutex_);
-    current_.store(logger.get());
-    kept_.push_back(std::move(logger));
+    base_ = logger.get();
+    Keep(logger);
+    Choose();
+  }
+  void Lease(const std::shared_ptr<spdlog::logger>& logger) {
+    MutexLock lock(mutex_);
+    leased_.push_back(logger.get());
+    Keep(logger);
+    Choose();
+  }
+  void GiveBack(const std::shared_ptr<spdlog::logger>& logger) {
+    MutexLock lock(mutex_);
+    const auto last = std::find(leased_.rbegin(), leased_.rend(), logger.get());
+    leased_.erase(std::next(last).base());
+    Choose();
   }
 
  private:
+  void Keep(const std::shared_ptr<spdlog::logger>& logger) REQUIRES(mutex_) {
+    if (std::find(kept_.begin(), kept_.end(), logger) == kept_.end()) kept_.push_back(logger);
+  }
+  void Choose() REQUIRES(mutex_) { current_.store(leased_.empty() ? base_ : leased_.back()); }
+
   std::atomic<spdlog::logger*> current_{nullptr};
   Mutex mutex_;
+  spdlog::logger* base_ GUARDED_BY(mutex_) = nullptr;
+  std::vector<spdlog::logger*> leased_ GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<spdlog::logger>> kept_ GUARDED_BY(mutex_);
 };
 
@@ -47,7 +69,15 @@ CurrentLogger& Current() {
 spdlog::logger& Logger() { return Current().Get(); }
 
 void SetLogger(std::shared_ptr<spdlog::logger> logger) {
-  Current().Set(logger ? std::move(logger) : MakeDefaultLogger());
+  Current().Set(logger ? logger : MakeDefaultLogger());
+}
+
+LoggerLease::LoggerLease(std::shared_ptr<spdlog::logger> logger) : logger_(std::move(logger)) {
+  if (logger_) Current().Lease(logger_);
+}
+
+LoggerLease::~LoggerLease() {
+  if (logger_) Current().GiveBack(logger_);
 }
 
 }  // namespace taskwal

@@ -7,8 +7,23 @@
 
 namespace taskwal {
 
-// The logger in force: given by SetLogger, else one that writes warnings and errors to stderr.
+// The logger in force: that of the last LoggerLease, else given by SetLogger, else one that writes
+// warnings and errors to stderr.
 spdlog::logger& Logger();
+
+// A logger in force for as long as the object lives; several at once: the last one taken. Nothing
+// for null.
+class LoggerLease {
+ public:
+  explicit LoggerLease(std::shared_ptr<spdlog::logger> logger);
+  ~LoggerLease();
+  LoggerLease(const LoggerLease&) = delete;
+  LoggerLease& operator=(const LoggerLease&) = delete;
+
+ private:
+  const std::shared_ptr<spdlog::logger> logger_;
+};
+
 // Shared ownership is spdlog's own way with loggers.
 void SetLogger(std::shared_ptr<spdlog::logger> logger);
 

@@ -81,9 +81,13 @@ class BoundColumns {
       bind.u.indicator = column.is_null.data();
       bind.length = column.lengths.data();
       for (MYSQL_TIME& time : column.times) column.time_pointers.push_back(&time);
-      bind.buffer = column.type == MYSQL_TYPE_STRING     ? static_cast<void*>(column.texts.data())
-                    : column.type == MYSQL_TYPE_LONGLONG ? column.numbers.data()
-                                                         : column.time_pointers.data();
+      if (column.type == MYSQL_TYPE_STRING) {
+        bind.buffer = column.texts.data();
+      } else if (column.type == MYSQL_TYPE_LONGLONG) {
+        bind.buffer = column.numbers.data();
+      } else {
+        bind.buffer = column.time_pointers.data();
+      }
     }
     return binds;
   }

@@ -46,7 +46,8 @@ Result<Connection> ConnectTo(const std::string& dsn) {
   Connection connection(PQconnectdb(dsn.c_str()));
   if (PQstatus(connection.get()) != CONNECTION_OK) return Failure(connection.get());
   PQsetNoticeProcessor(connection.get(), [](void*, const char*) {}, nullptr);
-  TASKWAL_TRY(Execute(connection.get(), "SET synchronous_commit = on; SET timezone = 'UTC'"));
+  TASKWAL_TRY(Execute(connection.get(),
+                      "SET synchronous_commit = on; SET timezone = 'UTC'; SET jit = off"));
   return connection;
 }
 

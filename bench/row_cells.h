@@ -52,8 +52,8 @@ void TakeCells(const Task& task, Take& take) {
   take(task.updated_at.value_or(Time{}));
   take(task.started_at);
   take(task.completed_at);
-  take(std::int64_t{1'000'000});  // an LSN and a stamp as they are after a while
-  take(std::int64_t{1'790'000'000'000'000});
+  take(std::int64_t{1'000'000});
+  take(std::int64_t{0});  // below the stamp of any log: what a log brings comes after it
 }
 
 // "id, task_id, …".

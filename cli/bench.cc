@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "bench/comparison.h"
 #include "cli/command.h"
+#include "storage/dsn.h"
 
 namespace taskwal::cli {
 namespace {
@@ -26,6 +27,9 @@ struct BenchArguments {
   int rounds = 5;
   bool quick = false;
   bool json = false;
+  // --- flush
+  std::string dsn;  // when it runs: of a server, or empty
+  std::string part;
 };
 
 using RunBenchmark = Result<bench::Report> (*)(const bench::Settings&);
@@ -63,6 +67,8 @@ std::string CommandOf(const std::string& benchmark, const BenchArguments& argume
   std::string command = "taskwal bench " + benchmark;
   if (arguments.json) command += " --json";
   if (arguments.quick) command += " --quick";
+  if (!arguments.dsn.empty()) command += " --db " + storage::MaskDsn(arguments.dsn);
+  if (!arguments.part.empty()) command += " --part " + arguments.part;
   return command + " --rounds " + std::to_string(arguments.rounds);
 }
 
@@ -163,6 +169,8 @@ int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& ar
   settings.directory = scratch.path();
   settings.rounds = arguments.rounds;
   settings.quick = arguments.quick;
+  settings.database = arguments.dsn;
+  settings.part = arguments.part;
   ProgressBar bar(command);
   settings.on_progress = [&](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
   const Result<bench::Report> report = run(settings);
@@ -175,11 +183,32 @@ int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& ar
   return kExitDone;
 }
 
-void AddBenchmark(CLI::App& bench, const std::string& name, const std::string& help,
-                  RunBenchmark run, int* exit_code) {
+// The server to measure; empty for SQLite, of which --dir gets a file.
+Result<std::string> ServerToMeasure(const BenchArguments& arguments) {
+  auto dsn = ResolveDsn(arguments.dsn, "sqlite://taskwal.db");
+  if (!dsn.ok()) return dsn.status();
+  const auto parsed = storage::ParseDsn(*dsn);
+  if (!parsed.ok()) return parsed.status();
+  if (parsed->kind == storage::Dsn::Kind::kMemory) {
+    return Status::InvalidArgument("flush measures SQLite, PostgreSQL and MySQL, not memory:");
+  }
+  if (parsed->kind != storage::Dsn::Kind::kSqlite) return dsn;
+  if (!arguments.part.empty()) {
+    return Status::InvalidArgument("--part is for servers: give --db postgresql:// or mysql://");
+  }
+  return std::string();
+}
+
+int RunFlush(BenchArguments arguments) {
+  auto server = ServerToMeasure(arguments);
+  if (!server.ok()) return Fail("bench flush", server.status());
+  arguments.dsn = std::move(server).value();
+  return RunBench("flush", bench::RunFlush, arguments);
+}
+
+CLI::App* AddBenchmark(CLI::App& bench, const std::string& name, const std::string& help,
+                       BenchArguments* arguments) {
   CLI::App* command = bench.add_subcommand(name, help);
-  // shared_ptr: CLI11 copies the callback, which keeps the arguments alive.
-  const auto arguments = std::make_shared<BenchArguments>();
   command->add_option("--dir", arguments->directory, "Where to write; removed again")
       ->type_name("DIR")
       ->capture_default_str();
@@ -189,7 +218,31 @@ void AddBenchmark(CLI::App& bench, const std::string& name, const std::string& h
   command->add_flag("--quick", arguments->quick,
                     "Tiny sizes: shows that it works, measures nothing");
   command->add_flag("--json", arguments->json, "As JSON, with machine, date and command");
-  command->callback([=] { *exit_code = RunBench(name, run, *arguments); });
+  return command;
+}
+
+void AddBenchmark(CLI::App& bench, const std::string& name, const std::string& help,
+                  RunBenchmark run, int* exit_code) {
+  // shared_ptr: CLI11 copies the callback, which keeps the arguments alive.
+  const auto arguments = std::make_shared<BenchArguments>();
+  AddBenchmark(bench, name, help, arguments.get())->callback([=] {
+    *exit_code = RunBench(name, run, *arguments);
+  });
+}
+
+void AddFlushBenchmark(CLI::App& bench, int* exit_code) {
+  const auto arguments = std::make_shared<BenchArguments>();
+  CLI::App* command = AddBenchmark(
+      bench, "flush", "Into a database: calls end to end, draining a backlog", arguments.get());
+  command
+      ->add_option("--db", arguments->dsn,
+                   "postgresql://... or mysql://...: measure that server, in a schema or database "
+                   "made for it and dropped again; else SQLite, in a file below --dir "
+                   "(TASKWAL_DB when not given)")
+      ->type_name("DSN");
+  command->add_option("--part", arguments->part, "Of a server: only one part of the scenarios")
+      ->check(CLI::IsMember(bench::ServerParts()));
+  command->callback([=] { *exit_code = RunFlush(*arguments); });
 }
 
 }  // namespace
@@ -201,12 +254,12 @@ void AddBenchCommand(CLI::App& app, int* exit_code) {
   bench->footer(
       "Examples:\n"
       "  taskwal bench append\n"
-      "  taskwal bench commit --json --rounds 5 --dir /var/lib/taskwal");
+      "  taskwal bench commit --json --rounds 5 --dir /var/lib/taskwal\n"
+      "  taskwal bench flush --db postgresql://user@host/db --part calls");
   AddBenchmark(*bench, "append", "Level process: throughput and the caller's latency",
                bench::RunAppend, exit_code);
   AddBenchmark(*bench, "commit", "Level disk: group commit", bench::RunCommit, exit_code);
-  AddBenchmark(*bench, "flush", "Into SQLite: calls end to end, draining a backlog",
-               bench::RunFlush, exit_code);
+  AddFlushBenchmark(*bench, exit_code);
   AddBenchmark(*bench, "recover", "Scanning, opening and draining a large log", bench::RunRecover,
                exit_code);
 }

@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "pipeline/letter_desk.h"
+#include "wal/state_file.h"
 
 namespace taskwal::cli {
 namespace {
@@ -246,8 +247,12 @@ void AddLetterChoice(CLI::App& command, LetterChoice* choice) {
 int ForEachLetter(const std::string& directory,
                   const std::function<bool(const DeadLetter&)>& visit) {
   FileSystem& fs = FileSystem::Real();
-  const auto stat = fs.Stat(directory);
-  if (!stat.ok()) return Fail("dlq", stat.status());
+  const auto state = wal::ReadState(fs, directory);
+  // Letters are told though STATE is damaged; a directory without one is not meant.
+  if (state.status().code() == StatusCode::kNotFound) {
+    PrintError("dlq", directory + " holds no log");
+    return kExitFailed;
+  }
   std::vector<std::string> damage;
   const auto letters = DeadLetters::Open(fs, directory, true, &damage);
   if (!letters.ok()) return Fail("dlq", letters.status());

@@ -1,8 +1,11 @@
 // taskwal dump: the records of a log as NDJSON, beside a live process or not.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +18,7 @@
 #include "storage/operation.h"
 #include "wal/log_directory.h"
 #include "wal/ring_buffer.h"
+#include "wal/state_file.h"
 #include "wal/tail_reader.h"
 
 namespace taskwal::cli {
@@ -97,8 +101,13 @@ class Dumper {
 
  private:
   Status Follow(wal::TailReader& reader, wal::Lsn limit) {
+    // Not in between the lines that a terminal shows.
+    std::optional<ProgressBar> bar;
+    if (::isatty(STDOUT_FILENO) == 0) bar.emplace("dumping");
+    const wal::Lsn begin = reader.position();
     wal::Frame frame;
     while (true) {
+      if (bar && limit > begin) bar->Update(reader.position() - begin, limit - begin);
       TASKWAL_ASSIGN(const wal::TailEvent event, reader.Next(limit, &frame));
       if (event.kind == wal::TailEvent::Kind::kEnd) break;
       if (event.kind == wal::TailEvent::Kind::kLoss) {
@@ -171,13 +180,21 @@ class Dumper {
   }
 
   void TellLoss(const wal::TailEvent& event) {
-    const std::string what = "LSN " + std::to_string(event.loss.from) + "-" +
-                             std::to_string(event.loss.to) + " lost: " + event.detail;
+    const std::string lsns =
+        "LSN " + std::to_string(event.loss.from) + "-" + std::to_string(event.loss.to);
     if (event.declared) {
-      PrintError("dump", what);
+      PrintError("dump", lsns + " lost: " + event.detail);
+    } else if (WasRetired(event.loss)) {
+      PrintError("dump", lsns + " were flushed and retired meanwhile");
     } else {
-      Warn(what);
+      Warn(lsns + " lost: " + event.detail);
     }
+  }
+
+  // A live process notes what it retires before the files go.
+  [[nodiscard]] bool WasRetired(const wal::LsnRange& lsns) const {
+    const auto state = wal::ReadState(FileSystem::Real(), arguments_.directory);
+    return state.ok() && lsns.to < state->first_lsn;
   }
 
   void Warn(const std::string& message) {

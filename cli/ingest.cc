@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -31,6 +32,9 @@ constexpr std::size_t kGroupLines = 8192;
 constexpr std::size_t kGroupBytes = 4u << 20;
 // A sync that takes longer leaves the lines of its group in doubt.
 constexpr auto kSyncTimeout = std::chrono::seconds(60);
+// How long, once told to stop, a reader of the answers may take none.
+constexpr auto kReaderPatience = std::chrono::seconds(5);
+constexpr int kReaderPollMs = 100;
 
 struct IngestArguments {
   std::vector<std::string> databases;
@@ -193,10 +197,31 @@ class Ingest {
     out_ += "}\n";
   }
 
+  // False where the reader takes nothing though this is told to stop: for a while, or twice.
+  static bool AwaitReader() {
+    const auto begin = std::chrono::steady_clock::now();
+    for (;;) {
+      pollfd output{STDOUT_FILENO, POLLOUT, 0};
+      if (::poll(&output, 1, kReaderPollMs) > 0) return true;
+      const bool is_stopped = StopSignal::requested();
+      if (!is_stopped) continue;
+      if (StopSignal::insisted()) return false;
+      if (std::chrono::steady_clock::now() - begin > kReaderPatience) return false;
+    }
+  }
+
   void WriteOut() {
     std::string_view left = out_;
     while (!left.empty() && !report_.output_closed) {
-      const ssize_t written = ::write(STDOUT_FILENO, left.data(), left.size());
+      if (!AwaitReader()) {
+        PrintError("ingest", "told to stop, and nobody reads the answers; what was acknowledged is "
+                             "drained");
+        report_.output_closed = true;
+        break;
+      }
+      // A pipe that is ready takes so much without waiting.
+      const std::size_t bytes = std::min<std::size_t>(left.size(), PIPE_BUF);
+      const ssize_t written = ::write(STDOUT_FILENO, left.data(), bytes);
       if (written >= 0) {
         left.remove_prefix(static_cast<std::size_t>(written));
       } else if (errno != EINTR) {

@@ -131,11 +131,17 @@ std::string NamesOf(const std::vector<std::string>& tasks) {
   return names;
 }
 
+std::string NeverRan(const RunReport& report) {
+  return "never ran, because of failed tasks before them: " +
+         FormatCount(report.never_ran.size()) + ": " + NamesOf(report.never_ran);
+}
+
 void PrintReport(const RunArguments& arguments, const RunReport& report, std::size_t all,
                  double seconds) {
   if (arguments.json) {
     std::printf("{\"dag_id\":%s,\"completed\":%zu,\"failed\":%zu}\n",
                 JsonQuote(report.dag_id).c_str(), report.completed, report.failed);
+    if (!report.never_ran.empty()) PrintError("run", NeverRan(report));
     return;
   }
   std::printf("%s: %s of %s tasks completed, %s failed, in %.1f s with %s calls\n",
@@ -147,8 +153,7 @@ void PrintReport(const RunArguments& arguments, const RunReport& report, std::si
                 FormatCount(report.skipped).c_str());
   }
   if (!report.never_ran.empty()) {
-    std::printf("never ran, because of failed tasks before them: %s: %s\n",
-                FormatCount(report.never_ran.size()).c_str(), NamesOf(report.never_ran).c_str());
+    std::printf("%s\n", NeverRan(report).c_str());
   }
   if (report.completed < all) std::printf("--resume goes on with what is left\n");
 }

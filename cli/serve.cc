@@ -97,11 +97,14 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   (*http)->Serve();
   std::printf("taskwal serve: listening on %s\n", (*http)->url().c_str());
   std::fflush(stdout);
+  const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed
   AwaitStop();
   service.is_stopping = true;
   (*http)->Stop();
-  const Status drained = (*storage)->Shutdown(ShutdownMode::kGraceful, options.shutdown_timeout);
-  return ExitOf(drained, (*storage)->GetStats(), damaged, options);
+  const Status drained = Drain(**storage, {.timeout = options.shutdown_timeout});
+  const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
+  const bool is_fenced = drained.code() == StatusCode::kFenced;
+  return ExitOf(is_fenced ? drained : closed, (*storage)->GetStats(), damaged, options);
 }
 
 int RunServe(ServeArguments arguments) {

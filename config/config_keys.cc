@@ -110,6 +110,7 @@ std::vector<ConfigKey> LogKeys() {
       {"buffer", "rate_burst", "rate_burst"},
       {"buffer", "rate_window", "rate_window"},
       {"buffer", "min_activity_level", "min_activity_level"},
+      {"buffer", "protect_terminal_status", "protect_terminal_status"},
   };
 }
 
@@ -130,6 +131,9 @@ std::vector<ConfigKey> FlushKeys() {
       {"worker_pool", "batch_adjustment", "batch_adjustment"},
       {"worker_pool", "batch_evaluation_interval", "batch_evaluation_interval"},
       {"worker_pool", "throughput_target", "throughput_target"},
+      {"connection_pool", "max_open_conns", "max_open_conns"},
+      {"connection_pool", "max_idle_conns", "max_idle_conns"},
+      {"connection_pool", "conn_max_lifetime", "conn_max_lifetime"},
       {"retry", "max_retries", "max_flush_retries"},
       {"retry", "strategy", "backoff_strategy"},
       {"retry", "initial_backoff", "initial_backoff"},

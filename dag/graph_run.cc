@@ -218,7 +218,8 @@ Status GraphRun::SaveOutcome(std::uint32_t node, std::int32_t number, const Atte
                          TaskStatus::kCancelled, error);
   }
   if (attempt.timed_out) {
-    error = "timed out " + took + ": " + error;
+    const auto timeout = graph_.nodes[node].options.timeout;
+    error = "timed out after " + Milliseconds(timeout) + ": " + error;
   }
   if (outcome == Outcome::kFailed) {
     const Action action = attempt.timed_out ? Action::kTaskTimedOut : Action::kTaskFailed;

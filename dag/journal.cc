@@ -1,9 +1,17 @@
 #include "dag/journal.h"
 
+#include <utility>
+
 #include "base/status_macros.h"
 
 namespace taskwal::dag {
 namespace {
+
+// Each step is taken on purpose, and a run that retries or goes on reopens what has ended.
+WriteOptions AsReset(WriteOptions writes) {
+  writes.reset = true;
+  return writes;
+}
 
 // Tasks of several partitions are applied in no common order: there each call waits for itself.
 WriteOptions LeadingOf(WriteOptions writes) {
@@ -19,7 +27,7 @@ Status UnlessShed(Status logged) {
 }  // namespace
 
 Journal::Journal(TaskStorage& storage, WriteOptions writes)
-    : storage_(storage), writes_(writes), leading_(LeadingOf(writes)) {}
+    : storage_(storage), writes_(AsReset(std::move(writes))), leading_(LeadingOf(writes_)) {}
 
 Status Journal::SaveTasks(std::span<const Task> tasks) {
   for (const Task& task : tasks) {

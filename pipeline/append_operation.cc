@@ -15,11 +15,18 @@ struct Append {
   TaskStorage& storage;
   const WriteOptions& options;
 
+  template <typename Op>
+  [[nodiscard]] WriteOptions OptionsOf(const Op& op) const {
+    WriteOptions with = options;
+    with.reset = !op.protects_terminal;
+    return with;
+  }
   Result<AppendedOperation> operator()(const storage::SaveTaskOp& op) const {
-    return Named(storage.SaveTask(op.task, options), op.task.id);
+    return Named(storage.SaveTask(op.task, OptionsOf(op)), op.task.id);
   }
   Result<AppendedOperation> operator()(const storage::UpdateStatusOp& op) const {
-    return Named(storage.UpdateTaskStatus(op.task_id, op.status, op.error, options), op.task_id);
+    return Named(storage.UpdateTaskStatus(op.task_id, op.status, op.error, OptionsOf(op)),
+                 op.task_id);
   }
   Result<AppendedOperation> operator()(const storage::DeleteTaskOp& op) const {
     return Named(storage.DeleteTask(op.task_id, options), op.task_id);

@@ -14,7 +14,8 @@ struct AppendedOperation {
   std::string id;         // of the task, the DAG or the activity, made ones too; empty for many
 };
 
-// The call of TaskStorage that the operation stands for, with its errors.
+// The call of TaskStorage that the operation stands for, with its errors. A save or update that
+// does not protect what has ended (storage::SaveTaskOp) is a reset.
 Result<AppendedOperation> AppendOperation(TaskStorage& storage,
                                           const storage::OperationBody& operation,
                                           const WriteOptions& options);

@@ -8,7 +8,6 @@
 namespace taskwal::pipeline {
 namespace {
 
-constexpr std::size_t kIdleSessionsMax = 4;
 constexpr std::uint32_t kCleanupBatch = 500;
 
 const Status& StatusOf(const Status& status) { return status; }
@@ -30,34 +29,92 @@ Status CheckStatuses(std::span<const TaskStatus> statuses) {
 
 }  // namespace
 
-DatabaseCalls::DatabaseCalls(storage::Backend& backend) : backend_(backend) {}
-DatabaseCalls::~DatabaseCalls() = default;
-
-std::unique_ptr<storage::Session> DatabaseCalls::TakeIdle() {
-  MutexLock lock(mutex_);
-  if (idle_.empty()) return nullptr;
-  auto session = std::move(idle_.back());
-  idle_.pop_back();
-  return session;
+ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t workers) {
+  ConnectionLimits limits;
+  // One is always left to calls.
+  if (options.max_open_conns > 0) {
+    limits.open_max = std::max(options.max_open_conns, workers + 1) - workers;
+  }
+  limits.idle_max = options.max_idle_conns;
+  limits.lifetime = options.conn_max_lifetime;
+  limits.wait_max = options.database_timeout;
+  return limits;
 }
 
-void DatabaseCalls::GiveBack(std::unique_ptr<storage::Session> session) {
+DatabaseCalls::DatabaseCalls(storage::Backend& backend, const ConnectionLimits& limits)
+    : backend_(backend), limits_(limits) {}
+DatabaseCalls::~DatabaseCalls() = default;
+
+Result<DatabaseCalls::Connection> DatabaseCalls::Take() {
+  const auto until = std::chrono::steady_clock::now() + limits_.wait_max;
+  bool in_time = true;
   MutexLock lock(mutex_);
-  if (idle_.size() < kIdleSessionsMax) idle_.push_back(std::move(session));
+  for (;;) {
+    if (!idle_.empty()) {
+      Connection kept = std::move(idle_.back());
+      idle_.pop_back();
+      return kept;
+    }
+    if (limits_.open_max == 0 || open_ < limits_.open_max) {
+      ++open_;
+      return Connection{};
+    }
+    if (!in_time) break;
+    in_time = freed_.WaitUntil(mutex_, until);
+  }
+  return Status::Unavailable(backend_.name() + ": all " + std::to_string(limits_.open_max) +
+                             " connections for calls are in use (max_open_conns)");
+}
+
+// Where it is not open yet, or has been for too long.
+Status DatabaseCalls::Open(Connection* connection) const {
+  const Monotonic now = Clock::Real().Now();
+  const bool is_old =
+      limits_.lifetime.count() > 0 && now - connection->opened_at > limits_.lifetime;
+  if (connection->session != nullptr && !is_old) return Status::Ok();
+  connection->session.reset();
+  TASKWAL_ASSIGN(connection->session, backend_.Connect());
+  connection->opened_at = now;
+  return Status::Ok();
+}
+
+void DatabaseCalls::GiveBack(Connection connection) {
+  {
+    MutexLock lock(mutex_);
+    if (idle_.size() < limits_.idle_max) {
+      idle_.push_back(std::move(connection));
+      freed_.NotifyOne();
+      return;
+    }
+  }
+  LetGo(std::move(connection));
+}
+
+void DatabaseCalls::LetGo(Connection connection) {
+  connection.session.reset();  // before another may be opened in its place
+  MutexLock lock(mutex_);
+  --open_;
+  freed_.NotifyOne();
 }
 
 template <typename Call>
 auto DatabaseCalls::With(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
   // A kept session may have gone stale: what fails on one is tried again, on a fresh one at last.
   for (;;) {
-    std::unique_ptr<storage::Session> session = TakeIdle();
-    const bool is_kept = session != nullptr;
-    if (!is_kept) {
-      TASKWAL_ASSIGN(session, backend_.Connect());
+    TASKWAL_ASSIGN(Connection connection, Take());
+    const bool is_kept = connection.session != nullptr;
+    const Status opened = Open(&connection);
+    if (!opened.ok()) {
+      LetGo(std::move(connection));
+      return opened;
     }
-    auto result = call(*session);
+    auto result = call(*connection.session);
     const StatusCode code = StatusOf(result).code();
-    if (KeepsSession(code)) GiveBack(std::move(session));
+    if (KeepsSession(code)) {
+      GiveBack(std::move(connection));
+    } else {
+      LetGo(std::move(connection));
+    }
     if (code != StatusCode::kUnavailable || !is_kept) return result;
   }
 }

@@ -13,17 +13,18 @@
 namespace taskwal::pipeline {
 
 DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock,
-                                     Level min_activity_level)
+                                     Options options)
     : clock_(clock),
-      min_activity_level_(min_activity_level),
+      options_(std::move(options)),
+      logger_(options_.logger),
       backend_(std::move(backend)),
-      database_(*backend_),
+      database_(*backend_, ConnectionLimitsOf(options_, 0)),
       origin_id_(Uuid::Make()) {}
 
 Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
-    std::unique_ptr<storage::Backend> backend, Clock& clock, Level min_activity_level) {
+    std::unique_ptr<storage::Backend> backend, Clock& clock, Options options) {
   std::unique_ptr<DirectTaskStorage> storage(
-      new DirectTaskStorage(std::move(backend), clock, min_activity_level));
+      new DirectTaskStorage(std::move(backend), clock, std::move(options)));
   TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_.HighestStamp());
   storage->stamp_.store(highest);
   return storage;
@@ -66,26 +67,30 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
   return lsn;
 }
 
-Result<Ack> DirectTaskStorage::SaveTask(const Task& task, const WriteOptions&) {
+Result<Ack> DirectTaskStorage::SaveTask(const Task& task, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckTask(task));
-  TASKWAL_ASSIGN(const std::uint64_t lsn, Apply(storage::SaveTaskOp{task, clock_.WallNow()}));
+  TASKWAL_ASSIGN(const std::uint64_t lsn,
+                 Apply(storage::SaveTaskOp{task, clock_.WallNow(), Protects(options)}));
   return Ack{lsn};
 }
 
-Result<Ack> DirectTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOptions&) {
+Result<Ack> DirectTaskStorage::SaveTasks(std::span<const Task> tasks,
+                                         const WriteOptions& options) {
   if (tasks.empty()) return Status::InvalidArgument("SaveTasks needs at least one task");
   for (const Task& task : tasks) TASKWAL_TRY(storage::CheckTask(task));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
-                 Apply(storage::SaveTasksOp{{tasks.begin(), tasks.end()}, clock_.WallNow()}));
+                 Apply(storage::SaveTasksOp{{tasks.begin(), tasks.end()}, clock_.WallNow(),
+                                            Protects(options)}));
   return Ack{lsn};
 }
 
 Result<Ack> DirectTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus status,
-                                                std::string_view error, const WriteOptions&) {
+                                                std::string_view error,
+                                                const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckStatusUpdate(id, error, status));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
                  Apply(storage::UpdateStatusOp{std::string(id), status, std::string(error),
-                                               clock_.WallNow()}));
+                                               clock_.WallNow(), Protects(options)}));
   return Ack{lsn};
 }
 
@@ -104,7 +109,7 @@ Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id, const W
 }
 
 Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity, const WriteOptions&) {
-  if (activity.level < min_activity_level_) {
+  if (activity.level < options_.min_activity_level) {
     TASKWAL_TRY(CheckOpen());
     filtered_.fetch_add(1);
     return ActivityAck{};

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "base/logging.h"
 #include "base/clock.h"
 #include "base/uuid.h"
 #include "pipeline/database_calls.h"
@@ -20,8 +21,7 @@ class DirectTaskStorage final : public TaskStorage {
  public:
   // kUnavailable when the database does not answer.
   static Result<std::unique_ptr<DirectTaskStorage>> Open(std::unique_ptr<storage::Backend> backend,
-                                                         Clock& clock,
-                                                         Level min_activity_level = Level::kDebug);
+                                                         Clock& clock, Options options = {});
 
   Result<Ack> SaveTask(const Task& task, const WriteOptions& options) override;
   Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options) override;
@@ -48,14 +48,17 @@ class DirectTaskStorage final : public TaskStorage {
   Stats GetStats() override;
 
  private:
-  DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock,
-                    Level min_activity_level);
+  DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock, Options options);
   Status CheckOpen() const;
+  bool Protects(const WriteOptions& options) const {
+    return options_.protect_terminal_status && !options.reset;
+  }
   // One transaction; the LSN it was given.
   Result<std::uint64_t> Apply(storage::OperationBody body);
 
   Clock& clock_;
-  const Level min_activity_level_;
+  const Options options_;
+  const LoggerLease logger_;  // ends behind all that logs
   const std::unique_ptr<storage::Backend> backend_;
   DatabaseCalls database_;
   // Rows name an origin like all others: an own one per open, with the stamps as LSNs, which grow

@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "base/logging.h"
 #include "base/status_macros.h"
 #include "pipeline/direct_task_storage.h"
 #include "pipeline/option_fields.h"
@@ -17,7 +16,6 @@ Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(Options options) {
   if (!options.wal_enabled) {
     return Status::InvalidArgument("wal_enabled is off, and several targets need the log");
   }
-  if (options.logger) SetLogger(options.logger);
   pipeline::WalStorageSetup setup;
   TASKWAL_ASSIGN(setup.targets,
                  pipeline::MakeTargets(options.targets, {options.database_timeout}));
@@ -31,12 +29,11 @@ Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Optio
   if (!options.targets.empty()) {
     return Status::InvalidArgument("one database is named, and Options::targets names others");
   }
-  if (options.logger) SetLogger(options.logger);
   TASKWAL_ASSIGN(auto backend, storage::MakeBackend(dsn, {options.database_timeout}));
   if (!options.wal_enabled) {
     TASKWAL_ASSIGN(auto direct,
                    pipeline::DirectTaskStorage::Open(std::move(backend), Clock::Real(),
-                                                     options.min_activity_level));
+                                                     std::move(options)));
     return std::unique_ptr<TaskStorage>(std::move(direct));
   }
   pipeline::WalStorageSetup setup;

@@ -103,6 +103,8 @@ std::vector<OptionEntry> AdmissionEntries() {
        1024 * kMiB},
       {{"min_activity_level", "severity", "activities below are not kept"},
        &Options::min_activity_level},
+      {{"protect_terminal_status", "on/off", "a task that has ended is reopened only by a reset"},
+       &Options::protect_terminal_status},
   };
 }
 
@@ -269,6 +271,18 @@ std::vector<OptionEntry> FaultEntries() {
        &Options::database_timeout,
        1,
        24 * kHour},
+      {{"max_open_conns", "count", "connections to a database, one for queries; 0: no limit"},
+       &Options::max_open_conns,
+       0,
+       10'000},
+      {{"max_idle_conns", "count", "of them kept between queries"},
+       &Options::max_idle_conns,
+       0,
+       10'000},
+      {{"conn_max_lifetime", "duration", "older ones are replaced before their next use; 0: never"},
+       &Options::conn_max_lifetime,
+       0,
+       100 * kYear},
       {{"dead_letter_count_max", "count", "dead letters kept, beyond it the breaker opens"},
        &Options::dead_letter_count_max,
        0,
@@ -287,7 +301,8 @@ std::vector<OptionEntry> FaultEntries() {
 
 std::vector<OptionEntry> LifeEntries() {
   return {
-      {{"health_check_interval", "duration", "between two looks at the health of several targets"},
+      {{"health_check_interval", "duration",
+        "between two looks at an idle database, and at the health of several"},
        &Options::health_check_interval,
        10,
        kHour},

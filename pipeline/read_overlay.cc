@@ -42,26 +42,36 @@ void TakeConcerning(std::string_view id, Operation&& operation, std::vector<Oper
   } else if (auto* batch = std::get_if<SaveTasksOp>(&operation.body)) {
     for (auto task = batch->tasks.rbegin(); task != batch->tasks.rend(); ++task) {
       if (!is_meant(task->id)) continue;
-      into->push_back({operation.lsn, operation.stamp, SaveTaskOp{std::move(*task), batch->time}});
+      into->push_back({operation.lsn, operation.stamp,
+                       SaveTaskOp{std::move(*task), batch->time, batch->protects_terminal}});
     }
   }
+}
+
+// Whether it is without effect on a task that has ended.
+template <typename Op>
+bool IsOpenOnly(const Op& op, TaskStatus status) {
+  return op.protects_terminal && !IsTerminal(status);
+}
+
+// A save that takes effect whatever was before it.
+const SaveTaskOp* SureSave(const Operation& operation) {
+  const auto* save = std::get_if<SaveTaskOp>(&operation.body);
+  return save == nullptr || IsOpenOnly(*save, save->task.status) ? nullptr : save;
 }
 
 // Nothing before it matters.
 bool IsComplete(const Operation& operation) {
   if (std::holds_alternative<DeleteTaskOp>(operation.body)) return true;
-  const auto* save = std::get_if<SaveTaskOp>(&operation.body);
+  const SaveTaskOp* save = SureSave(operation);
   return save != nullptr && save->task.created_at.has_value();
-}
-
-bool IsSave(const Operation& operation) {
-  return std::holds_alternative<SaveTaskOp>(operation.body);
 }
 
 struct Apply {
   std::optional<Task>* task;
 
   void operator()(const SaveTaskOp& save) const {
+    if (*task && IsTerminal((*task)->status) && IsOpenOnly(save, save.task.status)) return;
     const Time created = *task ? (*task)->created_at.value_or(save.time) : save.time;
     *task = save.task;
     if (!(*task)->created_at) (*task)->created_at = created;
@@ -69,6 +79,7 @@ struct Apply {
   }
   void operator()(const UpdateStatusOp& update) const {
     if (!*task) return;
+    if (IsTerminal((*task)->status) && IsOpenOnly(update, update.status)) return;
     (*task)->status = update.status;
     (*task)->error = update.error;
     (*task)->updated_at = update.time;
@@ -200,7 +211,7 @@ Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id) {
     }
     return FoundOrNot(Fold(std::move(row->task), operations), id);
   }
-  const bool has_save = std::any_of(operations.begin(), operations.end(), IsSave);
+  const bool has_save = std::any_of(operations.begin(), operations.end(), SureSave);
   if (row.status().code() != StatusCode::kNotFound && !has_save) return row.status();
   return FoundOrNot(Fold(std::nullopt, operations), id);
 }

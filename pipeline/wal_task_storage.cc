@@ -102,7 +102,9 @@ Result<Ack> WalTaskStorage::SaveTask(const Task& task, const WriteOptions& optio
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
       Append(OperationType::kTaskUpdate, home, storage::EncodedBytes(task), now, options,
-             [&](std::span<std::byte> into) { storage::Encode(task, now, into); }));
+             [&](std::span<std::byte> into) {
+               storage::Encode(task, now, into, Protects(options));
+             }));
   TASKWAL_TRY(Settle(lsn, home.target, options));
   return Ack{lsn};
 }
@@ -115,7 +117,9 @@ Result<Ack> WalTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOp
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
       Append(OperationType::kBatchUpdate, all, storage::EncodedBytes(tasks), now, options,
-             [&](std::span<std::byte> into) { storage::Encode(tasks, now, into); }));
+             [&](std::span<std::byte> into) {
+               storage::Encode(tasks, now, into, Protects(options));
+             }));
   TASKWAL_TRY(Settle(lsn, all.target, options));
   return Ack{lsn};
 }
@@ -129,7 +133,8 @@ Result<Ack> WalTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus sta
                  Append(OperationType::kStatusUpdate, home,
                         storage::EncodedStatusUpdateBytes(id, error), now, options,
                         [&](std::span<std::byte> into) {
-                          storage::EncodeStatusUpdate(id, status, error, now, into);
+                          storage::EncodeStatusUpdate(id, {status, Protects(options)}, error, now,
+                                                      into);
                         }));
   TASKWAL_TRY(Settle(lsn, home.target, options));
   return Ack{lsn};

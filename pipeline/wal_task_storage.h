@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/logging.h"
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "base/mutex.h"
@@ -134,6 +135,9 @@ class WalTaskStorage final : public TaskStorage {
 
   // --- writing
   wal::Deadline MakeDeadline(std::chrono::milliseconds timeout, const std::stop_token& stop) const;
+  bool Protects(const WriteOptions& options) const {
+    return options_.protect_terminal_status && !options.reset;
+  }
   struct Place {            // where a record goes
     std::uint64_t key = 0;
     std::uint16_t target = 0;
@@ -158,6 +162,7 @@ class WalTaskStorage final : public TaskStorage {
   void LeaveBehind();
 
   const Options options_;
+  const LoggerLease logger_;  // ends behind all that logs
   FileSystem& fs_;
   Clock& clock_;
 

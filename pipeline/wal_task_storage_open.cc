@@ -49,6 +49,7 @@ bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range
 
 WalTaskStorage::WalTaskStorage(const WalStorageSetup& setup)
     : options_(setup.options),
+      logger_(options_.logger),
       fs_(*setup.fs),
       clock_(*setup.clock),
       handlers_(options_, clock_) {}

@@ -44,7 +44,7 @@ struct StatusPatch {
   friend bool operator==(const StatusPatch&, const StatusPatch&) = default;
 };
 
-// All operations of one batch on one task, composed to one (pipeline/flush/batch.h).
+// Operations of one batch on one task, composed to one (pipeline/flush/batch.h).
 struct TaskChange {
   enum class Kind : std::uint8_t {
     kPut,       // the whole row; created_at of an existing row is kept where keep_created_at
@@ -58,6 +58,11 @@ struct TaskChange {
   Task task;           // kPut, kReplace: created_at and updated_at are set
   bool keep_created_at = true;
   StatusPatch patch;   // kPatch
+  // kPut, kPatch: a row whose task has ended is left as it is.
+  bool open_only = false;
+  // A task's first change in the batch has turn 0; what cannot be composed with it follows in the
+  // next.
+  std::uint32_t turn = 0;
 };
 
 struct WatermarkMove {
@@ -67,7 +72,7 @@ struct WatermarkMove {
 };
 
 // One transaction: the watermarks by compare-and-set first, then the rows, in this order: dag
-// deletes, task changes (sorted by id), activities (sorted by id).
+// deletes, task changes (sorted by turn, then id), activities (sorted by id).
 struct Batch {
   Uuid wal_id;
   std::uint64_t epoch = 0;

@@ -16,7 +16,8 @@ enum LineMember : unsigned {
   kActivity = 4,
   kTaskId = 8,
   kStatus = 16,
-  kError = 32
+  kError = 32,
+  kReset = 64
 };
 
 struct Line {
@@ -27,6 +28,7 @@ struct Line {
   std::string task_id;
   std::string status;
   std::string error;
+  bool reset = false;
 };
 
 template <typename Object, typename Value>
@@ -89,6 +91,13 @@ Status ReadText(JsonCursor& in, std::string_view field, std::string* into) {
   auto value = in.ReadString();
   if (!value) return Bad(field, in.error());
   *into = std::move(*value);
+  return Status::Ok();
+}
+
+Status ReadFlag(JsonCursor& in, std::string_view field, bool* into) {
+  const auto value = in.ReadBool();
+  if (!value) return Bad(field, in.error());
+  *into = *value;
   return Status::Ok();
 }
 
@@ -174,6 +183,7 @@ Status ReadObject(JsonCursor& in, std::string_view object, ReadMember read_membe
 unsigned BitOf(std::string_view name) {
   if (name == "task") return kTask;
   if (name == "activity") return kActivity;
+  if (name == "reset") return kReset;
   const auto* text = Find(kLineTexts, name);
   return text == nullptr ? 0 : kLineTextBits[text - kLineTexts];
 }
@@ -187,12 +197,14 @@ Status ReadLineMember(JsonCursor& in, Line* line) {
   line->seen |= bit;
   if (bit == kTask) return ReadObject(in, "task", &ReadTaskMember, &line->task);
   if (bit == kActivity) return ReadObject(in, "activity", &ReadActivityMember, &line->activity);
+  if (bit == kReset) return ReadFlag(in, field, &line->reset);
   return ReadText(in, field, &(line->*Find(kLineTexts, name)->place));
 }
 
 std::string_view NameOf(unsigned bit) {
   if (bit == kTask) return "task";
   if (bit == kActivity) return "activity";
+  if (bit == kReset) return "reset";
   for (std::size_t i = 0; i < std::size(kLineTexts); ++i) {
     if (kLineTextBits[i] == bit) return kLineTexts[i].name;
   }
@@ -201,7 +213,7 @@ std::string_view NameOf(unsigned bit) {
 
 // All of `required`, and nothing that is neither required nor `optional`.
 Status CheckMembers(const Line& line, unsigned required, unsigned optional) {
-  for (unsigned bit = kTask; bit <= kError; bit <<= 1) {
+  for (unsigned bit = kTask; bit <= kReset; bit <<= 1) {
     const std::string_view name = NameOf(bit);
     if ((required & bit) && !(line.seen & bit)) return Bad(name, "missing");
     if ((line.seen & bit) && !((required | optional) & bit)) {
@@ -212,19 +224,20 @@ Status CheckMembers(const Line& line, unsigned required, unsigned optional) {
 }
 
 Result<OperationBody> StatusUpdateOf(Line line) {
-  TASKWAL_TRY(CheckMembers(line, kTaskId | kStatus, kError));
+  TASKWAL_TRY(CheckMembers(line, kTaskId | kStatus, kError | kReset));
   const auto status = ParseTaskStatus(line.status);
   if (!status) return Bad("status", "is none of the known ones");
   TASKWAL_TRY(CheckStatusUpdate(line.task_id, line.error, *status));
-  return OperationBody(UpdateStatusOp{std::move(line.task_id), *status, std::move(line.error), {}});
+  return OperationBody(UpdateStatusOp{std::move(line.task_id), *status, std::move(line.error), {},
+                                      !line.reset});
 }
 
 Result<OperationBody> OperationOf(Line line) {
   if (!(line.seen & kOp)) return Bad("op", "missing");
   if (line.op == "save_task") {
-    TASKWAL_TRY(CheckMembers(line, kTask, 0));
+    TASKWAL_TRY(CheckMembers(line, kTask, kReset));
     TASKWAL_TRY(CheckTask(line.task));
-    return OperationBody(SaveTaskOp{std::move(line.task), {}});
+    return OperationBody(SaveTaskOp{std::move(line.task), {}, !line.reset});
   }
   if (line.op == "update_status") return StatusUpdateOf(std::move(line));
   if (line.op == "delete_task") {

@@ -10,8 +10,9 @@
 namespace taskwal::storage {
 
 // {"op":"save_task","task":{…}} | {"op":"update_status","task_id":…,"status":…,"error":…} |
-// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}}. Checked as the calls
-// check; kInvalidArgument names the field. Times and ids that are absent stay absent.
+// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}}. The first two may have
+// "reset":true (WriteOptions::reset), else protects_terminal is set. Checked as the calls check;
+// kInvalidArgument names the field. Times and ids that are absent stay absent.
 Result<OperationBody> ParseIngestLine(std::string_view line);
 
 }  // namespace taskwal::storage

@@ -41,13 +41,21 @@ constexpr bool IsRetry(OperationType t) {
 }
 
 // `time` is when the call was made: the default of created_at and updated_at, and what a status
-// update writes into started_at, completed_at and updated_at.
-struct SaveTaskOp { Task task; Time time{}; };
-struct UpdateStatusOp { std::string task_id; TaskStatus status{}; std::string error; Time time{}; };
+// update writes into started_at, completed_at and updated_at. `protects_terminal`
+// (Options::protect_terminal_status, and no explicit reset): a task that has ended is not reopened
+// by it, but stays as it is; decided when the call is made, so that a replay comes to the same.
+struct SaveTaskOp { Task task; Time time{}; bool protects_terminal = false; };
+struct UpdateStatusOp {
+  std::string task_id;
+  TaskStatus status{};
+  std::string error;
+  Time time{};
+  bool protects_terminal = false;
+};
 struct DeleteTaskOp { std::string task_id; Time time{}; };
 struct DeleteDagOp { std::string dag_id; Time time{}; };
 struct LogActivityOp { Activity activity; };   // id and created_at are set
-struct SaveTasksOp { std::vector<Task> tasks; Time time{}; };
+struct SaveTasksOp { std::vector<Task> tasks; Time time{}; bool protects_terminal = false; };
 
 using OperationBody =
     std::variant<SaveTaskOp, UpdateStatusOp, DeleteTaskOp, DeleteDagOp, LogActivityOp, SaveTasksOp>;
@@ -69,9 +77,14 @@ std::uint64_t DagKeyOf(std::string_view dag_id);
 
 // --- encoding: exact size first, then into a span of that size; no allocation
 std::size_t EncodedBytes(const Task& task);
-void Encode(const Task& task, Time time, std::span<std::byte> into);
+void Encode(const Task& task, Time time, std::span<std::byte> into, bool protects_terminal = false);
 std::size_t EncodedStatusUpdateBytes(std::string_view task_id, std::string_view error);
-void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error,
+struct NewStatus {
+  NewStatus(TaskStatus to_in, bool protects = false) : to(to_in), protects_terminal(protects) {}
+  TaskStatus to;
+  bool protects_terminal;
+};
+void EncodeStatusUpdate(std::string_view task_id, NewStatus status, std::string_view error,
                         Time time, std::span<std::byte> into);
 std::size_t EncodedNameBytes(std::string_view name);  // task_delete and dag_delete
 void EncodeName(std::string_view name, Time time, std::span<std::byte> into);
@@ -80,7 +93,8 @@ std::size_t EncodedBytes(const Activity& activity, std::string_view id);
 void Encode(const Activity& activity, std::string_view id, Time created_at,
             std::span<std::byte> into);
 std::size_t EncodedBytes(std::span<const Task> tasks);
-void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into);
+void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into,
+            bool protects_terminal = false);
 
 // kCorruption for a body that is not what its type says (of a newer version, or a bug: checksums
 // passed). Retries are no operations of their own: theirs is in the body.

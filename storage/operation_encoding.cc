@@ -18,8 +18,11 @@ enum TaskField : std::uint8_t {
   kHasUpdatedAt = 4,
   kHasStartedAt = 8,
   kHasCompletedAt = 16,
-  kAllTaskFields = 31,
+  kProtectsTerminal = 32,
+  kAllTaskFields = 63,
 };
+// Beside the number of a status.
+constexpr std::uint8_t kStatusProtects = 0x80;
 enum ActivityField : std::uint8_t { kHasData = 1 };
 
 // Tells the key of a DAG from that of a task of the same name. Part of the format.
@@ -38,8 +41,9 @@ void PutTime(ByteWriter& out, Time time) {
 
 Time GetTime(ByteReader& in) { return Time(std::chrono::microseconds(in.Get<std::int64_t>())); }
 
-std::uint8_t FieldsOf(const Task& task) {
-  return static_cast<std::uint8_t>((task.payload ? kHasPayload : 0) |
+std::uint8_t FieldsOf(const Task& task, bool protects_terminal) {
+  return static_cast<std::uint8_t>((protects_terminal ? kProtectsTerminal : 0) |
+                                   (task.payload ? kHasPayload : 0) |
                                    (task.created_at ? kHasCreatedAt : 0) |
                                    (task.updated_at ? kHasUpdatedAt : 0) |
                                    (task.started_at ? kHasStartedAt : 0) |
@@ -61,10 +65,10 @@ std::size_t TaskBlockBytes(const Task& task) {
   return bytes;
 }
 
-void PutTask(ByteWriter& out, const Task& task) {
+void PutTask(ByteWriter& out, const Task& task, bool protects_terminal) {
   out.PutText(task.id);
   out.Put(static_cast<std::uint8_t>(task.status));
-  out.Put(FieldsOf(task));
+  out.Put(FieldsOf(task, protects_terminal));
   out.Put(task.retry_count);
   out.Put(task.max_retries);
   out.Put(task.priority);
@@ -89,18 +93,18 @@ Status Malformed(OperationType type, std::string_view what) {
   return Status::Corruption(std::move(message));
 }
 
-bool GetStatus(ByteReader& in, TaskStatus* status) {
-  const auto value = in.Get<std::uint8_t>();
+bool ToStatus(std::uint8_t value, TaskStatus* status) {
   *status = static_cast<TaskStatus>(value);
   return value <= static_cast<std::uint8_t>(TaskStatus::kCancelled);
 }
 
 // False for an unknown status or field; running out of bytes shows in `in`.
-bool GetTask(ByteReader& in, Task* task) {
+bool GetTask(ByteReader& in, Task* task, bool* protects_terminal) {
   task->id = in.GetText();
-  const bool known_status = GetStatus(in, &task->status);
+  const bool known_status = ToStatus(in.Get<std::uint8_t>(), &task->status);
   const auto fields = in.Get<std::uint8_t>();
   if (!known_status || (fields & ~kAllTaskFields) != 0) return false;
+  *protects_terminal = (fields & kProtectsTerminal) != 0;
   task->retry_count = in.Get<std::int32_t>();
   task->max_retries = in.Get<std::int32_t>();
   task->priority = in.Get<std::int32_t>();
@@ -121,12 +125,15 @@ bool GetTask(ByteReader& in, Task* task) {
 // Each returns false for a value this version does not know.
 bool GetBody(ByteReader& in, SaveTaskOp* op) {
   op->time = GetTime(in);
-  return GetTask(in, &op->task);
+  return GetTask(in, &op->task, &op->protects_terminal);
 }
 
 bool GetBody(ByteReader& in, UpdateStatusOp* op) {
   op->time = GetTime(in);
-  const bool known = GetStatus(in, &op->status);
+  const auto status = in.Get<std::uint8_t>();
+  op->protects_terminal = (status & kStatusProtects) != 0;
+  const bool known =
+      ToStatus(static_cast<std::uint8_t>(status & ~kStatusProtects), &op->status);
   op->task_id = in.GetText();
   op->error = in.GetText();
   return known;
@@ -171,7 +178,9 @@ bool GetBody(ByteReader& in, SaveTasksOp* op) {
     ByteReader block(in.GetBytes(in.Get<std::uint32_t>()));
     if (!in.ok()) return true;
     Task task;
-    if (!GetTask(block, &task) || !block.ok() || block.left() != 0) return false;
+    if (!GetTask(block, &task, &op->protects_terminal) || !block.ok() || block.left() != 0) {
+      return false;
+    }
     op->tasks.push_back(std::move(task));
   }
   return true;
@@ -249,19 +258,20 @@ std::uint64_t DagKeyOf(std::string_view dag_id) { return KeyOf(dag_id) ^ kDagKey
 
 std::size_t EncodedBytes(const Task& task) { return kHeadBytes + TaskBlockBytes(task); }
 
-void Encode(const Task& task, Time time, std::span<std::byte> into) {
+void Encode(const Task& task, Time time, std::span<std::byte> into, bool protects_terminal) {
   Body body(into, time);
-  PutTask(body.out(), task);
+  PutTask(body.out(), task, protects_terminal);
 }
 
 std::size_t EncodedStatusUpdateBytes(std::string_view task_id, std::string_view error) {
   return kHeadBytes + 1 + TextBytes(task_id) + TextBytes(error);
 }
 
-void EncodeStatusUpdate(std::string_view task_id, TaskStatus status, std::string_view error,
+void EncodeStatusUpdate(std::string_view task_id, NewStatus status, std::string_view error,
                         Time time, std::span<std::byte> into) {
   Body body(into, time);
-  body.out().Put(static_cast<std::uint8_t>(status));
+  body.out().Put(static_cast<std::uint8_t>(static_cast<std::uint8_t>(status.to) |
+                                           (status.protects_terminal ? kStatusProtects : 0)));
   body.out().PutText(task_id);
   body.out().PutText(error);
 }
@@ -301,12 +311,13 @@ std::size_t EncodedBytes(std::span<const Task> tasks) {
   return bytes;
 }
 
-void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into) {
+void Encode(std::span<const Task> tasks, Time time, std::span<std::byte> into,
+            bool protects_terminal) {
   Body body(into, time);
   body.out().Put(static_cast<std::uint32_t>(tasks.size()));
   for (const Task& task : tasks) {
     body.out().Put(static_cast<std::uint32_t>(TaskBlockBytes(task)));
-    PutTask(body.out(), task);
+    PutTask(body.out(), task, protects_terminal);
   }
 }
 

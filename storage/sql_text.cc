@@ -182,6 +182,24 @@ SqlText OldTasksSql(const Dialect& dialect, Time before, std::span<const TaskSta
   return text;
 }
 
+std::vector<std::span<const TaskChange>> TurnsOf(const Batch& batch) {
+  std::vector<std::span<const TaskChange>> turns;
+  std::span<const TaskChange> left(batch.tasks);
+  while (!left.empty()) {
+    const auto end = std::find_if(left.begin(), left.end(), [&](const TaskChange& change) {
+      return change.turn != left.front().turn;
+    });
+    const auto count = static_cast<std::size_t>(end - left.begin());
+    turns.push_back(left.first(count));
+    left = left.subspan(count);
+  }
+  return turns;
+}
+
+std::string AndIsOpen(std::string_view place) {
+  return " AND NOT " + std::string(place) + StatusIn(TerminalOf({}));
+}
+
 std::uint64_t HighestStampOf(const Batch& batch) {
   std::uint64_t stamp = 0;
   for (const auto& deletion : batch.dag_deletes) stamp = std::max(stamp, deletion.origin.stamp);

@@ -52,6 +52,11 @@ std::string PlaceholderText(const Dialect& dialect, std::size_t n);
 // "status IN ('completed', 'failed')".
 std::string StatusIn(std::span<const TaskStatus> statuses);
 
+// The batch's changes of tasks, each turn's by itself.
+std::vector<std::span<const TaskChange>> TurnsOf(const Batch& batch);
+// Behind the condition of a write for TaskChange::open_only; `place` stands before the column of
+// the stored row.
+std::string AndIsOpen(std::string_view place);
 // The highest stamp of any operation on tasks in the batch; 0 when there is none.
 std::uint64_t HighestStampOf(const Batch& batch);
 // RegisterLog under a lower epoch than the stored one.

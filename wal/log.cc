@@ -336,6 +336,9 @@ void Log::Impl::GiveUpDirectory() {
 }
 
 Status Log::Impl::EndCleanly() {
+  // A database call that hung may come back now and report what it flushed: STATE and the segments
+  // are one writer's at a time.
+  MutexLock retiring(retire_mutex_);
   // A segment that never took a record leaves nothing to keep.
   for (const ClosedSegment& segment : pool_.Closed()) {
     if (segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn &&

@@ -138,7 +138,8 @@ class Log {
   [[nodiscard]] TailReader Tail(Lsn from);
   // Visits the records of `key` with LSN >= from that stand in segments, newest first, until
   // `visit` returns false. Records still in the ring are written (not synced) first. The view is
-  // valid only inside the call; no lock is held in it. kCorruption when a needed frame is damaged.
+  // valid only inside the call; no lock is held in it. A segment that is retired meanwhile is
+  // passed over. kCorruption when a needed frame is damaged.
   Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit);
 
   // --- space ---------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ struct Log::Impl {
   Status LookupIn(std::uint64_t segment, std::vector<std::uint64_t> offsets, std::uint64_t key,
                   Lsn from, Lsn void_from, const std::function<bool(const RecordView&)>& visit,
                   bool* go_on);
+  Status LookupInClosed(std::uint64_t segment, std::uint64_t key, Lsn from, Lsn void_from,
+                        const std::function<bool(const RecordView&)>& visit, bool* go_on);
+  [[nodiscard]] bool Holds(std::uint64_t segment) const;
   Result<std::vector<std::uint64_t>> FramesOf(std::uint64_t segment, std::uint64_t key);
 
   FileSystem& fs_;

@@ -22,8 +22,14 @@ constexpr int kLearnAtOnce = 64;
 
 bool Log::Impl::MaintenanceStep() {
   bool has_worked = writer_.SealStep();
-  const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
-  has_worked = has_worked || (made.ok() && *made);
+  // What is left of a disk that runs full is for whoever has to make room on it: the database may
+  // lie there, too.
+  if (is_short_.load(std::memory_order_relaxed)) {
+    pool_.RemoveSpares();
+  } else {
+    const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
+    has_worked = has_worked || (made.ok() && *made);
+  }
   has_worked = LearnOlderSegments() || has_worked;
   CheckSpace();
   return has_worked;
@@ -219,8 +225,9 @@ Status Log::Lookup(std::uint64_t key, Lsn from,
   const std::vector<LogWriter::Place> places = impl.writer_.FindInOpenSegments(key);
   bool go_on = true;
   for (const LogWriter::Place& place : places) {
-    TASKWAL_TRY(
-        impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on));
+    const Status looked =
+        impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on);
+    if (!looked.ok() && impl.Holds(place.segment)) return looked;
     if (!go_on) return Status::Ok();
   }
   const Lsn open_first = impl.writer_.open_first_lsn();
@@ -231,14 +238,30 @@ Status Log::Lookup(std::uint64_t key, Lsn from,
         std::any_of(places.begin(), places.end(),
                     [&](const LogWriter::Place& p) { return p.segment == segment.number; });
     if (!was_searched) {
-      TASKWAL_ASSIGN(std::vector<std::uint64_t> offsets, impl.FramesOf(segment.number, key));
-      TASKWAL_TRY(
-          impl.LookupIn(segment.number, std::move(offsets), key, from, void_from, visit, &go_on));
+      const Status looked =
+          impl.LookupInClosed(segment.number, key, from, void_from, visit, &go_on);
+      if (!looked.ok() && impl.Holds(segment.number)) return looked;
       if (!go_on) return Status::Ok();
     }
     if (segment.first_lsn != 0) void_from = std::min(void_from, segment.first_lsn);
   }
   return Status::Ok();
+}
+
+Status Log::Impl::LookupInClosed(std::uint64_t segment, std::uint64_t key, Lsn from, Lsn void_from,
+                                 const std::function<bool(const RecordView&)>& visit,
+                                 bool* go_on) {
+  TASKWAL_ASSIGN(std::vector<std::uint64_t> offsets, FramesOf(segment, key));
+  return LookupIn(segment, std::move(offsets), key, from, void_from, visit, go_on);
+}
+
+// A segment that was retired (and recycled) while it was read cannot be read, and need not be: what
+// it held is settled.
+bool Log::Impl::Holds(std::uint64_t segment) const {
+  if (writer_.HasOpen(segment)) return true;
+  const std::vector<ClosedSegment> closed = pool_.Closed();
+  return std::any_of(closed.begin(), closed.end(),
+                     [&](const ClosedSegment& c) { return c.number == segment; });
 }
 
 std::vector<ClosedSegment> Log::Impl::ClosedNewestFirst() {

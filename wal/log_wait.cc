@@ -248,6 +248,13 @@ std::vector<LogWriter::Place> LogWriter::FindInOpenSegments(std::uint64_t key) {
   return places;
 }
 
+bool LogWriter::HasOpen(std::uint64_t segment) const {
+  MutexLock lock(mutex_);
+  return std::any_of(open_.begin(), open_.end(), [&](const OpenSegment& open) {
+    return open.file->number() == segment;
+  });
+}
+
 Lsn LogWriter::open_first_lsn() const {
   MutexLock lock(mutex_);
   return open_.empty() ? written_lsn() + 1 : open_.front().file->first_lsn();

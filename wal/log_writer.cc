@@ -167,7 +167,9 @@ bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
   std::uint8_t flags;
   RingPosition next;
   const RingBuffer::Limit limit = ring_->Claimed();
-  while (ring_->ReadUpTo(limit, at, &record, &flags, &next)) {
+  const std::uint64_t records_max = RecordsLeft();
+  while (lane.builder.count() < records_max &&
+         ring_->ReadUpTo(limit, at, &record, &flags, &next)) {
     if ((flags & kSlotLarge) != 0) {
       const auto& [body, bytes] = large_.at(record.lsn);
       record.body = {body.get(), bytes};
@@ -327,12 +329,17 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number
   return SegmentFile::Create(fs_, plan);
 }
 
+// How many more the segment takes by count.
+std::uint64_t LogWriter::RecordsLeft() const {
+  if (config_.segment_records_max == 0) return UINT64_MAX;
+  const std::uint64_t records = open_.back().file->records();
+  return config_.segment_records_max - std::min(records, config_.segment_records_max);
+}
+
 Status LogWriter::MakeRoom(std::uint64_t frame_bytes) {
   const SegmentFile& segment = *open_.back().file;
-  const bool is_full =
-      config_.segment_records_max > 0 && segment.records() >= config_.segment_records_max;
   const bool is_condemned = segment.failed.load(std::memory_order_acquire);
-  if (!is_full && !is_condemned && segment.HasRoom(frame_bytes)) return Status::Ok();
+  if (RecordsLeft() > 0 && !is_condemned && segment.HasRoom(frame_bytes)) return Status::Ok();
   if (clock_.Now() < roll_retry_at_) return roll_status_;
   return Roll(frame_bytes);
 }
@@ -428,8 +435,9 @@ bool LogWriter::WriteIdleFrame() {
   if (durable <= named_lsn_ || !entries_.empty() || busy_lanes_ > 0 || is_rolling_) return false;
   if (clock_.Now() - last_work_ < kIdleFrameAfter) return false;
   // Behind it comes the footer, written without the mutex: a frame now would land on top of it.
-  if (open_.back().sealing) return false;
-  SegmentFile* file = open_.back().file.get();
+  OpenSegment& segment = open_.back();
+  if (segment.sealing) return false;
+  SegmentFile* file = segment.file.get();
   if (!file->HasRoom(kSectorBytes) || file->failed.load(std::memory_order_acquire)) return false;
   const std::uint64_t offset = file->Place(kSectorBytes, file->last_lsn(), 0, 0);
   FrameBuilder& builder = lanes_[kWriterLane].builder;
@@ -437,12 +445,14 @@ bool LogWriter::WriteIdleFrame() {
   const auto bytes = builder.Finish({file->seed(), offset, file->header().epoch, durable});
   named_lsn_ = durable;
   ++busy_lanes_;
+  ++segment.users;  // others may roll meanwhile: it must not be sealed and closed under the write
   ++figures_.writes;
   figures_.bytes_written += bytes.size();
   mutex_.Unlock();
   const Status written = file->lane(kWriterLane).Write(offset, bytes);
   mutex_.Lock();
   --busy_lanes_;
+  --FindOpen(file)->users;
   lanes_idle_.NotifyAll();
   if (!written.ok()) file->failed.store(true, std::memory_order_release);
   return true;

@@ -107,6 +107,7 @@ class LogWriter {
   std::vector<Place> FindInOpenSegments(std::uint64_t key) EXCLUDES(mutex_);
   // First LSN of the oldest open segment; closed ones end before it.
   [[nodiscard]] Lsn open_first_lsn() const EXCLUDES(mutex_);
+  [[nodiscard]] bool HasOpen(std::uint64_t segment) const EXCLUDES(mutex_);
 
   struct Figures {
     std::uint64_t open_segments = 0, open_bytes = 0, bytes_written = 0, writes = 0, syncs = 0,
@@ -176,6 +177,7 @@ class LogWriter {
   bool FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) REQUIRES(mutex_);
   Status MakeRoom(std::uint64_t frame_bytes) REQUIRES(mutex_);
   std::uint64_t RoomWanted() REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t RecordsLeft() const REQUIRES(mutex_);
   void PlaceFrame(std::uint32_t lane, const RingPosition& end, bool needs_sync, Work* work)
       REQUIRES(mutex_);
   void PlanSyncs(const SegmentFile* only, Work* work) REQUIRES(mutex_);

@@ -134,13 +134,11 @@ void SegmentPool::RemoveSpares() {
   {
     MutexLock lock(mutex_);
     spares.swap(spares_);
-    has_reserve_ = false;
   }
   for (const Spare& spare : spares) {
     IgnoreStatus(fs_.Remove(JoinPath(options_.directory, spare.name)),
                  "a spare left over harms nobody");
   }
-  IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kReserveName)), "as a spare");
 }
 
 void SegmentPool::AddClosed(const ClosedSegment& segment) {

@@ -51,6 +51,7 @@ class SegmentPool {
   Result<Spare> Take(std::uint64_t bytes);
   // Makes one ahead where there is none of this size. True when it did.
   Result<bool> MakeAhead(std::uint64_t bytes);
+  // The reserve stays: the next open may find the disk full.
   void RemoveSpares();
 
   // --- closed segments, oldest first ------------------------------------------------------------

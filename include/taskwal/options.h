@@ -131,6 +131,10 @@ struct Options {
   std::uint64_t max_unflushed_bytes = 0;    // the same, of encoded records
   std::uint64_t max_record_bytes = 0;       // a larger call is refused; 0: the data model's limits
   Level min_activity_level = Level::kDebug; // activities below are not kept
+  // A task that is completed, failed or cancelled is brought back to pending or running only by
+  // calls with WriteOptions::reset; others that would do so change nothing of it. Deleting it, or
+  // saving it with another terminal status, is not reopening it.
+  bool protect_terminal_status = false;
 
   // --- pressure -----------------------------------------------------------------------------
   Duration monitoring_interval{5000};       // between two looks at the load
@@ -191,6 +195,12 @@ struct Options {
   // A worker with nothing to do takes whole partitions of one that is busy with others.
   bool work_stealing = false;
   Duration database_timeout{30000};         // deadline of every database call
+  // Connections to each database: open at once (workers and queries; at least 2, as one is left to
+  // queries; with a limit worker_count cannot be raised while running; 0: no limit), kept between
+  // queries, and their age from which on they are replaced before their next use (0: never).
+  std::uint32_t max_open_conns = 0;
+  std::uint32_t max_idle_conns = 4;
+  Duration conn_max_lifetime{0};
   // Open dead letters. Beyond either nothing more is lettered, the breaker opens; from four fifths
   // of it on there is an alarm.
   std::uint64_t dead_letter_count_max = 10000;
@@ -202,7 +212,8 @@ struct Options {
   // Given to OpenTaskStorage(Options); empty: the one DSN it is given.
   std::vector<TargetOptions> targets;
   // Between two looks at each target's health; a target that does not answer gets no new
-  // activities.
+  // activities. And between two looks at a database that nothing was brought into meanwhile:
+  // whether it still has what it confirmed.
   Duration health_check_interval{10000};
 
   // --- opening and recovery -----------------------------------------------------------------

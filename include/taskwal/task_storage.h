@@ -37,6 +37,8 @@ struct WriteOptions {
   std::stop_token stop;                              // a requested stop ends the waiting
   // kOverloaded at once where the call would have to wait for room; not counted as dropped.
   bool only_if_room = false;
+  // Under Options::protect_terminal_status: the call may reopen a task that has ended.
+  bool reset = false;
 };
 
 struct Ack {
@@ -115,10 +117,11 @@ class TaskStorage {
 
   // Replaces the whole task; an absent field is its default; created_at see Task.
   virtual Result<Ack> SaveTask(const Task& task, const WriteOptions& options = {}) = 0;
-  // All tasks in one database transaction, or (a row is refused) all in dead letters.
+  // One transaction, or (a row is refused) all in dead letters. 48 MiB in all, else kInvalidArgument.
   virtual Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options = {}) = 0;
   // Sets status, error, updated_at; running sets started_at and clears completed_at, a terminal
-  // status sets completed_at, pending clears both. Changes nothing when there is no such task.
+  // status sets completed_at, pending clears both. Changes nothing when there is no such task, nor
+  // (as SaveTask does not) where the task has ended and only a reset may reopen it.
   virtual Result<Ack> UpdateTaskStatus(std::string_view id, TaskStatus status,
                                        std::string_view error = {},
                                        const WriteOptions& options = {}) = 0;

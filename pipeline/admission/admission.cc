@@ -252,8 +252,10 @@ void Admission::Sleep(const Visit& visit) {
     MutexLock lock(mutex_);
     const Monotonic now = clock_.Now();
     longest = std::min(longest, std::chrono::nanoseconds(visit.deadline - now));
-    if (!visit.holds && IsNext(visit) && rate_limit_ > 0) {
-      longest = std::min(longest, bucket_.NextIn(now));
+    // While a budget or the window is what keeps it out, a token that is there is no use.
+    const std::chrono::nanoseconds token = bucket_.NextIn(now);
+    if (!visit.holds && IsNext(visit) && rate_limit_ > 0 && token.count() > 0) {
+      longest = std::min(longest, token);
     }
     if (longest > kSpin) {
       changed_.WaitFor(mutex_, longest);

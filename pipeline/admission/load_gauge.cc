@@ -42,11 +42,13 @@ void LoadGauge::OnCommitted(std::chrono::nanoseconds duration) {
   MutexLock lock(mutex_);
   ++committed_;
   in_commits_ += duration;
+  is_failing_ = false;
 }
 
 void LoadGauge::OnFailed() {
   MutexLock lock(mutex_);
   ++failed_;
+  is_failing_ = true;
 }
 
 std::optional<PressureEvent> LoadGauge::Look(const LoadSample& sample, Monotonic now) {
@@ -70,15 +72,15 @@ std::optional<PressureEvent> LoadGauge::Look(const LoadSample& sample, Monotonic
   return PressureEvent{before, next, scores.pressure, scores.signal};
 }
 
-// What was not measured since the last look stands as it was, as long as there is something to do:
-// an open breaker is no proof that the database is well.
+// What was not measured since the last look stands as it was, as long as there is something to do or
+// the last attempt failed: neither an open breaker nor idleness is proof that the database is well.
 LoadFigures LoadGauge::Measure(const LoadSample& sample, Monotonic now) {
   LoadFigures figures;
   const auto attempts = static_cast<double>(committed_ + failed_);
   double kept = 1;
   if (attempts > 0) {
     kept = attempts_ > 0 ? std::clamp((kAttemptsMin - attempts) / attempts_, 0.0, 1.0) : 0;
-  } else if (sample.pending == 0) {
+  } else if (sample.pending == 0 && !is_failing_) {
     kept = kIdleFade;
   }
   attempts_ = attempts_ * kept + attempts;

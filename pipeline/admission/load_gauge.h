@@ -88,6 +88,7 @@ class LoadGauge {
   // Of the last attempts, and of the last look with transactions.
   double attempts_ GUARDED_BY(mutex_) = 0, failures_ GUARDED_BY(mutex_) = 0;
   double latency_ms_ GUARDED_BY(mutex_) = 0;
+  bool is_failing_ GUARDED_BY(mutex_) = false;  // the last attempt did
   std::optional<Monotonic> looked_at_ GUARDED_BY(mutex_);
   std::uint64_t last_arrived_ GUARDED_BY(mutex_) = 0, last_pending_ GUARDED_BY(mutex_) = 0;
   std::deque<LoadFigures> history_ GUARDED_BY(mutex_);

@@ -35,6 +35,7 @@ struct Step {
   Time time{};
   Task* task = nullptr;                    // kSave
   storage::UpdateStatusOp* update = nullptr;  // kUpdate
+  bool open_only = false;
 };
 
 StatusPatch PatchOf(storage::UpdateStatusOp& update) {
@@ -129,19 +130,20 @@ Parts TakeApart(std::vector<storage::Operation>& operations, ComposedRows* rows)
   std::vector<Step>& steps = parts.steps;
   for (storage::Operation& operation : operations) {
     const Origin origin{operation.lsn, operation.stamp};
-    const auto add_save = [&](Task& task, Time time) {
-      steps.push_back({task.id, steps.size(), Verb::kSave, origin, time, &task, nullptr});
+    const auto add_save = [&](Task& task, Time time, bool protects) {
+      steps.push_back({task.id, steps.size(), Verb::kSave, origin, time, &task, nullptr,
+                       protects && !IsTerminal(task.status)});
     };
     if (auto* save = std::get_if<storage::SaveTaskOp>(&operation.body)) {
-      add_save(save->task, save->time);
+      add_save(save->task, save->time, save->protects_terminal);
     } else if (auto* batch = std::get_if<storage::SaveTasksOp>(&operation.body)) {
-      for (Task& task : batch->tasks) add_save(task, batch->time);
+      for (Task& task : batch->tasks) add_save(task, batch->time, batch->protects_terminal);
     } else if (auto* update = std::get_if<storage::UpdateStatusOp>(&operation.body)) {
       steps.push_back({update->task_id, steps.size(), Verb::kUpdate, origin, update->time, nullptr,
-                       update});
+                       update, update->protects_terminal && !IsTerminal(update->status)});
     } else if (auto* gone = std::get_if<storage::DeleteTaskOp>(&operation.body)) {
       steps.push_back({gone->task_id, steps.size(), Verb::kDelete, origin, gone->time, nullptr,
-                       nullptr});
+                       nullptr, false});
     } else if (auto* dag = std::get_if<storage::DeleteDagOp>(&operation.body)) {
       rows->dag_deletes.push_back({std::move(dag->dag_id), origin});
     } else if (auto* logged = std::get_if<storage::LogActivityOp>(&operation.body)) {
@@ -152,21 +154,33 @@ Parts TakeApart(std::vector<storage::Operation>& operations, ComposedRows* rows)
 }
 
 void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
+  std::uint32_t last_turn = 0;
   std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) {
     return a.id != b.id ? a.id < b.id : a.order < b.order;
   });
   for (std::size_t i = 0; i < steps.size();) {
     TaskChange change;
     change.id = std::string(steps[i].id);
+    change.open_only = steps[i].open_only;
+    const bool follows = !changes->empty() && changes->back().id == change.id;
+    change.turn = follows ? changes->back().turn + 1 : 0;
+    last_turn = std::max(last_turn, change.turn);
     Before state = Before::kNothing;
     // Folding moves the task out, and with it the bytes of the step's own id: compare with the
     // copy.
     std::size_t end = i;
-    while (end < steps.size() && steps[end].id == change.id) ++end;
+    while (end < steps.size() && steps[end].id == change.id &&
+           steps[end].open_only == change.open_only) {
+      ++end;
+    }
     for (; i < end; ++i) Fold(&change, &state, steps[i]);
     change.kind = KindOf(state);
     changes->push_back(std::move(change));
   }
+  if (last_turn == 0) return;
+  std::stable_sort(changes->begin(), changes->end(), [](const auto& a, const auto& b) {
+    return a.turn < b.turn;
+  });
 }
 
 // The first of an id wins: what came later is the duplicate.
@@ -180,7 +194,7 @@ void SortActivities(std::vector<std::pair<Activity*, storage::Lsn>>& parts, Comp
     if (!rows->activities.empty() && rows->activities.back().activity.id == activity->id) {
       ++rows->duplicates;
     } else {
-      rows->activities.push_back({std::move(*activity), lsn});
+      rows->activities.emplace_back(std::move(*activity), lsn);
     }
   }
 }

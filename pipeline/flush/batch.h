@@ -1,4 +1,4 @@
-// Operations of one batch composed to rows: at most one change per task, whose result equals
+// Operations of one batch composed to rows: one change per task and turn, whose result equals
 // applying the operations one by one. Activities never coalesce. Pure functions.
 //
 //               save      update_status   delete        (by row: what came before in this batch)
@@ -7,6 +7,10 @@
 //   patch       put       patch           delete
 //   delete      replace   delete          delete
 //   replace     replace   replace, edited delete
+//
+// What must not reopen a task that has ended (protects_terminal) depends on the row, which nobody
+// knows here: such operations compose among themselves, and where they meet others the next turn
+// begins. Without them there is but one turn.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +23,7 @@ namespace taskwal::pipeline {
 
 struct ComposedRows {
   std::vector<storage::Batch::DagDelete> dag_deletes;
-  std::vector<storage::TaskChange> tasks;               // sorted by id, each id once
+  std::vector<storage::TaskChange> tasks;               // sorted by turn and id, each once
   std::vector<storage::Batch::ActivityRow> activities;  // sorted by id, each id once
   std::uint64_t duplicates = 0;                         // activities whose id came before: left out
 };

@@ -41,12 +41,23 @@ Lsn StartOf(const wal::LogState& state, const LogRow& row, bool is_confirmed, st
   if (is_behind) {
     plan->went_back = true;
     if (stored < oldest_kept) {
-      plan->missing.to = oldest_kept;
+      // What was confirmed last is the last there was of this partition, up to there.
+      const Lsn last = std::min(oldest_kept, At(state.watermarks, p));
+      plan->missing.to = std::max(plan->missing.to, last);
       plan->missing.from = std::min(plan->missing.from, stored + 1);
     }
   }
   const Lsn settled = is_confirmed && !is_behind && !row.watermarks.empty() ? state.flushed_lsn : 0;
   return std::max({stored, settled, oldest_kept});
+}
+
+// A watermark is the LSN of a record that is there.
+void TrimMissing(const std::vector<Lsn>& stored, wal::LsnRange* missing) {
+  while (!missing->empty() &&
+         std::find(stored.begin(), stored.end(), missing->from) != stored.end()) {
+    ++missing->from;
+  }
+  if (missing->empty()) *missing = {};
 }
 
 std::string WhyRefused(Verdict verdict, const Meeting& meeting) {
@@ -141,7 +152,7 @@ ContactPlan Decide(const wal::LogState& state, const LogRow& row, const Uuid& db
   for (std::size_t p = 0; p < state.partitions; ++p) {
     plan.start.push_back(StartOf(state, row, is_confirmed, p, &plan));
   }
-  if (plan.missing.empty()) plan.missing = {};
+  TrimMissing(row.watermarks, &plan.missing);
   return plan;
 }
 
@@ -241,6 +252,7 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
   contact.identity.epoch = state.epoch;
   contact.identity.db_id = backend.db_id();
   contact.identity.former = state.former;
+  contact.went_back = plan.went_back;
   if (plan.went_back) {
     contact.identity.replayed_until = state.flushed_lsn;
     for (const Lsn lsn : state.watermarks) {

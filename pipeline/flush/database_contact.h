@@ -30,7 +30,9 @@ struct ContactPlan {
   bool is_new_database = false;      // db_id is to be recorded: nothing is confirmed there yet
   bool went_back = false;            // the database is behind what was confirmed there
   std::vector<wal::Lsn> start;       // by partition: settled up to here
-  wal::LsnRange missing;             // went back so far that these are not in the log any more
+  // Went back so far that these are not in the log any more: from behind the partition that is
+  // furthest back to the last that was confirmed. Some between may be there.
+  wal::LsnRange missing;
 };
 
 // `row` is what the database knows of state.wal_id. state.epoch is ours; state.watermarks and
@@ -76,7 +78,8 @@ struct Contact {
   LogIdentity identity;
   std::vector<wal::Lsn> start;    // by partition
   std::vector<wal::Lsn> stored;   // watermarks in the database now
-  wal::LsnRange missing;          // see ContactPlan
+  bool went_back = false;         // see ContactPlan
+  wal::LsnRange missing;
 };
 
 struct ContactParties {

@@ -376,7 +376,8 @@ Status DeadLetters::Resolve(std::span<const LetterResolution> resolutions) {
   return impl_->Append(EntryKind::kResolved, EncodeResolved(open),
                        [&](LetterIndex& known, LetterStats& counts, const LetterPlace&) {
                          for (const LetterResolution& resolution : open) {
-                           known.Resolve(resolution);
+                           // The same letter may be named twice: the first counts.
+                           if (!known.Resolve(resolution)) continue;
                            CountSettled(resolution.standing.outcome, &counts);
                          }
                        });

@@ -55,6 +55,8 @@ FlushWorker::~FlushWorker() = default;
 void FlushWorker::Begin(const LogIdentity& identity, std::unique_ptr<storage::Session> session) {
   identity_ = identity;
   session_ = std::move(session);
+  looked_at_ = setting_.clock.Now();
+  connected_at_ = looked_at_;
   batch_.clear();
   parts_.clear();
   attempt_.clear();
@@ -85,11 +87,20 @@ bool FlushWorker::Retire() {
   return true;
 }
 
+void FlushWorker::Disconnect() { session_.reset(); }
+
+// Between two batches: none is in doubt then.
+bool FlushWorker::HasOldConnection(Monotonic now) const {
+  const auto longest = setting_.options.conn_max_lifetime;
+  return longest.count() > 0 && batch_.empty() && now - connected_at_ > longest;
+}
+
 FlushWorker::Turn FlushWorker::Work() {
   if (!fenced_.ok()) return Turn::kFenced;
   const Monotonic now = setting_.clock.Now();
+  if (HasOldConnection(now)) Disconnect();
   if (IsOverdue(now)) GiveBack();
-  if (batch_.empty() && !TakeBatch(now)) return Turn::kIdle;
+  if (batch_.empty() && !TakeBatch(now)) return now < LookAt() ? Turn::kIdle : Look(now);
   if (now < PausedUntil()) return Turn::kPaused;
   if (!setting_.breaker.Allow(now, setting_.queues.awaited_lsn() > 0)) return Turn::kPaused;
   if (!session_) {
@@ -166,8 +177,17 @@ FlushWorker::Turn FlushWorker::Connect() {
   const auto row = (*session)->ReadLog(identity_.wal_id);
   if (!row.ok()) return Failed(row.status());
   const bool is_another = !backend.is_volatile() && backend.db_id() != identity_.db_id;
-  const Standing standing =
-      is_another ? Standing::kMeetAgain : Recheck(identity_.epoch, known, attempt_, *row);
+  const Turn turn = Judge(
+      is_another ? Standing::kMeetAgain : Recheck(identity_.epoch, known, attempt_, *row));
+  if (turn == Turn::kProgress) {
+    session_ = std::move(session).value();
+    connected_at_ = setting_.clock.Now();
+  }
+  return turn;
+}
+
+// kProgress: the database is where this worker left it.
+FlushWorker::Turn FlushWorker::Judge(Standing standing) {
   switch (standing) {
     case Standing::kMeetAgain:
       setting_.breaker.OnSuccess(setting_.clock.Now());
@@ -180,8 +200,40 @@ FlushWorker::Turn FlushWorker::Connect() {
     case Standing::kUnchanged:
       attempt_.clear();
   }
-  session_ = std::move(session).value();
   return Turn::kProgress;
+}
+
+// One worker is enough; a database that forgets has confirmed nothing.
+Monotonic FlushWorker::LookAt() const {
+  if (index_ > 0 || setting_.backend.is_volatile()) return Monotonic::max();
+  const Monotonic at = looked_at_ + setting_.options.health_check_interval;
+  return std::max({at, PausedUntil(), setting_.breaker.next_trial(at, false)});
+}
+
+// Nothing was to be done for a while: whether the database still has all that it confirmed. A
+// failover may have cost it the last of that, and without a batch nobody would ask.
+FlushWorker::Turn FlushWorker::Look(Monotonic now) {
+  if (!setting_.breaker.Allow(now, false)) return Turn::kPaused;
+  looked_at_ = now;
+  const std::vector<Lsn> known = setting_.queues.stored();
+  auto row = session_ ? session_->ReadLog(identity_.wal_id)
+                      : Result<storage::LogRow>(Status::Unavailable("not connected"));
+  // The connection may be all that is lost.
+  if (!row.ok()) session_.reset();
+  const Turn turn = row.ok() ? Judge(Recheck(identity_.epoch, known, attempt_, *row)) : Connect();
+  if (turn != Turn::kProgress) return turn;
+  setting_.counters.Update([](FlusherStats& stats) { stats.database_available = true; });
+  Recovered();
+  return Turn::kIdle;
+}
+
+void FlushWorker::Recovered() {
+  failures_ = 0;
+  looked_at_ = setting_.clock.Now();
+  setting_.breaker.OnSuccess(looked_at_);
+  if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
+    Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
+  }
 }
 
 FlushWorker::Turn FlushWorker::Fence(const std::string& why) {
@@ -261,7 +313,7 @@ Result<storage::Batch> FlushWorker::Compose(const Part& part, std::uint64_t* dup
     }
     if (setting_.keep_share) setting_.keep_share(&*body);
     TASKWAL_ASSIGN(const bool is_lettered, GoesToLetters(record, *body));
-    if (!is_lettered) operations.push_back({record.lsn, record.stamp, std::move(*body)});
+    if (!is_lettered) operations.emplace_back(record.lsn, record.stamp, std::move(*body));
   }
   TASKWAL_TRY(retries.Claim());
   ComposedRows rows = pipeline::Compose(std::move(operations));
@@ -308,16 +360,12 @@ void FlushWorker::Settle(std::uint64_t duplicates) {
   parts_.pop_back();
   attempt_.clear();
   refusals_ = 0;
-  failures_ = 0;
   if (parts_.empty()) {
     batch_.clear();
     guard_.EndBatch();
     setting_.queues.Release(index_);
   }
-  setting_.breaker.OnSuccess(setting_.clock.Now());
-  if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
-    Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
-  }
+  Recovered();
   Tell(event);
 }
 
@@ -427,8 +475,9 @@ FlushWorker::Turn FlushWorker::Failed(const Status& why) {
   }
   CountError(why, !is_database);
   setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.failures; });
-  if (setting_.gauge != nullptr) setting_.gauge->OnFailed();
-  if (setting_.sizer != nullptr) {
+  // Without a batch it was a look, and no transaction.
+  if (setting_.gauge != nullptr && !batch_.empty()) setting_.gauge->OnFailed();
+  if (setting_.sizer != nullptr && !batch_.empty()) {
     setting_.sizer->OnFailed(now);
     setting_.queues.SetBatchRecords(setting_.sizer->size());
   }
@@ -450,7 +499,8 @@ std::chrono::nanoseconds FlushWorker::NextTurnIn() const {
   const Monotonic now = setting_.clock.Now();
   if (batch_.empty()) {
     const auto due = setting_.queues.DueAt(index_, now);
-    return due ? *due - now : std::chrono::nanoseconds(kNothingToDo);
+    const Monotonic next = std::min(due.value_or(Monotonic::max()), LookAt());
+    return std::min<std::chrono::nanoseconds>(next - now, kNothingToDo);
   }
   const bool is_urgent = setting_.queues.awaited_lsn() > 0;
   return std::max(PausedUntil(), setting_.breaker.next_trial(now, is_urgent)) - now;

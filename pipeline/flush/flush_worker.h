@@ -77,6 +77,8 @@ class FlushWorker {
   [[nodiscard]] const Status& fenced() const { return fenced_; }
   // No more batches are to come: its connection is closed. False while there is one in hand.
   bool Retire();
+  // Before a contact.
+  void Disconnect();
 
  private:
   // A run of the batch in hand: [begin, end).
@@ -89,12 +91,17 @@ class FlushWorker {
   [[nodiscard]] std::vector<Part> PartsOfBatch() const;
   Turn Work();
   Turn Connect();
+  Turn Judge(Standing standing);
+  [[nodiscard]] Monotonic LookAt() const;
+  Turn Look(Monotonic now);
+  void Recovered();
   Turn Fence(const std::string& why);
   Turn ApplyPart();
   Turn Refused(const Status& why);
   Turn Failed(const Status& why);
   Turn Threw(const std::string& what);
   [[nodiscard]] bool IsOverdue(Monotonic now) const;
+  [[nodiscard]] bool HasOldConnection(Monotonic now) const;
   void GiveBack();
   bool Split();
   void Settle(std::uint64_t duplicates);
@@ -134,6 +141,8 @@ class FlushWorker {
   Monotonic failed_at_{};
   std::chrono::milliseconds pause_{0};
   Monotonic started_at_{};              // of the transaction in hand
+  Monotonic connected_at_{};
+  Monotonic looked_at_{};               // an answer of the database, or a contact
   Monotonic taken_at_{};                // of the batch in hand
 };
 

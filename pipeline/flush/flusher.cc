@@ -31,15 +31,19 @@ constexpr auto kRetireEvery = std::chrono::seconds(1);
 constexpr std::uint64_t kRetireBatches = 1000;
 constexpr std::size_t kPartitionBytesMin = 64u << 10;
 
-std::uint32_t WorkersMax(const wal::Log& log, const storage::Backend& backend) {
-  return std::max(1u, std::min(backend.writers_max(), log.state().partitions));
+std::uint32_t WorkersMax(const wal::Log& log, const storage::Backend& backend,
+                         const Options& options) {
+  // What others may have open was settled with what was to be the flusher's.
+  const std::uint32_t most = options.max_open_conns > 0 ? FlushConnections(backend, options)
+                                                        : backend.writers_max();
+  return std::max(1u, std::min(most, log.state().partitions));
 }
 
 PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& backend,
                                  const Options& options) {
   PartitionQueues::Limits limits;
   limits.partitions = log.state().partitions;
-  limits.workers = std::clamp(options.worker_count, 1u, WorkersMax(log, backend));
+  limits.workers = std::clamp(options.worker_count, 1u, WorkersMax(log, backend, options));
   // A quarter of the bound; the rest is for frames, and for the batches in hand: decoded, composed
   // and bound to statements.
   limits.partition_bytes = std::max<std::size_t>(options.memory_bytes / 4 / limits.partitions,
@@ -69,6 +73,7 @@ struct Flusher::Impl {
 
   Status Contact();
   Status TryContact();
+  Status NoteSetback(const pipeline::Contact& contact);
   void Adopt(pipeline::Contact contact);
   Status ContactFailed(const Status& status);
   [[nodiscard]] Monotonic ContactAt(Monotonic now) const;
@@ -172,7 +177,7 @@ Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters&
   const wal::LogState state = wal::StateOfTarget(log.state(), target.number);
   Random seeds = Random::FromSystem();
   // As many as there may ever be; only those that own partitions have threads and connections.
-  for (std::uint32_t i = 0; i < WorkersMax(log, backend); ++i) {
+  for (std::uint32_t i = 0; i < WorkersMax(log, backend, options); ++i) {
     workers.push_back(std::make_unique<FlushWorker>(setting, i, seeds.Next()));
   }
   // Until the database is met, what STATE confirms holds for the database that it names.
@@ -235,11 +240,38 @@ Status Flusher::Impl::TryContact() {
     // STATE is behind what this process has seen committed.
     std::tie(confirmed.flushed_lsn, confirmed.watermarks) = queues.Positions();
   }
+  // Theirs are as good as lost, and one is needed here.
+  for (auto& worker : workers) worker->Disconnect();
   const ContactParties parties{log, backend, fs, options.wal_dir, target.number,
                                target.may_take_identity, target.databases};
   auto contact = ContactDatabase(parties, confirmed);
   if (!contact.ok()) return ContactFailed(contact.status());
+  if (contact->went_back) {
+    const Status noted = NoteSetback(*contact);
+    if (!noted.ok()) return ContactFailed(noted);
+  }
   Adopt(std::move(contact).value());
+  return Status::Ok();
+}
+
+// The database is behind what it had confirmed: segments that were settled are needed again, and
+// what is gone of them is declared before the watermark passes it.
+Status Flusher::Impl::NoteSetback(const pipeline::Contact& contact) {
+  const Lsn settled = *std::min_element(contact.start.begin(), contact.start.end());
+  TASKWAL_TRY(log.Retire(settled, contact.stored, target.number));
+  if (contact.missing.empty()) return Status::Ok();
+  DeadLetter loss;
+  loss.kind = DeadLetter::Kind::kLoss;
+  loss.wal_id = contact.identity.OwnerOf(contact.missing.from);
+  loss.lsns = contact.missing;
+  loss.target = target.number;
+  loss.backend = backend.name();
+  loss.error = backend.name() + ": the database went back behind what it had confirmed, and LSN " +
+               std::to_string(contact.missing.from) + " to " + std::to_string(contact.missing.to) +
+               " are not in the log any more";
+  loss.first_failed = loss.last_failed = clock.WallNow();
+  TASKWAL_TRY(letters.Add(loss));
+  counters.RaiseAlarm(FlushCounters::kMissing, loss.error);
   return Status::Ok();
 }
 
@@ -494,6 +526,12 @@ bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> 
 
 // --- the interface -----------------------------------------------------------------------------
 
+std::uint32_t FlushConnections(const storage::Backend& backend, const Options& options) {
+  std::uint32_t most = std::min(options.worker_count, backend.writers_max());
+  if (options.max_open_conns > 0) most = std::min(most, std::max(options.max_open_conns, 2u) - 1);
+  return std::max(1u, most);
+}
+
 Flusher::Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters, Clock& clock,
                  const Options& options, FileSystem& fs, FlushTarget target)
     : impl_(std::make_unique<Impl>(log, backend, letters, clock, options, fs,
@@ -501,7 +539,11 @@ Flusher::Flusher(wal::Log& log, storage::Backend& backend, DeadLetters& letters,
 
 Flusher::~Flusher() { Stop(); }
 
-Status Flusher::Contact() { return impl_->Contact(); }
+Status Flusher::Contact() {
+  // Counted as a request; at open the breaker lets everything through.
+  static_cast<void>(impl_->breaker.Allow(impl_->clock.Now(), true));
+  return impl_->Contact();
+}
 
 void Flusher::Start() {
   Impl& impl = *impl_;

@@ -67,6 +67,9 @@ struct FlushTarget {
   LoadGauge* gauge = nullptr;  // told of every transaction; may be null, and outlives the flusher
 };
 
+// Connections that the flusher of a log will have, at most; max_open_conns leaves one to others.
+std::uint32_t FlushConnections(const storage::Backend& backend, const Options& options);
+
 class Flusher {
  public:
   // All references outlive it. `fs`: where the log's directory (Options::wal_dir) lives.
@@ -100,8 +103,8 @@ class Flusher {
   void ResetBreaker();
   // Nothing: the controller decides again.
   void PinBatchSize(std::optional<std::uint32_t> records);
-  // At least 1; bounded by the backend and the partitions. A worker that is too many ends after the
-  // batch in its hands.
+  // At least 1; bounded by the backend and the partitions, and with max_open_conns by worker_count.
+  // A worker that is too many ends after the batch in its hands.
   void SetWorkerCount(std::uint32_t workers);
   [[nodiscard]] TargetFlow Flow() const;   // but for the name
   // OK, or why flushing ended for good (kFenced).

@@ -88,6 +88,9 @@ Result<RetryComposer::Taken> RetryComposer::Take(wal::Lsn lsn, const RetryRecord
   // Where the store does not know the letter any more, the record still has all of it.
   if (standing && !is_open && !is_ours) return Taken::kNothing;
   if (is_ours && standing->outcome == LetterOutcome::kSuperseded) return Taken::kNothing;
+  // Another retry of it stands before this one in the same batch.
+  const auto is_same = [&](const LetterResolution& claim) { return claim.key == retry.letter; };
+  if (std::any_of(claims_.begin(), claims_.end(), is_same)) return Taken::kNothing;
   auto body = storage::Decode(retry.type, retry.body);
   bool is_superseded = false;
   if (body.ok()) {

@@ -4,6 +4,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/error_hook.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -49,7 +50,8 @@ LogFeeder::LogFeeder(wal::Log& log, PartitionQueues& queues, DeadLetters& letter
       clock_(clock),
       target_(target),
       end_at_open_(log.end_lsn()),
-      linger_(options.flush_linger),
+      options_(options),
+      linger_(std::min(options.flush_linger, options.flush_interval)),
       due_records_(options.max_buffer_size) {}
 
 void LogFeeder::Start(const LogIdentity& identity) {
@@ -223,6 +225,7 @@ bool LogFeeder::Failed(const Status& status) {
   retry_at_ = clock_.Now() + kFailurePause;
   if (counters_.RaiseAlarm(FlushCounters::kReader, status.message())) {
     Logger().error("flusher event=reading_stopped error=\"{}\"", status.ToString());
+    TellError(options_, {"reader", "", 0, status.message()});
   }
   return false;
 }

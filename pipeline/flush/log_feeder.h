@@ -55,6 +55,7 @@ class LogFeeder {
   Clock& clock_;
   const std::uint16_t target_;  // whose records are brought; others' count as settled
   const wal::Lsn end_at_open_;
+  const Options& options_;
   const Options::Duration linger_;
   const std::uint32_t due_records_;
 

@@ -275,26 +275,27 @@ PartitionQueues::Fill PartitionQueues::fill() const {
 
 std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
   const Lsn limit = TakeLimit();
-  std::vector<std::pair<Queue*, std::size_t>> cursors;
+  // Where each partition's next record is, and its LSN; kNoLimit at the end.
+  struct Cursor {
+    std::deque<QueuedRecord>::iterator at, end;
+    Lsn lsn;
+  };
+  std::vector<Cursor> cursors;
   for (std::uint32_t p = 0; p < limits_.partitions; ++p) {
-    if (!queues_[p].records.empty() && MayTake(worker, p)) cursors.emplace_back(&queues_[p], 0);
+    auto& records = queues_[p].records;
+    if (records.empty() || !MayTake(worker, p)) continue;
+    cursors.push_back({records.begin(), records.end(), records.front().lsn});
   }
   std::vector<QueuedRecord*> batch;
   std::size_t bytes = 0;
-  while (batch.size() < batch_records_) {
-    std::pair<Queue*, std::size_t>* next = nullptr;
-    for (auto& cursor : cursors) {
-      if (cursor.second == cursor.first->records.size()) continue;
-      const Lsn lsn = cursor.first->records[cursor.second].lsn;
-      if (lsn > limit) continue;
-      if (next == nullptr || lsn < next->first->records[next->second].lsn) next = &cursor;
-    }
-    if (next == nullptr) break;
-    QueuedRecord* record = &next->first->records[next->second];
-    bytes += record->body.size();
+  while (!cursors.empty() && batch.size() < batch_records_) {
+    Cursor& next = *std::min_element(
+        cursors.begin(), cursors.end(), [](const auto& a, const auto& b) { return a.lsn < b.lsn; });
+    if (next.at == next.end || next.lsn > limit) break;
+    bytes += next.at->body.size();
     if (!batch.empty() && bytes > limits_.batch_bytes) break;
-    batch.push_back(record);
-    ++next->second;
+    batch.push_back(&*next.at++);
+    next.lsn = next.at == next.end ? kNoLimit : next.at->lsn;
   }
   return batch;
 }

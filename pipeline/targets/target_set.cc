@@ -118,7 +118,8 @@ void TargetSet::MakeFlushers(const Options& options) {
         std::make_unique<Flusher>(parties_.log, *target->backend, parties_.letters, parties_.clock,
                                   options, parties_.fs, std::move(which));
     target->flushed_at_open = target->flusher->flushed_lsn();
-    target->calls = std::make_unique<DatabaseCalls>(*target->backend);
+    target->calls = std::make_unique<DatabaseCalls>(
+        *target->backend, ConnectionLimitsOf(options, FlushConnections(*target->backend, options)));
   }
 }
 

@@ -238,6 +238,7 @@ class MemorySession final : public Session {
     const auto found = db_.tasks_.find(change.id);
     const bool exists = found != db_.tasks_.end();
     if (exists && !IsNewer(wal_id, change.origin, found->second)) return;
+    if (exists && change.open_only && IsTerminal(found->second.task.status)) return;
     if (change.kind == Kind::kDelete) {
       if (exists) db_.tasks_.erase(found);
       return;

@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <string_view>
 #include <unordered_set>
 
 #include "storage/mysql/mysql_bulk.h"
 #include "storage/mysql/mysql_result.h"
 #include "storage/mysql/mysql_rows.h"
+#include "storage/sql_text.h"
 
 namespace taskwal::storage {
 namespace {
 
+using Changes = std::span<const TaskChange>;
 using Kind = TaskChange::Kind;
 using Type = MysqlRows::Type;
 
@@ -49,7 +52,7 @@ std::vector<Type> TaskTypes() {
 // change. So the first assignment decides, and marks the row by an LSN below zero; the others look
 // at the mark; the last one takes it off. A row that collides by some other unique key than ours
 // would be written into another task's: the NULL there makes it an error, so that it is poison.
-BulkSql PutSql(bool keeps_created_at) {
+BulkSql PutSql(bool keeps_created_at, bool open_only) {
   BulkSql sql;
   sql.head = "INSERT INTO dag_tasks (";
   for (const std::string_view field : kTaskFields) {
@@ -59,8 +62,8 @@ BulkSql PutSql(bool keeps_created_at) {
   sql.head += ") VALUES ";
   sql.tail =
       " ON DUPLICATE KEY UPDATE wal_lsn = IF(id = VALUES(id), IF(IF(wal_id = VALUES(wal_id), "
-      "wal_lsn < VALUES(wal_lsn), (wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id))), "
-      "-VALUES(wal_lsn), wal_lsn), NULL)";
+      "wal_lsn < VALUES(wal_lsn), (wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id)))" +
+      (open_only ? AndIsOpen("") : "") + ", -VALUES(wal_lsn), wal_lsn), NULL)";
   for (const std::string_view name : kTaskFields) {
     if (name == "id" || name == "wal_lsn" || (name == "created_at" && keeps_created_at)) continue;
     const std::string field(name);
@@ -86,16 +89,18 @@ bool KeepsCreatedAt(const TaskChange& change) {
   return change.kind == Kind::kPut && change.keep_created_at;
 }
 
-void PutTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id,
-              bool keeps_created_at) {
-  static const std::array<BulkSql, 2> kSql = {PutSql(false), PutSql(true)};
+void PutTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
+              bool keeps_created_at, bool open_only) {
+  static const std::array<BulkSql, 4> kSql = {PutSql(false, false), PutSql(true, false),
+                                              PutSql(false, true), PutSql(true, true)};
   MysqlRows rows(TaskTypes());
-  rows.Reserve(batch.tasks.size());
-  for (const TaskChange& change : batch.tasks) {
+  rows.Reserve(changes.size());
+  for (const TaskChange& change : changes) {
     const bool is_put = change.kind == Kind::kPut || change.kind == Kind::kReplace;
-    if (is_put && KeepsCreatedAt(change) == keeps_created_at) AddTask(rows, change, wal_id);
+    if (!is_put || change.open_only != open_only) continue;
+    if (KeepsCreatedAt(change) == keeps_created_at) AddTask(rows, change, wal_id);
   }
-  ExecuteBulk(connection, kSql[keeps_created_at ? 1 : 0], rows);
+  ExecuteBulk(connection, kSql[(keeps_created_at ? 1 : 0) + (open_only ? 2 : 0)], rows);
 }
 
 // --- patches and deletes: only where the row is, and only where it is older
@@ -116,7 +121,7 @@ enum PatchColumn : std::size_t {
 static_assert(static_cast<int>(TimeChange::Kind::kKeep) == 0 &&
               static_cast<int>(TimeChange::Kind::kSet) == 1);
 
-BulkSql PatchSql(const std::string& wal_id) {
+BulkSql PatchSql(const std::string& wal_id, bool open_only) {
   BulkSql sql;
   sql.names = {"id", "status", "error", "updated_at", "started_kind", "started_at",
                "completed_kind", "completed_at", "lsn", "stamp"};
@@ -125,7 +130,7 @@ BulkSql PatchSql(const std::string& wal_id) {
       "started_at = CASE ? WHEN 0 THEN started_at WHEN 1 THEN ? END, "
       "completed_at = CASE ? WHEN 0 THEN completed_at WHEN 1 THEN ? END, "
       "wal_id = '" + wal_id + "', wal_lsn = ?, wal_stamp = ? WHERE id = ? AND " +
-      IsOlder("", wal_id, "?", "?");
+      IsOlder("", wal_id, "?", "?") + (open_only ? AndIsOpen("") : "");
   sql.parameters = {kStatus, kError, kUpdatedAt, kStartedKind, kStartedAt, kCompletedKind,
                     kCompletedAt, kLsn, kStamp, kId, kLsn, kStamp};
   sql.head = "UPDATE dag_tasks JOIN (";
@@ -138,15 +143,17 @@ BulkSql PatchSql(const std::string& wal_id) {
       "WHEN 1 THEN patch.completed_at END, "
       "dag_tasks.wal_id = '" + wal_id + "', dag_tasks.wal_lsn = patch.lsn, "
       "dag_tasks.wal_stamp = patch.stamp WHERE " +
-      IsOlder("dag_tasks.", wal_id, "patch.lsn", "patch.stamp");
+      IsOlder("dag_tasks.", wal_id, "patch.lsn", "patch.stamp") +
+      (open_only ? AndIsOpen("dag_tasks.") : "");
   return sql;
 }
 
-void PatchTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+void PatchTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
+                bool open_only) {
   MysqlRows rows({Type::kBytes, Type::kText, Type::kText, Type::kTime, Type::kInt, Type::kTime,
                   Type::kInt, Type::kTime, Type::kInt, Type::kInt});
-  for (const TaskChange& change : batch.tasks) {
-    if (change.kind != Kind::kPatch) continue;
+  for (const TaskChange& change : changes) {
+    if (change.kind != Kind::kPatch || change.open_only != open_only) continue;
     const StatusPatch& patch = change.patch;
     rows.Add(change.id).Add(TaskStatusName(patch.status)).Add(patch.error).Add(patch.updated_at);
     for (const TimeChange& time : {patch.started_at, patch.completed_at}) {
@@ -154,7 +161,7 @@ void PatchTasks(MysqlConnection& connection, const Batch& batch, const std::stri
     }
     rows.Add(change.origin.lsn).Add(change.origin.stamp);
   }
-  if (rows.size() > 0) ExecuteBulk(connection, PatchSql(wal_id), rows);
+  if (rows.size() > 0) ExecuteBulk(connection, PatchSql(wal_id, open_only), rows);
 }
 
 BulkSql DeleteSql(const std::string& wal_id) {
@@ -168,13 +175,20 @@ BulkSql DeleteSql(const std::string& wal_id) {
   return sql;
 }
 
-void DeleteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+void DeleteTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id) {
   MysqlRows rows({Type::kBytes, Type::kInt, Type::kInt});
-  for (const TaskChange& change : batch.tasks) {
+  for (const TaskChange& change : changes) {
     if (change.kind != Kind::kDelete) continue;
     rows.Add(change.id).Add(change.origin.lsn).Add(change.origin.stamp);
   }
   if (rows.size() > 0) ExecuteBulk(connection, DeleteSql(wal_id), rows);
+}
+
+void WriteChanges(MysqlConnection& connection, Changes changes, const std::string& wal_id,
+                  bool open_only) {
+  PutTasks(connection, changes, wal_id, true, open_only);
+  PutTasks(connection, changes, wal_id, false, open_only);
+  PatchTasks(connection, changes, wal_id, open_only);
 }
 
 // --- activities
@@ -208,11 +222,14 @@ std::unordered_set<std::string> StoredIds(MysqlConnection& connection, const Bat
 }  // namespace
 
 void WriteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
-  if (batch.tasks.empty()) return;
-  PutTasks(connection, batch, wal_id, true);
-  PutTasks(connection, batch, wal_id, false);
-  PatchTasks(connection, batch, wal_id);
-  DeleteTasks(connection, batch, wal_id);
+  for (const Changes turn : TurnsOf(batch)) {
+    WriteChanges(connection, turn, wal_id, false);
+    const bool is_guarded = std::any_of(turn.begin(), turn.end(), [](const TaskChange& change) {
+      return change.open_only;
+    });
+    if (is_guarded) WriteChanges(connection, turn, wal_id, true);
+    DeleteTasks(connection, turn, wal_id);
+  }
 }
 
 void DeleteDags(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {

@@ -7,7 +7,7 @@ namespace taskwal::storage {
 namespace {
 
 // Within one log the LSN decides, between logs the higher (stamp, wal_id).
-constexpr const char* kPutTasks =
+const std::string kPutTasks =
     "INSERT INTO dag_tasks AS t (id, dag_id, node_id, current_node_id, sub_dag_path, "
     "processing_state, payload, status, error, retry_count, max_retries, priority, created_at, "
     "updated_at, started_at, completed_at, wal_lsn, wal_stamp, wal_id) "
@@ -27,7 +27,7 @@ constexpr const char* kPutTasks =
     "WHERE CASE WHEN t.wal_id = excluded.wal_id THEN t.wal_lsn < excluded.wal_lsn "
     "ELSE (t.wal_stamp, t.wal_id) < (excluded.wal_stamp, excluded.wal_id) END";
 
-constexpr const char* kPatchTasks =
+const std::string kPatchTasks =
     "UPDATE dag_tasks AS t SET status = n.status, error = n.error, updated_at = n.updated_at, "
     "started_at = CASE n.start WHEN 0 THEN t.started_at WHEN 1 THEN n.started_at END, "
     "completed_at = CASE n.completion WHEN 0 THEN t.completed_at WHEN 1 THEN n.completed_at END, "
@@ -84,7 +84,8 @@ void PutTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows
   params.AddArray(rows, [](Change c) { return c->task.completed_at; });
   params.AddArray(rows, Lsns).AddArray(rows, Stamps).Add(wal_id);
   params.Add(std::int64_t{keep_created_at});
-  connection.Execute(kPutTasks, params);
+  static const std::string kPutOpenTasks = kPutTasks + AndIsOpen("t.");
+  connection.Execute(rows.front()->open_only ? kPutOpenTasks : kPutTasks, params);
 }
 
 void PatchTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows) {
@@ -99,7 +100,8 @@ void PatchTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRo
   params.AddArray(rows, [&](Change c) { return kind(c->patch.completed_at); });
   params.AddArray(rows, [](Change c) { return c->patch.completed_at.value; });
   params.AddArray(rows, Lsns).AddArray(rows, Stamps).Add(wal_id);
-  connection.Execute(kPatchTasks, params);
+  static const std::string kPatchOpenTasks = kPatchTasks + AndIsOpen("t.");
+  connection.Execute(rows.front()->open_only ? kPatchOpenTasks : kPatchTasks, params);
 }
 
 void DeleteTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows) {

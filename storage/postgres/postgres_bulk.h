@@ -13,7 +13,7 @@ namespace taskwal::storage {
 using TaskRows = std::vector<const TaskChange*>;  // each task once, sorted by id
 using ActivityRows = std::span<const Batch::ActivityRow>;
 
-// --- each task only where the change comes after what the row holds
+// --- each task only where the change comes after what the row holds; open_only is alike in all
 void PutTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows,
               bool keep_created_at);
 void PatchTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows);

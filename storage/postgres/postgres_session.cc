@@ -77,11 +77,19 @@ void PostgresSession::DeleteDags(const Batch& batch) {
   }
 }
 
-// One statement for each kind of change. A task is in one of them only, so their order among
-// themselves does not matter.
 void PostgresSession::ChangeTasks(const Batch& batch) {
+  for (const auto turn : TurnsOf(batch)) {
+    for (const bool open_only : {false, true}) ChangeTasks(batch.wal_id, turn, open_only);
+  }
+}
+
+// One statement for each kind of change. In a turn a task is in one of them only, so their order
+// among themselves does not matter.
+void PostgresSession::ChangeTasks(const Uuid& wal_id, std::span<const TaskChange> changes,
+                                  bool open_only) {
   TaskRows keeping, replacing, patches, deletes;
-  for (const TaskChange& change : batch.tasks) {
+  for (const TaskChange& change : changes) {
+    if (change.open_only != open_only) continue;
     switch (change.kind) {
       case TaskChange::Kind::kPut:
         (change.keep_created_at ? keeping : replacing).push_back(&change);
@@ -91,10 +99,10 @@ void PostgresSession::ChangeTasks(const Batch& batch) {
       case TaskChange::Kind::kDelete: deletes.push_back(&change); break;
     }
   }
-  if (!keeping.empty()) PutTasks(*connection_, batch.wal_id, keeping, true);
-  if (!replacing.empty()) PutTasks(*connection_, batch.wal_id, replacing, false);
-  if (!patches.empty()) PatchTasks(*connection_, batch.wal_id, patches);
-  if (!deletes.empty()) storage::DeleteTasks(*connection_, batch.wal_id, deletes);
+  if (!keeping.empty()) PutTasks(*connection_, wal_id, keeping, true);
+  if (!replacing.empty()) PutTasks(*connection_, wal_id, replacing, false);
+  if (!patches.empty()) PatchTasks(*connection_, wal_id, patches);
+  if (!deletes.empty()) storage::DeleteTasks(*connection_, wal_id, deletes);
 }
 
 std::optional<std::uint64_t> PostgresSession::InsertActivities(const Batch& batch) {

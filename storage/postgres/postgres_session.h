@@ -40,6 +40,7 @@ class PostgresSession final : public Session {
   bool MoveWatermarks(const Batch& batch);
   void DeleteDags(const Batch& batch);
   void ChangeTasks(const Batch& batch);
+  void ChangeTasks(const Uuid& wal_id, std::span<const TaskChange> changes, bool open_only);
   // Returns the duplicates; nothing where an id is there already and the batch has to be repeated
   // in idempotent form.
   std::optional<std::uint64_t> InsertActivities(const Batch& batch);

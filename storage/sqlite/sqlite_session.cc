@@ -128,6 +128,8 @@ void SqliteSession::DeleteDags(const Batch& batch, const std::string& wal_id) {
 
 void SqliteSession::ChangeTasks(const Batch& batch, const std::string& wal_id) {
   if (batch.tasks.empty()) return;
+  static const std::string kInsertOpenTask = std::string(kInsertTask) + AndIsOpen("");
+  static const std::string kPatchOpenTask = std::string(kPatchTask) + AndIsOpen("");
   SqliteStatement& insert = connection_->Cached(kInsertTask);
   SqliteStatement& update = connection_->Cached(kPatchTask);
   SqliteStatement& erase = connection_->Cached(kDeleteTask);
@@ -135,10 +137,11 @@ void SqliteSession::ChangeTasks(const Batch& batch, const std::string& wal_id) {
     switch (change.kind) {
       case TaskChange::Kind::kPut:
       case TaskChange::Kind::kReplace:
-        InsertTask(insert, change, wal_id);
+        InsertTask(change.open_only ? connection_->Cached(kInsertOpenTask) : insert, change,
+                   wal_id);
         break;
       case TaskChange::Kind::kPatch:
-        PatchTask(update, change, wal_id);
+        PatchTask(change.open_only ? connection_->Cached(kPatchOpenTask) : update, change, wal_id);
         break;
       case TaskChange::Kind::kDelete:
         erase.Start().Bind(change.id).Bind(wal_id).Bind(change.origin.lsn);

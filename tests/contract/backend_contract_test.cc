@@ -17,6 +17,55 @@ using Outcome = ApplyResult::Outcome;
 
 INSTANTIATE_TEST_SUITE_P(Backends, BackendContract, ::testing::ValuesIn(kBackends), BackendName);
 
+// --- a task that has ended
+
+TEST_P(BackendContract, OpenOnlyChangesLeaveATaskThatHasEnded) {
+  const auto open_only = [](TaskChange change) {
+    change.open_only = true;
+    return change;
+  };
+  for (const TaskStatus status :
+       {TaskStatus::kCompleted, TaskStatus::kFailed, TaskStatus::kCancelled}) {
+    const std::string id(TaskStatusName(status));
+    ApplyTasks({Put(MakeTask(id, "run-1", status), {1, 1})});
+    const Task before = Get(id);
+    ApplyTasks({open_only(Put(MakeTask(id), {2, 2}))});
+    ApplyTasks({open_only(Put(MakeTask(id), {3, 3}, false))});
+    ApplyTasks({open_only(Patch(id, MakePatch(TaskStatus::kRunning), {4, 4}))});
+    EXPECT_EQ(Get(id), before);
+    ASSERT_OK_AND_ASSIGN(const auto row, session_->GetTask(id));
+    EXPECT_EQ(row.origin.lsn, 1u);
+    ApplyTasks({Patch(id, MakePatch(TaskStatus::kRunning), {5, 5})});
+    EXPECT_EQ(Get(id).status, TaskStatus::kRunning);
+  }
+}
+
+TEST_P(BackendContract, OpenOnlyChangesTakeEffectOnAllOthers) {
+  TaskChange put = Put(MakeTask("new", "run-1", TaskStatus::kPending), {1, 1});
+  TaskChange patch = Patch("new", MakePatch(TaskStatus::kRunning), {2, 2});
+  put.open_only = patch.open_only = true;
+  ApplyTasks({put});
+  ApplyTasks({patch});
+  EXPECT_EQ(Get("new").status, TaskStatus::kRunning);
+  put.origin = {3, 3};
+  ApplyTasks({put});
+  EXPECT_EQ(Get("new").status, TaskStatus::kPending);
+}
+
+TEST_P(BackendContract, TurnsOfATaskFollowEachOther) {
+  TaskChange late = Patch("a", MakePatch(TaskStatus::kRunning), {3, 3});
+  TaskChange done = Patch("a", MakePatch(TaskStatus::kCompleted), {2, 2});
+  done.turn = 1;
+  late.turn = 2;
+  late.open_only = true;
+  TaskChange reset = Patch("b", MakePatch(TaskStatus::kRunning), {5, 5});
+  reset.turn = 1;
+  ApplyTasks({Put(MakeTask("a"), {1, 1}),
+              Put(MakeTask("b", "run-1", TaskStatus::kFailed), {4, 4}), done, reset, late});
+  EXPECT_EQ(Get("a").status, TaskStatus::kCompleted);
+  EXPECT_EQ(Get("b").status, TaskStatus::kRunning);
+}
+
 // --- watermarks, epochs
 
 TEST_P(BackendContract, WatermarkMovesWithTheRows) {

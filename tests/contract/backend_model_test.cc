@@ -34,7 +34,17 @@ class BatchMaker {
     if (random_.OneIn(8)) batch.dag_deletes.push_back({Dag(), Where()});
     std::set<std::string> ids;
     for (std::uint64_t i = random_.Below(6); i > 0; --i) ids.insert("t" + Digit(12));
-    for (const std::string& id : ids) batch.tasks.push_back(Change(id));
+    for (const std::uint32_t turn : {0u, 1u, 2u}) {
+      for (const std::string& id : ids) {
+        if (turn > 0 && !random_.OneIn(4)) continue;
+        TaskChange change = Change(id);
+        change.turn = turn;
+        const bool may_guard =
+            change.kind == TaskChange::Kind::kPut || change.kind == TaskChange::Kind::kPatch;
+        change.open_only = may_guard && random_.OneIn(3);
+        batch.tasks.push_back(std::move(change));
+      }
+    }
     for (std::uint64_t i = random_.Below(4); i > 0; --i) {
       Activity activity = MakeActivity("a" + Digit(60), "t" + Digit(12), Moment());
       activity.message = Digit(9);

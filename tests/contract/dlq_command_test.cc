@@ -265,6 +265,10 @@ TEST_F(DlqCommand, BadUsageIsSixtyFourAndNoLogIsOne) {
     EXPECT_THAT(LinesOf(run.err), SizeIs(1));
   }
   EXPECT_FALSE(std::filesystem::exists(none));
+  ASSERT_TRUE(std::filesystem::create_directory(dir_.File("empty")));
+  const auto empty = Tool({"dlq", "list", "--wal", dir_.File("empty")});
+  EXPECT_EQ(empty.exit.code, 1);
+  EXPECT_THAT(empty.err, HasSubstr("holds no log"));
 }
 
 TEST_F(DlqCommand, DamagedLettersAreTwoAndTheRestIsRead) {

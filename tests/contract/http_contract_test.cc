@@ -396,6 +396,20 @@ TEST_F(HttpContractTest, ADatabaseThatIsAwayCostsNothing) {
   EXPECT_EQ(Stored().tasks, 10u);
 }
 
+TEST_F(HttpContractTest, ASecondSignalEndsTheDrainAndTheLogIsSealed) {
+  auto daemon = Start(
+      {"--db", kNoDatabase, "--set", "recovery_timeout=0", "--set", "shutdown_timeout=1h"});
+  ASSERT_NE(daemon, nullptr);
+  ASSERT_EQ(client_.Post(kLogs, SaveTasks(1, 10)).status, 200);
+  SendSignal(*daemon, SIGTERM);
+  SendSignal(*daemon, SIGINT);
+  const ChildExit end = daemon->Wait();
+  EXPECT_EQ(end.code, 4) << daemon->errors();
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_EQ(Stored().tasks, 10u);
+}
+
 TEST_F(HttpContractTest, TheConfigurationMeansWhatItSays) {
   const std::string file = ConfigFile("database: " + db_ + "\nwal:\n  dir: " + wal_ +
                                       "\n  durability: process\nserver:\n  listen: 127.0.0.1:0\n");

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "tests/contract/tool_fixture.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temp_dir.h"
 
@@ -154,6 +155,28 @@ TEST_F(LogCommands, DumpGoesOnBehindDamage) {
   EXPECT_THAT(run.err, HasSubstr("LSN 2-2 lost: wal-00000001.log offset 4608: body checksum"));
   EXPECT_THAT(run.out, AllOf(HasSubstr("\"lsn\":1,"), Not(HasSubstr("\"lsn\":2,")),
                              HasSubstr("\"lsn\":3,"), HasSubstr("\"lsn\":11,")));
+}
+
+using LiveLog = ToolTest;
+
+// Its reader is slower than the database: segments go while it reads.
+TEST_F(LiveLog, WhatIsRetiredWhileDumpReadsIsNoLoss) {
+  auto ingest = StartIngest({"--set", "segment_bytes=64KiB", "--set", "retention_bytes=0", "--set",
+                             "segment_retention=0", "--set", "frame_bytes=4KiB"});
+  ASSERT_NE(ingest, nullptr);
+  constexpr int kRecords = 6000;
+  ASSERT_TRUE(ingest->Write(Activities(1, kRecords)));
+  for (int i = 0; i < kRecords / 2; ++i) ASSERT_TRUE(ingest->ReadLine().has_value());
+  ASSERT_OK_AND_ASSIGN(const auto dump, Child::Start({TASKWAL_TOOL, "dump", wal_}));
+  ASSERT_TRUE(dump->ReadLine().has_value());
+  for (int i = kRecords / 2; i < kRecords; ++i) ASSERT_TRUE(ingest->ReadLine().has_value());
+  ASSERT_TRUE(ingest->Write(Activities(kRecords + 1, 2 * kRecords)));
+  for (int i = 0; i < kRecords; ++i) ASSERT_TRUE(ingest->ReadLine().has_value());
+  ingest->CloseInput();
+  EXPECT_EQ(ingest->Wait().code, 0) << ingest->errors();
+  while (dump->ReadLine()) {
+  }
+  EXPECT_EQ(dump->Wait().code, 0) << dump->errors();
 }
 
 TEST_F(LogCommands, NoneOfThemChangesAnything) {

@@ -2,38 +2,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
 #include <csignal>
-#include <fstream>
 #include <string>
 
+#include "base/posix_file.h"
 #include "tests/contract/tool_fixture.h"
 
 namespace taskwal {
 namespace {
 
-class SignalsTest : public ToolTest {
- protected:
-  // Returns when the process has taken it: two that are pending at once would be one.
-  static void Send(const Child& child, int signal) {
-    child.Kill(signal);
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (IsPending(child, signal)) {
-      ASSERT_LT(std::chrono::steady_clock::now(), until);
-      std::this_thread::yield();
-    }
-  }
-  static bool IsPending(const Child& child, int signal) {
-    std::string path = "/proc/";
-    path += std::to_string(child.pid());
-    path += "/status";
-    std::ifstream status(path);
-    for (std::string line; std::getline(status, line);) {
-      if (!line.starts_with("ShdPnd:")) continue;
-      return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
-    }
-    return false;
-  }
-};
+using SignalsTest = ToolTest;
 
 TEST_F(SignalsTest, TheSecondEndsTheDrainAtOnceAndTheLogIsSealed) {
   const std::string tool = TASKWAL_TOOL;
@@ -42,13 +24,39 @@ TEST_F(SignalsTest, TheSecondEndsTheDrainAtOnceAndTheLogIsSealed) {
                                      "--drain-timeout", "1h"}));
   ASSERT_TRUE(ingest->Write(Activities(1, 3)));
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(ingest->ReadLine().has_value());
-  Send(*ingest, SIGTERM);
-  Send(*ingest, SIGINT);
+  SendSignal(*ingest, SIGTERM);
+  SendSignal(*ingest, SIGINT);
   const ChildExit end = ingest->Wait();
   EXPECT_EQ(end.code, 4) << ingest->errors();
   EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
   EXPECT_EQ(Recover().exit.code, 0);
   EXPECT_EQ(Stored().activities, 3u);
+}
+
+// Where its answers go nobody reads them: no more than a pipe's worth is taken.
+TEST_F(SignalsTest, EndAnIngestWhoseAnswersNobodyReads) {
+  const std::string pipe = dir_.File("answers");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const UniqueFd reader(::open(pipe.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_GE(reader.get(), 0);
+  ASSERT_OK_AND_ASSIGN(
+      const auto ingest,
+      Child::Start({"sh", "-c", "exec \"$@\" >\"$0\"", pipe, TASKWAL_TOOL, "ingest", "--wal", wal_,
+                    "--db", db_}));
+  ASSERT_TRUE(ingest->Write(Activities(1, 5000)));
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  for (int filled = 0; filled < 60'000;) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until) << filled;
+    ASSERT_EQ(::ioctl(reader.get(), FIONREAD, &filled), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  SendSignal(*ingest, SIGTERM);
+  SendSignal(*ingest, SIGINT);
+  const ChildExit end = ingest->Wait();
+  EXPECT_EQ(end.signal, 0) << ingest->errors();
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_GE(Stored().activities, 2000u);
 }
 
 }  // namespace

@@ -71,6 +71,28 @@ inline std::vector<std::string> ChangedSince(const Snapshot& before,
   return changed;
 }
 
+inline bool IsSignalPending(const Child& child, int signal) {
+  std::string path = "/proc/";
+  path += std::to_string(child.pid());
+  path += "/status";
+  std::ifstream status(path);
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("ShdPnd:")) continue;
+    return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
+  }
+  return false;
+}
+
+// Returns when the process has taken it: two that are pending at once would be one.
+inline void SendSignal(const Child& child, int signal) {
+  child.Kill(signal);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (IsSignalPending(child, signal)) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    std::this_thread::yield();
+  }
+}
+
 class ToolTest : public ::testing::Test {
  protected:
   ToolTest() : wal_(dir_.File("new/wal")), db_("sqlite://" + dir_.File("t.db")) {}

@@ -60,6 +60,15 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const std::vector<std::str
   return server;
 }
 
+std::unique_ptr<PostgresServer> PostgresServer::StandbyOf(const PostgresServer& primary) {
+  std::unique_ptr<PostgresServer> standby(new PostgresServer(primary.settings_, {}));
+  standby->InstallFrom(primary);
+  standby->StartAgain();
+  EXPECT_TRUE(standby->WaitUntil("SELECT count(*) = 1 FROM pg_stat_wal_receiver "
+                                 "WHERE status = 'streaming'"));
+  return standby;
+}
+
 PostgresServer::PostgresServer(std::vector<std::string> settings, std::vector<std::string> wrapper)
     : settings_(std::move(settings)), wrapper_(std::move(wrapper)), port_(FreePort()) {}
 
@@ -70,12 +79,15 @@ PostgresServer::~PostgresServer() {
   server_->Wait();
 }
 
+void PostgresServer::TakeDirectory() {
+  if (::geteuid() != 0) return;
+  const passwd* user = ::getpwnam("postgres");
+  if (user == nullptr) GiveUp("there is no user postgres");
+  if (::chown(dir_.path().c_str(), user->pw_uid, user->pw_gid) != 0) GiveUp("chown failed");
+}
+
 void PostgresServer::Install() {
-  if (::geteuid() == 0) {
-    const passwd* user = ::getpwnam("postgres");
-    if (user == nullptr) GiveUp("there is no user postgres");
-    if (::chown(dir_.path().c_str(), user->pw_uid, user->pw_gid) != 0) GiveUp("chown failed");
-  }
+  TakeDirectory();
   const RunOutcome made =
       Run(Unprivileged("postgres", {std::string(kPrograms) + "initdb", "-D", dir_.File("data"),
                                     "-A", "trust", "-U", "postgres", "-E", "UTF8",
@@ -83,8 +95,19 @@ void PostgresServer::Install() {
           {}, {{}, dir_.path()});
   if (made.exit.code != 0) GiveUp("initdb: " + made.err + made.out);
   std::ofstream(dir_.File("data/pg_hba.conf"))
-      << "local all postgres trust\nlocal all all scram-sha-256\n"
+      << "local all,replication postgres trust\nlocal all all scram-sha-256\n"
       << "host all all 127.0.0.1/32 scram-sha-256\n";
+}
+
+void PostgresServer::InstallFrom(const PostgresServer& primary) {
+  TakeDirectory();
+  const RunOutcome made = Run(
+      Unprivileged("postgres",
+                   {std::string(kPrograms) + "pg_basebackup", "-h", primary.dir_.path(), "-p",
+                    std::to_string(primary.port_), "-U", "postgres", "-D", dir_.File("data"), "-R",
+                    "-X", "stream", "-c", "fast", "--no-sync"}),
+      {}, {{}, dir_.path()});
+  if (made.exit.code != 0) GiveUp("pg_basebackup: " + made.err + made.out);
 }
 
 void PostgresServer::StartAgain() {
@@ -120,6 +143,21 @@ void PostgresServer::Stop() {
   server_->Wait();
 }
 
+void PostgresServer::Set(const std::string& setting, const std::string& value) {
+  Query("ALTER SYSTEM SET " + setting + " = '" + value + "'");
+  Query("SELECT pg_reload_conf()");
+}
+
+void PostgresServer::StopFollowing() {
+  Set("primary_conninfo", "");
+  EXPECT_TRUE(WaitUntil("SELECT count(*) = 0 FROM pg_stat_wal_receiver"));
+  EXPECT_TRUE(WaitUntil("SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()"));
+}
+
+void PostgresServer::Promote() {
+  EXPECT_EQ(Value("SELECT pg_promote()"), "t");
+}
+
 std::string PostgresServer::NewDatabase() {
   static std::atomic<int> made{0};
   std::string name = "t_" + std::to_string(++made);
@@ -139,6 +177,13 @@ std::string PostgresServer::SocketDsn(const std::string& database) const {
 std::string PostgresServer::DsnAt(std::uint16_t port, const std::string& database) const {
   return std::string("postgresql://owner:") + kPasswordInDsn + "@127.0.0.1:" +
          std::to_string(port) + "/postgres?options=-csearch_path%3D" + database;
+}
+
+std::string PostgresServer::DsnWith(const PostgresServer& other,
+                                    const std::string& database) const {
+  std::string dsn = Dsn(database) + "&target_session_attrs=read-write";
+  dsn.insert(dsn.find("/postgres?"), ",127.0.0.1:" + std::to_string(other.port_));
+  return dsn;
 }
 
 PostgresServer::Rows PostgresServer::Query(const std::string& sql,

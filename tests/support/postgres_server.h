@@ -22,6 +22,8 @@ class PostgresServer {
   // before the server's command.
   static std::unique_ptr<PostgresServer> Start(const std::vector<std::string>& settings = {},
                                                const std::vector<std::string>& wrapper = {});
+  // One that follows `primary` by streaming, set up alike; returns once it does.
+  static std::unique_ptr<PostgresServer> StandbyOf(const PostgresServer& primary);
   ~PostgresServer();
   PostgresServer(const PostgresServer&) = delete;
   PostgresServer& operator=(const PostgresServer&) = delete;
@@ -34,6 +36,8 @@ class PostgresServer {
   [[nodiscard]] std::string SocketDsn(const std::string& database) const;
   // With another port (that of a proxy).
   [[nodiscard]] std::string DsnAt(std::uint16_t port, const std::string& database) const;
+  // Whichever of the two takes writes.
+  [[nodiscard]] std::string DsnWith(const PostgresServer& other, const std::string& database) const;
   [[nodiscard]] std::uint16_t port() const { return port_; }
   [[nodiscard]] pid_t pid() const { return server_->pid(); }
 
@@ -47,10 +51,19 @@ class PostgresServer {
   void Kill();  // -9
   void Stop();  // in good order
   void StartAgain();
+  // Takes effect at once in sessions that follow the server's setting.
+  void Set(const std::string& setting, const std::string& value);
+
+  // --- of a standby
+  // What the primary commits from now on does not come here any more.
+  void StopFollowing();
+  void Promote();
 
  private:
   PostgresServer(std::vector<std::string> settings, std::vector<std::string> wrapper);
+  void TakeDirectory();
   void Install();
+  void InstallFrom(const PostgresServer& primary);
 
   TempDir dir_;
   const std::vector<std::string> settings_;

@@ -81,13 +81,28 @@ TEST(IsJson, ChecksUtf8InStringsAtEveryPosition) {
   }
 }
 
-TEST(IsJson, BoundsItsDepth) {
-  const auto nested = [](int depth) {
-    return std::string(static_cast<std::size_t>(depth), '[') +
-           std::string(static_cast<std::size_t>(depth), ']');
-  };
-  EXPECT_TRUE(IsJson(nested(kJsonDepthMax)));
-  EXPECT_FALSE(IsJson(nested(kJsonDepthMax + 1)));
+TEST(IsJson, TakesAnyDepth) {
+  for (const std::size_t depth : {1u, 63u, 64u, 65u, 128u, 129u, 513u, 1'000'000u}) {
+    std::string open, close;
+    for (std::size_t i = 0; i < depth; ++i) {
+      const bool is_object = i % 3 == 1;
+      open += is_object ? "{\"k\":" : "[";
+      close.insert(0, is_object ? "}" : "]");
+      if (depth > 1000) break;  // the same all the way is enough
+    }
+    if (depth > 1000) {
+      open.assign(depth, '[');
+      close.assign(depth, ']');
+    }
+    EXPECT_TRUE(IsJson(open + "1" + close)) << depth;
+    EXPECT_FALSE(IsJson(open + close.substr(1))) << depth;
+    EXPECT_FALSE(IsJson(open + "1" + close + close.back())) << depth;
+    if (depth > 1 && depth < 1000) {  // the wrong end somewhere inside
+      std::string wrong = close;
+      wrong[depth / 2] = wrong[depth / 2] == ']' ? '}' : ']';
+      EXPECT_FALSE(IsJson(open + "1" + wrong)) << depth;
+    }
+  }
   EXPECT_FALSE(IsJson(std::string(10'000'000, '[')));
 }
 

@@ -176,9 +176,36 @@ TEST(Batch, PassesDagDeletesOn) {
   EXPECT_EQ(rows.dag_deletes[0].origin.lsn, 9u);
 }
 
+TEST(Batch, TakesAnotherTurnWhereOnlyTheRowCanTell) {
+  const auto running = [](std::uint64_t lsn) {
+    Operation operation = Update(lsn, "t", TaskStatus::kRunning);
+    std::get<storage::UpdateStatusOp>(operation.body).protects_terminal = true;
+    return operation;
+  };
+  const ComposedRows rows = Compose({running(1), Save(2, "u"), running(3),
+                                     Update(4, "t", TaskStatus::kCompleted), running(5)});
+  ASSERT_THAT(rows.tasks, SizeIs(4));
+  EXPECT_TRUE(rows.tasks[0].open_only);
+  EXPECT_EQ(rows.tasks[0].origin.lsn, 3u);
+  EXPECT_EQ(rows.tasks[1].id, "u");
+  EXPECT_FALSE(rows.tasks[2].open_only);
+  EXPECT_EQ(rows.tasks[2].turn, 1u);
+  EXPECT_TRUE(rows.tasks[3].open_only);
+  EXPECT_EQ(rows.tasks[3].turn, 2u);
+}
+
 // --- every sequence up to length 4 against applying one by one ----------------------------------
 
-constexpr int kChoices = 7;
+constexpr int kChoices = 10;
+
+Operation Protected(Operation operation) {
+  if (auto* save = std::get_if<storage::SaveTaskOp>(&operation.body)) {
+    save->protects_terminal = true;
+  } else {
+    std::get<storage::UpdateStatusOp>(operation.body).protects_terminal = true;
+  }
+  return operation;
+}
 
 Operation Choice(int choice, std::uint64_t lsn) {
   switch (choice) {
@@ -191,9 +218,15 @@ Operation Choice(int choice, std::uint64_t lsn) {
     case 3:
       return Update(lsn, "t", TaskStatus::kRunning);
     case 4:
-      return Update(lsn, "t", TaskStatus::kCompleted);
+      return Protected(Update(lsn, "t", TaskStatus::kCompleted));
     case 5:
       return Update(lsn, "t", TaskStatus::kFailed);
+    case 6:
+      return Protected(Save(lsn, "t"));
+    case 7:
+      return Protected(Save(lsn, "t", At(-static_cast<int>(lsn))));
+    case 8:
+      return Protected(Update(lsn, "t", TaskStatus::kRunning));
     default:
       return Delete(lsn, "t");
   }
@@ -201,13 +234,16 @@ Operation Choice(int choice, std::uint64_t lsn) {
 
 // The contract's rules, written down once more, one operation at a time.
 void ApplyToModel(const Operation& operation, std::optional<Task>* row) {
+  const bool has_ended = row->has_value() && IsTerminal((*row)->status);
   if (const auto* save = std::get_if<storage::SaveTaskOp>(&operation.body)) {
+    if (has_ended && save->protects_terminal && !IsTerminal(save->task.status)) return;
     Task next = save->task;
     if (!next.created_at) next.created_at = row->has_value() ? (*row)->created_at : save->time;
     if (!next.updated_at) next.updated_at = save->time;
     *row = next;
   } else if (const auto* update = std::get_if<storage::UpdateStatusOp>(&operation.body)) {
     if (!row->has_value()) return;
+    if (has_ended && update->protects_terminal && !IsTerminal(update->status)) return;
     Task& task = **row;
     task.status = update->status;
     task.error = update->error;
@@ -226,9 +262,9 @@ void ApplyToModel(const Operation& operation, std::optional<Task>* row) {
   }
 }
 
-Task ExistingRow() {
+Task ExistingRow(TaskStatus status) {
   Task task = MakeTask("t", "\"old\"");
-  task.status = TaskStatus::kRunning;
+  task.status = status;
   task.created_at = At(-100);
   task.updated_at = At(-90);
   task.started_at = At(-80);
@@ -237,17 +273,18 @@ Task ExistingRow() {
 }
 
 // What a database holds after the composed change.
-std::optional<Task> InDatabase(const std::vector<Operation>& operations, bool exists) {
+std::optional<Task> InDatabase(const std::vector<Operation>& operations,
+                               const std::optional<Task>& row) {
   storage::MemoryBackend backend;
   auto session = std::move(backend.Connect()).value();
   const Uuid wal_id = Uuid::Make();
-  if (exists) {
+  if (row) {
     storage::Batch before;
     before.wal_id = wal_id;
     TaskChange put;
     put.id = "t";
     put.origin = {1, 1};
-    put.task = ExistingRow();
+    put.task = *row;
     before.tasks.push_back(put);
     EXPECT_OK(session->Apply(before));
   }
@@ -259,16 +296,16 @@ std::optional<Task> InDatabase(const std::vector<Operation>& operations, bool ex
   return stored.ok() ? std::optional<Task>(stored->task) : std::nullopt;
 }
 
-void CheckSequence(const std::vector<int>& choices, bool exists) {
+void CheckSequence(const std::vector<int>& choices, const std::optional<Task>& row) {
   std::vector<Operation> operations;
-  std::optional<Task> model = exists ? std::optional<Task>(ExistingRow()) : std::nullopt;
-  std::string name = exists ? "row:" : "none:";
+  std::optional<Task> model = row;
+  std::string name = row ? std::string(TaskStatusName(row->status)) + ":" : "none:";
   for (const int choice : choices) {
     operations.push_back(Choice(choice, 10 + operations.size()));
     ApplyToModel(operations.back(), &model);
     name += " " + std::to_string(choice);
   }
-  ASSERT_EQ(InDatabase(operations, exists), model) << name;
+  ASSERT_EQ(InDatabase(operations, row), model) << name;
 }
 
 TEST(Batch, EqualsApplyingOneByOneForEverySequence) {
@@ -279,8 +316,9 @@ TEST(Batch, EqualsApplyingOneByOneForEverySequence) {
       std::vector<int> choices;
       for (int i = 0, rest = n; i < length; ++i, rest /= kChoices)
         choices.push_back(rest % kChoices);
-      CheckSequence(choices, false);
-      CheckSequence(choices, true);
+      CheckSequence(choices, std::nullopt);
+      CheckSequence(choices, ExistingRow(TaskStatus::kRunning));
+      CheckSequence(choices, ExistingRow(TaskStatus::kFailed));
       if (HasFatalFailure()) return;
     }
   }

@@ -110,6 +110,16 @@ TEST(Decide, NamesWhatIsNotInTheLogAnyMore) {
   EXPECT_EQ(plan.missing, (wal::LsnRange{41, 60}));
 }
 
+TEST(Decide, NamesNoMoreThanWasConfirmedAsMissing) {
+  // The first partition has nothing behind LSN 45, and 41 is a record of the second that is there.
+  const ContactPlan plan = Decide(State({45, 85}, 80, 61), Row({40, 41}), kOurs, false);
+  EXPECT_EQ(plan.missing, (wal::LsnRange{42, 60}));
+  const ContactPlan first = Decide(State({45, 85}, 80, 61), Row({40, 85}), kOurs, false);
+  EXPECT_EQ(first.missing, (wal::LsnRange{41, 45}));
+  const ContactPlan none = Decide(State({42, 41}, 80, 43), Row({40, 41}), kOurs, false);
+  EXPECT_EQ(none.missing, (wal::LsnRange{42, 42}));
+}
+
 TEST(Decide, NamesTheMissingWhereTheDatabaseForgotTheLog) {
   const ContactPlan plan = Decide(State({90, 85}, 80, 61), LogRow(), kOurs, false);
   EXPECT_TRUE(plan.went_back);

@@ -215,7 +215,7 @@ void EveryMetricTest::MeetPoison() {
   Flush();
   AwaitMove("taskwal_alarm");
   DeadLetterSelection one;
-  one.lsns = {letters().List(1)->front().from_lsn};
+  one.task_id = "bad-1";
   ASSERT_OK(letters().Purge(one));
   OnApply({});
   ASSERT_OK(Save("bad-2"));

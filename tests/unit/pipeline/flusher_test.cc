@@ -270,7 +270,10 @@ TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
   ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
   Open();
   Drain();
-  EXPECT_THAT(Stats().losses, ElementsAre(wal::LsnRange{1, first - 1}));
+  const wal::LsnRange missing{1, first - 1};
+  EXPECT_THAT(Stats().losses, ElementsAre(missing));
+  EXPECT_THAT(Stats().alarm, HasSubstr("LSN 1 to " + std::to_string(missing.to) + " are not"));
+  EXPECT_EQ(letters_->lost(), missing.count());
   EXPECT_EQ((*restored.Connect())->Count()->tasks, 100 - (first - 1));
 }
 

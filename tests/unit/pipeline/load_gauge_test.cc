@@ -111,6 +111,17 @@ TEST_F(LoadGaugeTest, AnOutageLastsUntilSomethingSucceeds) {
   EXPECT_EQ(state(), Pressure::kNormal);
 }
 
+TEST_F(LoadGaugeTest, AnOutageLastsThoughNothingIsPending) {
+  Transactions(0, 5);
+  Look(0);
+  EXPECT_EQ(state(), Pressure::kEmergency);
+  for (int i = 0; i < 100; ++i) Look(0);
+  EXPECT_EQ(state(), Pressure::kEmergency);
+  Transactions(1, 0);
+  for (int i = 0; i < 100; ++i) Look(0);
+  EXPECT_EQ(state(), Pressure::kNormal);
+}
+
 TEST_F(LoadGaugeTest, ASignalWithoutThresholdIsNotLookedAt) {
   options_.pressure_records = 0;
   options_.pressure_latency = milliseconds(0);

@@ -139,6 +139,22 @@ TEST_F(LogFeederTest, AsksForTheSyncAfterTheLinger) {
   EXPECT_EQ(queues_->next_lsn(), 3u);
 }
 
+TEST_F(LogFeederTest, LingersNoLongerThanTheFlushInterval) {
+  options_.flush_linger = std::chrono::hours(1);
+  options_.flush_interval = milliseconds(20);
+  Restart();
+  log_.Save("a");
+  WriteOnly();
+  Read();
+  log_.Save("b");
+  WriteOnly();
+  Read();
+  ASSERT_EQ(queues_->next_lsn(), 2u);
+  clock_.Advance(milliseconds(20));
+  Read();
+  EXPECT_EQ(queues_->next_lsn(), 3u);
+}
+
 TEST_F(LogFeederTest, AsksForTheSyncAtOnceForManyRecords) {
   log_.Save("a");
   WriteOnly();

@@ -112,8 +112,16 @@ TEST_F(OpenTest, LogsToTheGivenLoggerAMetricsLinePerInterval) {
     std::this_thread::yield();
   }
   EXPECT_TRUE(has_logged("metrics accepted="));
+  // The last one given is in force, until its storage goes.
+  options_.wal_dir += "-2";
+  options_.logger = std::make_shared<spdlog::logger>("second", sink);
+  spdlog::logger& first = Logger();
+  ASSERT_OK_AND_ASSIGN(auto second, OpenTaskStorage("memory:", options_));
+  EXPECT_EQ(Logger().name(), "second");
+  second.reset();
+  EXPECT_EQ(&Logger(), &first);
   storage.reset();
-  SetLogger(nullptr);
+  EXPECT_NE(&Logger(), &first);
 }
 
 class DirectTest : public OpenTest {

@@ -456,6 +456,154 @@ TEST_F(PressureTest, AdaptiveSize_FollowsTheLatencyOfTheDatabase) {
   EXPECT_FALSE(size.history.empty());
 }
 
+// --- parts that only show together with others ---------------------------------------------------
+
+TEST_F(PressureTest, FlowControl_TheWindowHoldsWhatBurstsAddUpTo) {
+  options_.rate_limit = 10;
+  options_.rate_burst = 1000;
+  options_.rate_window = seconds(2);
+  options_.backpressure_strategy = Overflow::kDropNewest;
+  Open();
+  int taken = 0;
+  for (int i = 0; i < 200; ++i) taken += Log().ok() ? 1 : 0;
+  EXPECT_GE(taken, 20);
+  EXPECT_LT(taken, 200);
+}
+
+TEST_F(PressureTest, FlowControl_TheOldestOfTheLowestPriorityGivesWay) {
+  options_.max_unflushed_records = 1;
+  options_.backpressure_strategy = Overflow::kDropOldest;
+  options_.waiting_room = 1;
+  options_.block_timeout = hours(1);
+  database_.GoAway();
+  Open();
+  ASSERT_OK(Log());
+  Status first;
+  std::jthread oldest([&] { first = Log(2); });
+  Await([&] { return control().FlowControl().waiting == 1; });
+  std::jthread newer([&] { EXPECT_OK(Log(3)); });
+  oldest.join();
+  EXPECT_THAT(first, StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(storage_->GetStats().drops.of(DropReason::kOldest, 2), 1u);
+  database_.ComeBack();
+  newer.join();
+}
+
+TEST_F(PressureTest, FlowControl_TheHigherPriorityGoesFirst) {
+  options_.max_unflushed_records = 1;
+  options_.block_timeout = hours(1);
+  database_.GoAway();
+  Open();
+  ASSERT_OK(Log());
+  std::atomic<std::uint64_t> low{0}, high{0};
+  const auto log = [&](std::int32_t priority, std::atomic<std::uint64_t>* lsn) {
+    Activity activity;
+    activity.priority = priority;
+    const auto ack = storage_->LogActivity(activity, {});
+    EXPECT_OK(ack.status());
+    if (ack.ok()) *lsn = ack->lsn;
+  };
+  std::jthread first([&] { log(1, &low); });
+  Await([&] { return control().FlowControl().waiting == 1; });
+  std::jthread second([&] { log(5, &high); });
+  Await([&] { return control().FlowControl().waiting == 2; });
+  database_.ComeBack();
+  first.join();
+  second.join();
+  EXPECT_LT(high.load(), low.load());
+}
+
+TEST_F(PressureTest, Breaker_OpensByTheShareOfFailures) {
+  options_.breaker_failures = 0;
+  options_.breaker_error_rate = 0.5;
+  options_.breaker_min_requests = 4;
+  options_.breaker_window = hours(1);
+  options_.breaker_open_time = hours(1);
+  Open();
+  ASSERT_OK(Log());
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  database_.GoAway();
+  ASSERT_OK(Log());
+  Await([&] { return control().Buffer().targets.front().breaker.state == "open"; });
+  EXPECT_GE(control().Buffer().targets.front().breaker.consecutive_failures, 2u);
+  database_.ComeBack();
+  ASSERT_OK(control().ResetBreaker(""));
+  ASSERT_OK(storage_->Flush(seconds(30)));
+}
+
+TEST_F(PressureTest, Breaker_ClosesAfterAsManyTrialsAsAskedFor) {
+  options_.breaker_failures = 1;
+  options_.breaker_trials = 3;
+  options_.breaker_open_time = milliseconds(1);
+  options_.batch_size = 1;
+  options_.worker_count = 1;
+  std::vector<std::uint64_t> good_before_closing;
+  Mutex mutex;
+  std::uint64_t good = 0;
+  options_.on_flush = [&](const FlushEvent& event) {
+    MutexLock lock(mutex);
+    good = event.status.ok() ? good + 1 : 0;
+  };
+  options_.on_breaker = [&](const BreakerEvent& event) {
+    MutexLock lock(mutex);
+    if (event.to == "closed") good_before_closing.push_back(good);
+  };
+  Open();
+  database_.GoAway();
+  for (int i = 0; i < 20; ++i) ASSERT_OK(Log());
+  Await([&] { return control().Buffer().targets.front().breaker.opened >= 1; });
+  database_.ComeBack();
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  Close();
+  MutexLock lock(mutex);
+  ASSERT_FALSE(good_before_closing.empty());
+  // The last of them has been committed, but not told yet.
+  EXPECT_GE(good_before_closing.back(), 1u);
+}
+
+TEST_F(PressureTest, Detection_SlowCommitsArePressure) {
+  options_.pressure_latency = milliseconds(1);
+  database_.FailApply([](const storage::Batch&) {
+    std::this_thread::sleep_for(milliseconds(5));
+    return Status::Ok();
+  });
+  Open();
+  for (int i = 0; control().Backpressure().changes == 0; ++i) {
+    ASSERT_LT(i, 10'000);
+    ASSERT_OK(Log());
+    ASSERT_OK(storage_->Flush(seconds(30)));
+  }
+  EXPECT_GE(control().Backpressure().changes, 1u);
+}
+
+TEST_F(PressureTest, Detection_ThresholdsFollowWhatIsUsual) {
+  options_.adaptive_thresholds = true;
+  options_.recovery_factor = 1;
+  options_.pressure_records = 1'000'000;
+  Open();
+  ASSERT_OK(Log());
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  // Usual is next to nothing: half of what was given is the least.
+  Await([&] { return control().Backpressure().records_threshold < 600'000; });
+}
+
+TEST_F(PressureTest, Retry_WaitsAsLongAsTheStrategySays) {
+  options_.backoff_strategy = Backoff::kLinear;
+  options_.backoff_jitter = false;
+  options_.initial_backoff = hours(1);
+  options_.max_backoff = hours(1);
+  options_.breaker_failures = 0;
+  Open();
+  database_.GoAway();
+  ASSERT_OK(Log());
+  Await([&] { return storage_->GetStats().flush_errors >= 1; });
+  // A pause of an hour has begun: no further attempt is made by itself.
+  for (int i = 0; i < 50; ++i) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_EQ(storage_->GetStats().flush_errors, 1u);
+  database_.ComeBack();
+  ASSERT_OK(storage_->Flush(seconds(30)));  // who waits is not kept for so long
+}
+
 // --- level filter and context -------------------------------------------------------------------
 
 TEST_F(PressureTest, ActivitiesBelowTheLevelAreNotKept) {

@@ -333,22 +333,25 @@ TEST(Fold, AgreesWithWhatTheFlusherComposes) {
       row = TaskNamed("t", "row");
       row->created_at = row->updated_at = kNow - std::chrono::hours(1);
       row->started_at = kNow;
+      row->status = static_cast<TaskStatus>(random.Below(5));
     }
     std::vector<Operation> operations;
     for (std::uint64_t lsn = 2; lsn < 2 + 1 + random.Below(6); ++lsn) {
       const Time time = kNow + std::chrono::seconds(lsn);
       const auto status = static_cast<TaskStatus>(random.Below(5));
+      const bool protects = random.OneIn(3);
       if (random.OneIn(3)) {
         Task task = TaskNamed("t", "save" + std::to_string(lsn));
         task.status = status;
         if (random.OneIn(3)) task.created_at = time - std::chrono::minutes(1);
         if (random.OneIn(3)) task.updated_at = time - std::chrono::minutes(2);
         if (random.OneIn(3)) task.completed_at = time;
-        operations.push_back({lsn, lsn, storage::SaveTaskOp{task, time}});
+        operations.push_back({lsn, lsn, storage::SaveTaskOp{task, time, protects}});
       } else if (random.OneIn(4)) {
         operations.push_back({lsn, lsn, storage::DeleteTaskOp{"t", time}});
       } else {
-        operations.push_back({lsn, lsn, storage::UpdateStatusOp{"t", status, "e", time}});
+        operations.push_back({lsn, lsn,
+                              storage::UpdateStatusOp{"t", status, "e", time, protects}});
       }
     }
     ASSERT_EQ(Fold(row, operations), ApplyChanges(row, operations)) << "round " << round;

@@ -142,6 +142,26 @@ TEST_F(StorageLettersTest, ARetryOfADatabaseThatIsAwayIsPendingAndComesLater) {
   EXPECT_OK(storage_->GetTask("t"));
 }
 
+TEST_F(StorageLettersTest, ALetterThatIsRetriedTwiceMeanwhileIsCountedOnce) {
+  options_.initial_backoff = options_.max_backoff = seconds(2);
+  options_.breaker_failures = 0;
+  Refuse("a");
+  Open();
+  Log("a");
+  Flush();
+  Accept();
+  // The worker waits with another record in hand, so that the retries come in one batch.
+  database_.GoAway();
+  Log("b");
+  Await([&] { return storage_->GetStats().flush_errors >= 2; });
+  for (int i = 0; i < 4; ++i) ASSERT_OK(letters().Retry(All(), milliseconds(5)));
+  database_.ComeBack();
+  Flush();
+  const DeadLetterStats counts = storage_->GetStats().dead_letters;
+  EXPECT_EQ(counts.retried, 1u);
+  EXPECT_EQ(counts.added, counts.open + counts.retried);
+}
+
 TEST_F(StorageLettersTest, AFullStoreOpensTheBreakerAndTheLogWaits) {
   options_.dead_letter_count_max = 2;
   for (const char* id : {"a", "b", "c"}) Refuse(id);

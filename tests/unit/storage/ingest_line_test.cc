@@ -56,6 +56,24 @@ TEST(IngestLine, AbsentFieldsAreTheirDefaults) {
   EXPECT_EQ(activity, Activity{});
 }
 
+TEST(IngestLine, OnlyAResetMayReopenWhatHasEnded) {
+  const auto protects = [](const std::string& line) {
+    const auto body = ParseIngestLine(line);
+    EXPECT_OK(body);
+    if (const auto* save = std::get_if<SaveTaskOp>(&*body)) return save->protects_terminal;
+    return std::get<UpdateStatusOp>(*body).protects_terminal;
+  };
+  EXPECT_TRUE(protects(R"({"op":"save_task","task":{"id":"t"}})"));
+  EXPECT_FALSE(protects(R"({"op":"save_task","reset":true,"task":{"id":"t"}})"));
+  EXPECT_TRUE(protects(R"({"op":"update_status","task_id":"t","status":"running"})"));
+  EXPECT_TRUE(
+      protects(R"({"op":"update_status","task_id":"t","status":"running","reset":false})"));
+  EXPECT_FALSE(
+      protects(R"({"op":"update_status","task_id":"t","status":"running","reset":true})"));
+  ExpectRefused(R"({"op":"delete_task","task_id":"t","reset":true})", "reset");
+  ExpectRefused(R"({"op":"update_status","task_id":"t","status":"running","reset":1})", "reset");
+}
+
 TEST(IngestLine, LogActivityTakesEveryField) {
   ASSERT_OK_AND_ASSIGN(
       const Activity activity,

@@ -204,6 +204,29 @@ TEST(OperationEncoding, NoFlippedByteReadsOutsideTheBody) {
   }
 }
 
+TEST(OperationEncoding, ProtectionOfWhatHasEndedIsKept) {
+  for (const bool protects : {false, true}) {
+    Bytes save(EncodedBytes(FullTask()));
+    Encode(FullTask(), kNow, save, protects);
+    ASSERT_OK_AND_ASSIGN(const OperationBody task, Decode(OperationType::kTaskUpdate, save));
+    EXPECT_EQ(std::get<SaveTaskOp>(task).protects_terminal, protects);
+    EXPECT_EQ(std::get<SaveTaskOp>(task).task, FullTask());
+
+    Bytes update(EncodedStatusUpdateBytes("t", "e"));
+    EncodeStatusUpdate("t", {TaskStatus::kCancelled, protects}, "e", kNow, update);
+    ASSERT_OK_AND_ASSIGN(const OperationBody status, Decode(OperationType::kStatusUpdate, update));
+    EXPECT_EQ(std::get<UpdateStatusOp>(status).protects_terminal, protects);
+    EXPECT_EQ(std::get<UpdateStatusOp>(status).status, TaskStatus::kCancelled);
+
+    const std::vector<Task> three = ThreeTasks();
+    Bytes all(EncodedBytes(three));
+    Encode(three, kNow, all, protects);
+    ASSERT_OK_AND_ASSIGN(const OperationBody tasks, Decode(OperationType::kBatchUpdate, all));
+    EXPECT_EQ(std::get<SaveTasksOp>(tasks).protects_terminal, protects);
+    EXPECT_EQ(std::get<SaveTasksOp>(tasks).tasks, three);
+  }
+}
+
 TEST(OperationEncoding, UnknownStatusIsCorrupt) {
   Bytes bytes = EncodedUpdate("t", TaskStatus::kPending, "");
   bytes[9] = std::byte{5};
@@ -225,7 +248,7 @@ TEST(OperationEncoding, UnknownOptionalTaskFieldIsCorrupt) {
   Task task;
   task.id = "t";
   Bytes bytes = Encoded(task);
-  bytes[9 + 4 + 1 + 1] = std::byte{32};
+  bytes[9 + 4 + 1 + 1] = std::byte{64};
   EXPECT_THAT(Decode(OperationType::kTaskUpdate, bytes), StatusIs(StatusCode::kCorruption));
 }
 

@@ -132,6 +132,14 @@ TEST_F(LogTest, RollsByRecords) {
   EXPECT_EQ(ReadAll(*log, 40).size(), 40u);
 }
 
+TEST_F(LogTest, NoSegmentHoldsMoreRecordsThanAllowed) {
+  auto log = Open([](LogOptions* o) { o->segment_records_max = 10; });
+  for (int i = 0; i < 95; ++i) ASSERT_OK(Put(*log, "x"));
+  ASSERT_OK(log->WaitDurable(95, {}));
+  EXPECT_GE(log->GetStats().segments, 10u);
+  EXPECT_EQ(ReadAll(*log, 95).size(), 95u);
+}
+
 TEST_F(LogTest, CompressedFramesReadBack) {
   auto log = Open([](LogOptions* o) { o->compression = true; });
   std::map<Lsn, std::string> expected;

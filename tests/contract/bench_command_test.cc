@@ -1,0 +1,93 @@
+// `taskwal bench flush`: which databases it measures, what it refuses, and that nothing is left.
+#include <gmock/gmock.h>
+
+#include "tests/contract/tool_fixture.h"
+#include "tests/support/mariadb_server.h"
+#include "tests/support/postgres_server.h"
+
+namespace taskwal {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class BenchCommand : public ToolTest {
+ protected:
+  RunOutcome Flush(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"bench", "flush", "--quick", "--rounds", "1", "--json",
+                                         "--dir", dir_.path()});
+    return Tool(std::move(arguments));
+  }
+  bool IsDirectoryEmpty() const { return std::filesystem::is_empty(dir_.path()); }
+
+  // Every part of a server's scenarios, and no word of the password.
+  void ExpectServerReport(const RunOutcome& run) {
+    EXPECT_EQ(run.exit.code, 0) << run.err;
+    for (const char* scenario :
+         {"bulk path, activities, tx of 500", "drain, activities, tx of 5000",
+          "drain, task upserts, tx of 5000, one connection", "calls end to end, level process",
+          "database commits per 1,000 calls", "drain of a backlog of 2000 activities",
+          "memory growth, draining it"}) {
+      EXPECT_THAT(run.out, HasSubstr(std::string("\"scenario\":\"") + scenario + "\""));
+    }
+    EXPECT_THAT(run.out + run.err, Not(HasSubstr("p%40ss")));
+    EXPECT_TRUE(IsDirectoryEmpty());
+  }
+};
+
+TEST_F(BenchCommand, FlushMeasuresSqliteInAFileOfItsOwn) {
+  const auto run = Flush({"--db", db_});
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("\"benchmark\":\"flush\""));
+  EXPECT_THAT(run.out, HasSubstr("\"scenario\":\"drain, task upserts\""));
+  EXPECT_TRUE(IsDirectoryEmpty());  // neither the scratch file nor the database that was named
+}
+
+TEST_F(BenchCommand, FlushRefusesWhatItCannotMeasureWithOneLine) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {"--db", "oracle://host/db"}, {"--db", "memory:"},     {"--db", "mysql://host"},
+      {"--db", "@" + dir_.File("missing")}, {"--part", "calls"}, {"--part", "nonsense"}};
+  for (const auto& arguments : wrong) {
+    const auto run = Flush(arguments);
+    EXPECT_EQ(run.exit.code, 64) << arguments.back();
+    EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+  EXPECT_TRUE(IsDirectoryEmpty());
+}
+
+TEST_F(BenchCommand, FlushFailsWithOneLineWhereThereIsNoServer) {
+  for (const char* scheme : {"postgresql", "mysql"}) {
+    const auto run = Flush({"--db", std::string(scheme) + "://user:s3cret@127.0.0.1:1/db"});
+    EXPECT_EQ(run.exit.code, 1) << scheme;
+    EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+    EXPECT_THAT(run.err, Not(HasSubstr("s3cret")));
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+  EXPECT_TRUE(IsDirectoryEmpty());
+}
+
+TEST_F(BenchCommand, FlushMeasuresPostgresAndLeavesNothingThere) {
+  PostgresServer& server = PostgresServer::Shared();
+  const std::string database = server.NewDatabase();
+  server.Query("GRANT CREATE ON DATABASE postgres TO owner");
+  ExpectServerReport(Flush({"--db", server.Dsn(database)}));
+  EXPECT_EQ(server.Value("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'taskwal_bench%'"),
+            "0");
+  server.Query("REVOKE CREATE ON DATABASE postgres FROM owner");
+}
+
+TEST_F(BenchCommand, FlushMeasuresMariadbAndLeavesNothingThere) {
+  MariadbServer& server = MariadbServer::Shared();
+  const std::string database = server.NewDatabase();
+  server.Query("GRANT ALL ON `taskwal\\_bench\\_%`.* TO 'owner'@'127.0.0.1'");
+  ExpectServerReport(Flush({"--db", server.Dsn(database)}));
+  EXPECT_EQ(server.Value("SELECT count(*) FROM information_schema.schemata "
+                         "WHERE schema_name LIKE 'taskwal_bench%'"),
+            "0");
+  server.Query("REVOKE ALL ON `taskwal\\_bench\\_%`.* FROM 'owner'@'127.0.0.1'");
+}
+
+}  // namespace
+}  // namespace taskwal

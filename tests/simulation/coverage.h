@@ -1,0 +1,58 @@
+// What the simulation came across: faults it made, and places of the product that they led to.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace taskwal {
+
+enum class Seen : std::uint8_t {
+  kRecord, kKill, kKillInCall, kPowerCut, kCleanEnd, kOpenRefused,
+  kFailedWrite, kFailedSync, kFailedDirectorySync, kFailedRename, kFailedRemove, kFailedOpen,
+  kFailedRing, kFailedRead, kFailedOtherCall, kDiskFull, kSlowCall, kHungCall, kFlippedBit,
+  kNoConnection, kDatabaseDown, kLostBefore, kLostAfter, kLateCommit, kLateCommitInVain,
+  kDeadlock, kDriverThrew, kSlowDatabase, kHungDatabase, kFailedQuestion, kDatabaseRestart,
+  kRejectedBatch, kRepeatAsked, kLetter, kLetterRetried, kLetterPurged, kDeclaredLoss, kSalvage,
+  kVerify,
+  kCopyRefused, kInDoubt, kOverloaded, kReadOnly, kDropped, kBreakerOpened, kPressure,
+  kRescued, kTornTail, kUnknownTail, kWatermarkMoved, kGoneInPowerCut, kOwnReads,
+  kWorkersChanged, kWallClockStep,
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
+    "records", "kills between calls", "kills in a call", "power cuts", "clean ends",
+    "opens refused", "failed writes", "failed syncs", "failed directory syncs", "failed renames",
+    "failed removals", "failed opens of files", "failed rings", "failed reads",
+    "other failed calls", "full disks", "slow calls", "hung calls", "flipped bits",
+    "refused connections", "database down", "connections lost before the commit",
+    "connections lost after the commit", "commits landed late", "late commits in vain",
+    "deadlocks", "drivers that threw", "slow transactions", "hung transactions",
+    "failed questions to the database", "restarts of the database", "rejected batches",
+    "idempotent repeats", "dead letters", "letters retried", "letters purged", "declared losses",
+    "salvages", "verifications", "copies refused", "calls in doubt", "overloaded calls",
+    "read-only logs", "dropped activities", "breakers opened", "states of pressure",
+    "records rescued", "torn tails", "tails of unknown standing", "watermarks found moved",
+    "records gone in a power cut", "own writes read",
+    "changes of the worker count", "steps of the wall clock",
+};
+
+class Coverage {
+ public:
+  void Note(Seen what, std::uint64_t times = 1) {
+    counts_[static_cast<std::size_t>(what)] += times;
+  }
+  [[nodiscard]] std::uint64_t of(Seen what) const {
+    return counts_[static_cast<std::size_t>(what)];
+  }
+  void Add(const Coverage& other) {
+    for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+  }
+
+ private:
+  std::array<std::uint64_t, static_cast<std::size_t>(Seen::kCount)> counts_{};
+};
+
+}  // namespace taskwal

@@ -1,0 +1,284 @@
+#include "tests/simulation/ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace taskwal {
+namespace {
+
+using Kind = PlannedOperation::Kind;
+
+bool Covers(const std::vector<wal::LsnRange>& ranges, wal::Lsn lsn) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const wal::LsnRange& r) { return r.from <= lsn && lsn <= r.to; });
+}
+
+std::string TextOf(const std::set<Ledger::Row>& rows) {
+  std::string text;
+  for (const Ledger::Row& row : rows) text += (text.empty() ? "" : " or ") + Ledger::Text(row);
+  return text;
+}
+
+// Whether a row found is one of `rows`.
+bool IsAmong(const std::set<Ledger::Row>& rows, const Ledger::Row& found) {
+  return std::any_of(rows.begin(), rows.end(), [&](Ledger::Row row) {
+    row.is_held = false;
+    if (!row.exists) row = Ledger::Row();
+    return row == found;
+  });
+}
+
+}  // namespace
+
+void Ledger::Fail(const std::string& what) {
+  if (!failure_.empty()) return;
+  failure_ = what;
+  if (on_failure_) on_failure_();
+}
+
+// --- what callers do ---------------------------------------------------------------------------
+
+Ledger::Number Ledger::Begin(PlannedOperation operation) {
+  const Number number = operations_.size();
+  for (const std::string& task : operation.tasks) {
+    by_task_[task].push_back(number);
+    task_ids_.insert(task);
+  }
+  if (operation.kind == Kind::kActivity) by_version_[operation.version] = number;
+  operations_.push_back({std::move(operation), Fate::kUnknown, 0, 0, false});
+  coverage_.Note(Seen::kRecord);
+  return number;
+}
+
+void Ledger::NoteLsn(Number number, wal::Lsn lsn) {
+  operations_[number].lsn = lsn;
+  const auto [known, is_new] = by_lsn_.try_emplace(lsn, number);
+  if (!is_new && known->second != number) {
+    Fail(fmt::format("LSN {} was given out twice: operations {} and {}", lsn, known->second,
+                     number));
+  }
+}
+
+void Ledger::Acknowledge(Number number, wal::Lsn lsn) {
+  NoteLsn(number, lsn);
+  operations_[number].fate = Fate::kAcknowledged;
+}
+
+void Ledger::Durable(wal::Lsn lsn) { durable_ = std::max(durable_, lsn); }
+
+void Ledger::Refuse(Number number) {
+  if (operations_[number].committed > 0) {
+    Fail(fmt::format("operation {} was refused and is in the database", number));
+  }
+  operations_[number].fate = Fate::kNever;
+}
+
+void Ledger::Doubt(Number number, wal::Lsn lsn) {
+  coverage_.Note(Seen::kInDoubt);
+  if (lsn == 0) return;
+  NoteLsn(number, lsn);
+  operations_[number].fate = Fate::kInDoubt;
+}
+
+void Ledger::Committed(const storage::Batch& batch) {
+  for (const auto& row : batch.activities) {
+    const auto found = by_version_.find(row.activity.message);
+    if (found == by_version_.end()) {
+      Fail("the database got an activity that nobody logged: " + row.activity.id);
+      continue;
+    }
+    Operation& operation = operations_[found->second];
+    if (!committed_lsns_.insert(row.lsn).second) {
+      Fail(fmt::format("LSN {} was committed twice: {}", row.lsn, row.activity.id));
+    }
+    ++operation.committed;
+    if (operation.fate == Fate::kNever || operation.fate == Fate::kGone) {
+      Fail(fmt::format("{} was {} and is in the database", row.activity.id,
+                       operation.fate == Fate::kNever ? "refused" : "lost with the power"));
+    }
+    if (operation.lsn != 0 && operation.lsn != row.lsn) {
+      Fail(fmt::format("{} was acknowledged as LSN {} and committed as {}", row.activity.id,
+                       operation.lsn, row.lsn));
+    }
+    if (operation.planned.activity_id != row.activity.id) {
+      Fail("an activity has the id of another: " + row.activity.id);
+    }
+  }
+}
+
+std::string Ledger::Text(const Row& row) {
+  if (!row.exists) return "absent";
+  return fmt::format("{} {} \"{}\"", row.version, TaskStatusName(row.status), row.error);
+}
+
+Ledger::Row Ledger::RowOf(const Task& task) {
+  return {true, task.processing_state, task.status, task.error, false};
+}
+
+// --- legal states ------------------------------------------------------------------------------
+
+Ledger::Row Ledger::After(Row row, const Operation& operation, const std::string& task_id) {
+  const PlannedOperation& planned = operation.planned;
+  switch (planned.kind) {
+    case Kind::kSave:
+    case Kind::kBatch:
+      // Refused, and lettered: what is partial follows it.
+      if (planned.is_poison) {
+        row.is_held = true;
+        return row;
+      }
+      return {true, planned.version + "/" + task_id, planned.status, planned.error, false};
+    case Kind::kStatus:
+      if (!row.exists || row.is_held || planned.is_poison) return row;
+      row.status = planned.status;
+      row.error = planned.error;
+      return row;
+    case Kind::kDelete:
+    case Kind::kDagDelete:
+      return {};
+    case Kind::kActivity:
+      return row;
+  }
+  return row;
+}
+
+Ledger::Part Ledger::PartOf(const Operation& operation,
+                            const std::vector<wal::LsnRange>& lost) const {
+  switch (operation.fate) {
+    case Fate::kNever:
+    case Fate::kGone:
+      return Part::kIsNot;
+    case Fate::kUnknown:
+    case Fate::kInDoubt:
+      return Part::kMayBe;
+    case Fate::kAcknowledged:
+      break;
+  }
+  return Covers(lost, operation.lsn) ? Part::kMayBe : Part::kIs;
+}
+
+void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
+                  const std::string& task_id) {
+  if (part == Part::kIsNot) return;
+  std::set<Row> after;
+  for (const Row& row : *rows) after.insert(After(row, operation, task_id));
+  if (part == Part::kMayBe) after.insert(rows->begin(), rows->end());
+  *rows = std::move(after);
+}
+
+std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id) const {
+  if (may_lose() || are_letters_retried_) return std::nullopt;
+  std::set<Row> rows = {Row()};
+  bool may_show_poison = false;
+  const auto known = by_task_.find(task_id);
+  if (known == by_task_.end()) return rows;
+  for (const Number number : known->second) {
+    const Operation& operation = operations_[number];
+    const Part part = PartOf(operation, {});
+    Take(&rows, operation, part, task_id);
+    if (operation.planned.is_poison && part != Part::kIsNot) may_show_poison = true;
+    if (part == Part::kIs && !operation.planned.is_poison &&
+        operation.planned.kind != Kind::kStatus) {
+      may_show_poison = false;
+    }
+  }
+  if (may_show_poison) return std::nullopt;
+  return rows;
+}
+
+// --- what the world does -----------------------------------------------------------------------
+
+void Ledger::Opened(wal::Lsn end, bool after_power_cut) {
+  for (auto known = by_lsn_.upper_bound(durable_); after_power_cut && known != by_lsn_.end();
+       ++known) {
+    operations_[known->second].has_met_power_cut = true;
+  }
+  for (auto known = by_lsn_.upper_bound(end); known != by_lsn_.end();
+       known = by_lsn_.erase(known)) {
+    Operation& operation = operations_[known->second];
+    const bool may_go = (after_power_cut && known->first > durable_) ||
+                        operation.fate != Fate::kAcknowledged;
+    if (!may_go) {
+      Fail(fmt::format("LSN {} was acknowledged{}, and the log ends at {}", known->first,
+                       known->first <= durable_ ? " as durable" : "", end));
+    }
+    if (operation.committed > 0) {
+      Fail(fmt::format("LSN {} is in the database, and the log ends at {}", known->first, end));
+    }
+    operation.fate = Fate::kGone;
+    coverage_.Note(Seen::kGoneInPowerCut);
+  }
+}
+
+void Ledger::CheckLost(const Database& database) {
+  for (const wal::LsnRange& range : database.lost) {
+    for (auto known = by_lsn_.lower_bound(range.from);
+         known != by_lsn_.end() && known->first <= range.to; ++known) {
+      const Operation& operation = operations_[known->second];
+      if (operation.fate != Fate::kAcknowledged || data_may_rot_) continue;
+      if (operation.has_met_power_cut) continue;
+      if (syncs_may_fail_ && known->first > durable_) continue;
+      Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
+    }
+  }
+}
+
+void Ledger::CheckActivity(const Operation& operation, const Database& database) {
+  const PlannedOperation& planned = operation.planned;
+  const bool is_lettered = operation.lsn != 0 && database.letters.contains(operation.lsn);
+  if (operation.committed > 1) Fail(planned.activity_id + " was committed more than once");
+  if (PartOf(operation, database.lost) != Part::kIs) return;
+  if (!database.is_all && operation.lsn > database.flushed) return;
+  // While letters are retried the database takes poison, too.
+  const bool is_taken = operation.committed == 1;
+  const bool is_where_it_belongs =
+      planned.is_poison ? is_lettered || (are_letters_retried_ && is_taken) : is_taken;
+  if (!is_where_it_belongs) {
+    Fail(fmt::format("{} (LSN {}) was acknowledged and is not {}", planned.activity_id,
+                     operation.lsn, planned.is_poison ? "in dead letters" : "in the database"));
+  }
+}
+
+void Ledger::CheckTask(const std::string& task_id, const Database& database) {
+  const std::vector<Number>& numbers = by_task_[task_id];
+  wal::Lsn required = 0;
+  for (const Number number : numbers) {
+    const Operation& operation = operations_[number];
+    if (PartOf(operation, database.lost) != Part::kIs) continue;
+    if (database.is_all || operation.lsn <= database.flushed) {
+      required = std::max(required, operation.lsn);
+    }
+  }
+  std::set<Row> rows = {Row()};
+  std::set<Row> legal;
+  bool has_required = required == 0;
+  for (const Number number : numbers) {
+    if (has_required) legal.insert(rows.begin(), rows.end());
+    const Operation& operation = operations_[number];
+    Take(&rows, operation, PartOf(operation, database.lost), task_id);
+    if (operation.lsn == required && operation.fate == Fate::kAcknowledged) has_required = true;
+  }
+  legal.insert(rows.begin(), rows.end());
+  if (database.is_all) legal = rows;
+  const auto found = database.tasks.find(task_id);
+  const Row row = found == database.tasks.end() ? Row() : found->second;
+  if (IsAmong(legal, row)) return;
+  Fail(fmt::format("task {} is {} in the database with all up to LSN {} flushed; legal: {}",
+                   task_id, Text(row), database.flushed, TextOf(legal)));
+}
+
+void Ledger::Check(const Database& database) {
+  CheckLost(database);
+  for (const Operation& operation : operations_) {
+    if (operation.planned.kind == Kind::kActivity) CheckActivity(operation, database);
+  }
+  for (const auto& [id, row] : database.tasks) {
+    if (!task_ids_.contains(id)) Fail("the database has a task that nobody saved: " + id);
+  }
+  if (are_letters_retried_) return;
+  for (const std::string& id : task_ids_) CheckTask(id, database);
+}
+
+}  // namespace taskwal

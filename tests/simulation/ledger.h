@@ -1,0 +1,122 @@
+// What callers were told, held against what became of it. Each task belongs to one caller, who
+// makes its calls one after another: so the order of calls is the order of LSNs, and the legal
+// states of a task are those after a prefix of its operations. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "storage/backend.h"
+#include "taskwal/task.h"
+#include "tests/simulation/coverage.h"
+#include "wal/record.h"
+
+namespace taskwal {
+
+struct PlannedOperation {
+  enum class Kind : std::uint8_t { kSave, kBatch, kStatus, kDelete, kDagDelete, kActivity };
+  Kind kind = Kind::kSave;
+  std::vector<std::string> tasks;  // ids; of an activity none
+  std::string version;             // in processing_state or as the message: never used twice
+  TaskStatus status = TaskStatus::kPending;
+  std::string error;
+  std::string activity_id;
+  bool is_poison = false;
+};
+
+class Ledger {
+ public:
+  explicit Ledger(Coverage& coverage) : coverage_(coverage) {}
+
+  // --- what callers do ---------------------------------------------------------------------------
+  using Number = std::size_t;
+  Number Begin(PlannedOperation operation);       // from now on it may have happened
+  void Acknowledge(Number number, wal::Lsn lsn);  // survives a kill
+  void Durable(wal::Lsn lsn);                     // it and all before survive a power cut
+  void Refuse(Number number);                     // has not happened and never will
+  void Doubt(Number number, wal::Lsn lsn);        // has an LSN, may have been lost
+  void Committed(const storage::Batch& batch);
+  // What a caller may find when it reads its own task; nothing: cannot be told.
+  struct Row {
+    bool exists = false;
+    std::string version;
+    TaskStatus status = TaskStatus::kPending;
+    std::string error;
+    bool is_held = false;  // a lettered save: partial operations follow it
+    friend auto operator<=>(const Row&, const Row&) = default;
+  };
+  [[nodiscard]] std::optional<std::set<Row>> Readable(const std::string& task_id) const;
+  static Row RowOf(const Task& task);
+  static std::string Text(const Row& row);
+
+  // --- what the world does -----------------------------------------------------------------------
+  // A failed sync may from now on take what is not durable, declared.
+  void SyncsMayFail() { syncs_may_fail_ = true; }
+  // Even what is durable may be declared lost.
+  void DataMayRot() { data_may_rot_ = true; }
+  void LettersAreRetried() { are_letters_retried_ = true; }
+  [[nodiscard]] bool may_lose() const { return syncs_may_fail_ || data_may_rot_; }
+  // The log was opened again and ends at `end`, after a power cut or not.
+  void Opened(wal::Lsn end, bool after_power_cut);
+  // Everything of the log is in the database or in dead letters, up to `flushed`.
+  struct Database {
+    std::map<std::string, Row> tasks;
+    wal::Lsn flushed = 0;
+    std::vector<wal::LsnRange> lost;   // declared
+    std::set<wal::Lsn> letters;        // LSNs as first appended, open or not
+    bool is_all = false;               // nothing is pending
+  };
+  void Check(const Database& database);
+
+  [[nodiscard]] std::size_t operations() const { return operations_.size(); }
+  [[nodiscard]] const std::set<std::string>& tasks() const { return task_ids_; }
+  void Fail(const std::string& what);
+  void OnFailure(std::function<void()> hook) { on_failure_ = std::move(hook); }
+  // Empty while all is well.
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+
+ private:
+  enum class Fate : std::uint8_t { kUnknown, kAcknowledged, kInDoubt, kNever, kGone };
+  struct Operation {
+    PlannedOperation planned;
+    Fate fate = Fate::kUnknown;
+    wal::Lsn lsn = 0;
+    std::uint32_t committed = 0;
+    bool has_met_power_cut = false;  // not durable then: it may be lost, declared
+  };
+  // What an operation means for a state that has, or may have, or has not met it.
+  enum class Part : std::uint8_t { kIs, kMayBe, kIsNot };
+
+  static Row After(Row row, const Operation& operation, const std::string& task_id);
+  [[nodiscard]] Part PartOf(const Operation& operation,
+                            const std::vector<wal::LsnRange>& lost) const;
+  static void Take(std::set<Row>* rows, const Operation& operation, Part part,
+                   const std::string& task_id);
+  void CheckActivity(const Operation& operation, const Database& database);
+  void CheckTask(const std::string& task_id, const Database& database);
+  void CheckLost(const Database& database);
+  void NoteLsn(Number number, wal::Lsn lsn);
+
+  Coverage& coverage_;
+  std::vector<Operation> operations_;
+  std::map<std::string, std::vector<Number>> by_task_;
+  std::set<std::string> task_ids_;
+  std::map<wal::Lsn, Number> by_lsn_;
+  std::unordered_map<std::string, Number> by_version_;   // of activities: the message
+  std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
+  wal::Lsn durable_ = 0;
+  bool syncs_may_fail_ = false;
+  bool data_may_rot_ = false;
+  bool are_letters_retried_ = false;
+  std::string failure_;
+  std::function<void()> on_failure_;
+};
+
+}  // namespace taskwal

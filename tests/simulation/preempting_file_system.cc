@@ -1,0 +1,154 @@
+#include "tests/simulation/preempting_file_system.h"
+
+#include <utility>
+
+#include "base/status_macros.h"
+
+namespace taskwal {
+namespace {
+
+constexpr SimulatedThreads::Nanoseconds kMillisecond = 1'000'000;
+
+const Status& StatusOf(const Status& status) { return status; }
+template <typename T>
+const Status& StatusOf(const Result<T>& result) {
+  return result.status();
+}
+
+}  // namespace
+
+class PreemptingFileSystem::Writable final : public WritableFile {
+ public:
+  Writable(PreemptingFileSystem& fs, std::unique_ptr<WritableFile> file)
+      : fs_(fs), file_(std::move(file)) {}
+
+  Status Write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+    return fs_.Do(Seen::kFailedWrite, [&] { return file_->Write(offset, bytes); });
+  }
+  Status Sync() override {
+    return fs_.Do(Seen::kFailedSync, [&] { return file_->Sync(); });
+  }
+  Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) override {
+    TASKWAL_TRY(Write(offset, bytes));
+    return Sync();
+  }
+  Status Truncate(std::uint64_t size) override {
+    return fs_.Do(Seen::kFailedOtherCall, [&] { return file_->Truncate(size); });
+  }
+
+ private:
+  PreemptingFileSystem& fs_;
+  const std::unique_ptr<WritableFile> file_;
+};
+
+class PreemptingFileSystem::Readable final : public ReadableFile {
+ public:
+  Readable(PreemptingFileSystem& fs, std::unique_ptr<ReadableFile> file)
+      : fs_(fs), file_(std::move(file)) {}
+
+  Result<std::size_t> Read(std::uint64_t offset, std::span<std::byte> into) const override {
+    return fs_.Do(Seen::kFailedRead, [&] { return file_->Read(offset, into); });
+  }
+  Result<std::uint64_t> Size() const override {
+    return fs_.Do(Seen::kFailedRead, [&] { return file_->Size(); });
+  }
+
+ private:
+  PreemptingFileSystem& fs_;
+  const std::unique_ptr<ReadableFile> file_;
+};
+
+void PreemptingFileSystem::TakeTime() {
+  SimulatedThreads* const threads = SimulatedThreads::current();
+  if (threads == nullptr) return;
+  if (odds_.hung_one_in > 0 && random_.OneIn(odds_.hung_one_in)) {
+    coverage_.Note(Seen::kHungCall);
+    threads->Sleep(static_cast<SimulatedThreads::Nanoseconds>(1 + random_.Below(20'000)) *
+                   kMillisecond);
+  } else if (odds_.slow_one_in > 0 && random_.OneIn(odds_.slow_one_in)) {
+    coverage_.Note(Seen::kSlowCall);
+    threads->Sleep(static_cast<SimulatedThreads::Nanoseconds>(1 + random_.Below(20)) *
+                   kMillisecond / 4);
+  } else {
+    threads->Preempt();
+  }
+}
+
+void PreemptingFileSystem::Note(Seen failure, const Status& status) {
+  if (status.message().starts_with("injected")) coverage_.Note(failure);
+  if (status.message().find("errno 28") != std::string::npos) coverage_.Note(Seen::kDiskFull);
+}
+
+template <typename Call>
+auto PreemptingFileSystem::Do(Seen failure, Call&& call) -> decltype(call()) {
+  TakeTime();
+  auto result = [&] {
+    const SimulatedThreads::Alone alone;
+    return call();
+  }();
+  SimulatedThreads* const threads = SimulatedThreads::current();
+  if (threads == nullptr) return result;
+  if (disk_.crashed()) threads->Die();
+  Note(failure, StatusOf(result));
+  threads->Preempt();
+  return result;
+}
+
+Result<std::unique_ptr<WritableFile>> PreemptingFileSystem::OpenWritable(const std::string& path,
+                                                                         bool create) {
+  TASKWAL_ASSIGN(auto file,
+                 Do(Seen::kFailedOpen, [&] { return disk_.OpenWritable(path, create); }));
+  return std::unique_ptr<WritableFile>(std::make_unique<Writable>(*this, std::move(file)));
+}
+
+Result<std::unique_ptr<ReadableFile>> PreemptingFileSystem::OpenReadable(const std::string& path) {
+  TASKWAL_ASSIGN(auto file, Do(Seen::kFailedOpen, [&] { return disk_.OpenReadable(path); }));
+  return std::unique_ptr<ReadableFile>(std::make_unique<Readable>(*this, std::move(file)));
+}
+
+Result<std::unique_ptr<RingFile>> PreemptingFileSystem::CreateRing(const std::string& path,
+                                                                   std::uint64_t ring_bytes) {
+  return Do(Seen::kFailedRing, [&] { return disk_.CreateRing(path, ring_bytes); });
+}
+
+Result<std::unique_ptr<RingFile>> PreemptingFileSystem::OpenRing(const std::string& path) {
+  return Do(Seen::kFailedRing, [&] { return disk_.OpenRing(path); });
+}
+
+Status PreemptingFileSystem::Rename(const std::string& from, const std::string& to) {
+  return Do(Seen::kFailedRename, [&] { return disk_.Rename(from, to); });
+}
+
+Status PreemptingFileSystem::Remove(const std::string& path) {
+  return Do(Seen::kFailedRemove, [&] { return disk_.Remove(path); });
+}
+
+Status PreemptingFileSystem::SyncDirectory(const std::string& path) {
+  return Do(Seen::kFailedDirectorySync, [&] { return disk_.SyncDirectory(path); });
+}
+
+Status PreemptingFileSystem::MakeDirectories(const std::string& path) {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.MakeDirectories(path); });
+}
+
+Result<std::vector<DirectoryEntry>> PreemptingFileSystem::List(const std::string& path) {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.List(path); });
+}
+
+Result<FileStat> PreemptingFileSystem::Stat(const std::string& path) {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.Stat(path); });
+}
+
+Result<DiskSpace> PreemptingFileSystem::Space(const std::string& path) {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.Space(path); });
+}
+
+Result<std::unique_ptr<FileLock>> PreemptingFileSystem::Lock(const std::string& path) {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.Lock(path); });
+}
+
+Result<Uuid> PreemptingFileSystem::BootId() {
+  return Do(Seen::kFailedOtherCall, [&] { return disk_.BootId(); });
+}
+
+}  // namespace taskwal

@@ -1,0 +1,244 @@
+#include "tests/simulation/simulated_database.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "base/status_macros.h"
+
+namespace taskwal {
+namespace {
+
+using storage::ApplyResult;
+using storage::Batch;
+
+constexpr SimulatedThreads::Nanoseconds kMillisecond = 1'000'000;
+
+bool IsPoison(const std::string& text) { return text.find("poison") != std::string::npos; }
+
+}  // namespace
+
+class SimulatedDatabase::Session final : public storage::Session {
+ public:
+  Session(SimulatedDatabase& database, std::unique_ptr<storage::Session> session)
+      : database_(database), session_(std::move(session)), generation_(database.generation_) {}
+
+  Result<ApplyResult> Apply(const Batch& batch) override {
+    return database_.Apply(generation_, batch);
+  }
+  Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
+    return Ask([&] { return session_->ReadLog(wal_id); });
+  }
+  Result<storage::LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
+                                      std::span<const storage::Lsn> start) override {
+    return Ask([&] { return session_->RegisterLog(wal_id, epoch, start); });
+  }
+  Status Ping() override {
+    return Ask([&] { return session_->Ping(); });
+  }
+  Result<StoredTask> GetTask(std::string_view id) override {
+    return Ask([&] { return session_->GetTask(id); });
+  }
+  Result<TaskPage> QueryTasks(const TaskQuery& query) override {
+    return Ask([&] { return session_->QueryTasks(query); });
+  }
+  Result<TaskPage> ResumableTasks(const Paging& paging) override {
+    return Ask([&] { return session_->ResumableTasks(paging); });
+  }
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override {
+    return Ask([&] { return session_->QueryActivities(query); });
+  }
+  Result<StoredCounts> Count() override {
+    return Ask([&] { return session_->Count(); });
+  }
+  Result<std::uint64_t> HighestStamp() override {
+    return Ask([&] { return session_->HighestStamp(); });
+  }
+  Result<std::vector<std::string>> OldTasks(Time before, std::span<const TaskStatus> statuses,
+                                            std::string_view after,
+                                            std::uint32_t limit) override {
+    return Ask([&] { return session_->OldTasks(before, statuses, after, limit); });
+  }
+  Result<std::uint64_t> DeleteTasks(std::span<const std::string> ids, Time before,
+                                    std::span<const TaskStatus> statuses) override {
+    return Ask([&] { return session_->DeleteTasks(ids, before, statuses); });
+  }
+  Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override {
+    return Ask([&] { return session_->DeleteOldActivities(before, limit); });
+  }
+
+ private:
+  template <typename Call>
+  auto Ask(Call&& call) -> decltype(call()) {
+    TASKWAL_TRY(database_.Reach(generation_));
+    if (database_.Happens(database_.odds_.question_fails)) {
+      database_.coverage_.Note(Seen::kFailedQuestion);
+      return Status::Unavailable("simulated: the connection was lost");
+    }
+    const SimulatedThreads::Alone alone;
+    return call();
+  }
+
+  SimulatedDatabase& database_;
+  const std::unique_ptr<storage::Session> session_;
+  const std::uint64_t generation_;
+};
+
+class SimulatedDatabase::Backend final : public storage::Backend {
+ public:
+  explicit Backend(SimulatedDatabase& database) : database_(database) {}
+
+  [[nodiscard]] std::string_view kind() const override { return "simulated"; }
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] std::uint32_t writers_max() const override { return 4; }
+  [[nodiscard]] bool is_volatile() const override { return false; }
+  Result<std::unique_ptr<storage::Session>> Connect() override {
+    TASKWAL_TRY(database_.Reach(database_.generation_));
+    if (database_.Happens(database_.odds_.connect_fails)) {
+      database_.coverage_.Note(Seen::kNoConnection);
+      return Status::Unavailable("simulated: connection refused");
+    }
+    const SimulatedThreads::Alone alone;
+    TASKWAL_ASSIGN(auto session, database_.data_.Connect());
+    return std::unique_ptr<storage::Session>(
+        std::make_unique<Session>(database_, std::move(session)));
+  }
+  [[nodiscard]] Uuid db_id() const override { return database_.data_.db_id(); }
+
+ private:
+  SimulatedDatabase& database_;
+  const std::string name_ = "simulated:";
+};
+
+std::unique_ptr<storage::Backend> SimulatedDatabase::Open() {
+  return std::make_unique<Backend>(*this);
+}
+
+void SimulatedDatabase::SetOdds(const Odds& odds) {
+  odds_ = odds;
+  down_until_ = 0;
+}
+
+Status SimulatedDatabase::Reach(std::uint64_t session_generation) {
+  SimulatedThreads& threads = *SimulatedThreads::current();
+  if (Happens(odds_.hangs)) {
+    coverage_.Note(Seen::kHungDatabase);
+    threads.Sleep(timeout_);
+    return Status::Unavailable("simulated: no answer by the deadline");
+  }
+  if (Happens(odds_.slow)) {
+    coverage_.Note(Seen::kSlowDatabase);
+    threads.Sleep(static_cast<SimulatedThreads::Nanoseconds>(random_.Below(200)) * kMillisecond);
+  } else {
+    threads.Preempt();
+  }
+  if (Happens(odds_.restarts)) {
+    coverage_.Note(Seen::kDatabaseRestart);
+    ++generation_;
+  }
+  if (Happens(odds_.goes_down)) {
+    down_until_ = threads.now() + static_cast<SimulatedThreads::Nanoseconds>(
+                                      1 + random_.Below(5000)) * kMillisecond;
+  }
+  if (threads.now() < down_until_) {
+    coverage_.Note(Seen::kDatabaseDown);
+    return Status::Unavailable("simulated: the database is down");
+  }
+  if (session_generation != generation_) {
+    return Status::Unavailable("simulated: the database was restarted");
+  }
+  return Status::Ok();
+}
+
+Result<ApplyResult> SimulatedDatabase::Apply(std::uint64_t session_generation,
+                                             const Batch& batch) {
+  TASKWAL_TRY(Reach(session_generation));
+  if (random_.OneIn(4)) LandLateCommits();
+  Fault fault = Fault::kNone;
+  if (Happens(odds_.apply_fails)) fault = static_cast<Fault>(1 + random_.Below(7));
+  Result<ApplyResult> result = fault == Fault::kNone ? Commit(batch) : Fail(fault, batch);
+  SimulatedThreads::current()->Preempt();
+  return result;
+}
+
+Result<ApplyResult> SimulatedDatabase::Fail(Fault fault, const Batch& batch) {
+  const Status lost = Status::InDoubt("simulated: the connection was lost", 0);
+  switch (fault) {
+    case Fault::kNone:
+    case Fault::kUnavailable:
+      coverage_.Note(Seen::kDatabaseDown);
+      return Status::Unavailable("simulated: too many connections");
+    case Fault::kDeadlock:
+      coverage_.Note(Seen::kDeadlock);
+      return Status::Unavailable("simulated: deadlock detected (40P01)");
+    case Fault::kLostBefore:
+      coverage_.Note(Seen::kLostBefore);
+      return lost;
+    case Fault::kLostAfter:
+      coverage_.Note(Seen::kLostAfter);
+      TASKWAL_TRY(Commit(batch).status());
+      return lost;
+    case Fault::kLate:
+      late_.push_back(batch);
+      return lost;
+    case Fault::kThrows:
+      coverage_.Note(Seen::kDriverThrew);
+      throw std::runtime_error("simulated: the driver threw");
+    case Fault::kThrowsAfter:
+      coverage_.Note(Seen::kDriverThrew);
+      TASKWAL_TRY(Commit(batch).status());
+      throw std::runtime_error("simulated: the driver threw");
+  }
+  return lost;
+}
+
+bool SimulatedDatabase::IsRefused(const Batch& batch) const {
+  if (takes_poison_) return false;
+  const auto is_bad_task = [](const storage::TaskChange& change) {
+    if (change.kind == storage::TaskChange::Kind::kPatch) return IsPoison(change.patch.error);
+    return IsPoison(change.task.node_id) || IsPoison(change.task.error);
+  };
+  const auto is_bad_activity = [](const Batch::ActivityRow& row) {
+    return IsPoison(row.activity.message);
+  };
+  return std::any_of(batch.tasks.begin(), batch.tasks.end(), is_bad_task) ||
+         std::any_of(batch.activities.begin(), batch.activities.end(), is_bad_activity);
+}
+
+Result<ApplyResult> SimulatedDatabase::Commit(const Batch& batch) {
+  const SimulatedThreads::Alone alone;
+  if (IsRefused(batch)) {
+    coverage_.Note(Seen::kRejectedBatch);
+    return Status::Rejected("simulated: constraint failed (SQL 23514)");
+  }
+  if (session_ == nullptr) {
+    TASKWAL_ASSIGN(session_, data_.Connect());
+  }
+  const auto is_known = [&](const Batch::ActivityRow& row) {
+    return activity_ids_.contains(row.activity.id);
+  };
+  const auto& activities = batch.activities;
+  if (!batch.idempotent && std::any_of(activities.begin(), activities.end(), is_known)) {
+    coverage_.Note(Seen::kRepeatAsked);
+    return ApplyResult{ApplyResult::Outcome::kRepeatIdempotent, 0};
+  }
+  TASKWAL_ASSIGN(const ApplyResult result, session_->Apply(batch));
+  if (result.outcome == ApplyResult::Outcome::kWatermarkMoved) {
+    coverage_.Note(Seen::kWatermarkMoved);
+  }
+  if (result.outcome != ApplyResult::Outcome::kApplied) return result;
+  for (const auto& row : batch.activities) activity_ids_.insert(row.activity.id);
+  if (on_commit_) on_commit_(batch);
+  return result;
+}
+
+void SimulatedDatabase::LandLateCommits() {
+  for (const Batch& batch : std::exchange(late_, {})) {
+    if (random_.OneIn(4)) continue;  // the server noticed that nobody waits for it
+    const auto landed = Commit(batch);
+    const bool has_effect = landed.ok() && landed->outcome == ApplyResult::Outcome::kApplied;
+    coverage_.Note(has_effect ? Seen::kLateCommit : Seen::kLateCommitInVain);
+  }
+}
+
+}  // namespace taskwal

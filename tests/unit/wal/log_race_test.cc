@@ -1,0 +1,159 @@
+// What others do to a segment while one call of the disk is under way: they do it inside that call,
+// on the same thread, so that it comes at the worst moment each time.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "tests/support/fake_clock.h"
+#include "tests/support/forwarding_file_system.h"
+#include "tests/support/simulated_file_system.h"
+#include "tests/support/status_matchers.h"
+#include "wal/log.h"
+#include "wal/log_directory.h"
+
+namespace taskwal::wal {
+namespace {
+
+constexpr char kDirectory[] = "/wal";
+
+// Calls back at the start of the next write, or of the next open of `path` for reading, once.
+class InterruptedFileSystem final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+
+  std::string path;
+  std::function<void()> in_write;
+  std::function<void()> in_open;
+  int files_closed_in_use = 0;
+
+  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& name,
+                                                     bool create) override {
+    auto file = ForwardingFileSystem::OpenWritable(name, create);
+    if (!file.ok()) return file;
+    return std::unique_ptr<WritableFile>(
+        std::make_unique<File>(*this, std::move(file).value()));
+  }
+  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& name) override {
+    if (name == path && in_open) std::exchange(in_open, nullptr)();
+    return ForwardingFileSystem::OpenReadable(name);
+  }
+
+ private:
+  class File final : public WritableFile {
+   public:
+    File(InterruptedFileSystem& fs, std::unique_ptr<WritableFile> file)
+        : fs_(fs), file_(std::move(file)) {}
+    ~File() override {
+      if (is_in_use_) ++fs_.files_closed_in_use;
+    }
+    Status Write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      if (fs_.in_write) {
+        is_in_use_ = true;
+        const int closed = fs_.files_closed_in_use;
+        auto& fs = fs_;
+        std::exchange(fs.in_write, nullptr)();
+        if (fs.files_closed_in_use > closed) return Status::Ok();  // this object is gone
+        is_in_use_ = false;
+      }
+      return file_->Write(offset, bytes);
+    }
+    Status Sync() override { return file_->Sync(); }
+    Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      return file_->WriteAndSync(offset, bytes);
+    }
+    Status Truncate(std::uint64_t size) override { return file_->Truncate(size); }
+
+   private:
+    InterruptedFileSystem& fs_;
+    const std::unique_ptr<WritableFile> file_;
+    bool is_in_use_ = false;
+  };
+};
+
+class LogRaceTest : public ::testing::Test {
+ protected:
+  LogRaceTest() {
+    LogStart start;
+    EXPECT_OK(fs_.MakeDirectories(kDirectory));
+    auto lock = fs_.Lock(JoinPath(kDirectory, "LOCK"));
+    EXPECT_OK(lock);
+    start.lock = std::move(lock).value();
+    start.state.wal_id = Uuid::Make();
+    fs_.path = JoinPath(kDirectory, SegmentName(1));
+    LogOptions options;
+    options.directory = kDirectory;
+    options.ring_bytes = 64u << 10;
+    options.segment_bytes = 64u << 10;
+    options.segment_records_max = 2;
+    options.retention_bytes = 0;
+    options.segment_retention = std::chrono::milliseconds(0);
+    options.start_threads = false;
+    auto log = Log::Open(fs_, clock_, options, std::move(start));
+    EXPECT_OK(log);
+    log_ = std::move(log).value();
+  }
+
+  void Put(const std::string& body) {
+    const auto lsn = log_->Append({20, 0, 1, 7}, body.size(), Durability::kDisk, {},
+                                  [&](std::span<std::byte> into) {
+                                    std::memcpy(into.data(), body.data(), body.size());
+                                  });
+    ASSERT_OK(lsn);
+    ASSERT_OK(log_->WaitDurable(*lsn, {}));
+  }
+  void FillAndSealTheFirstSegment() {
+    for (int i = 0; i < 4; ++i) Put("more");
+    while (log_->MaintenanceStep()) {
+    }
+  }
+
+  FakeClock clock_;
+  SimulatedFileSystem disk_;
+  InterruptedFileSystem fs_{disk_};
+  std::unique_ptr<Log> log_;
+};
+
+TEST_F(LogRaceTest, ASegmentIsNotSealedUnderAnIdleFrame) {
+  Put("one");
+  clock_.Advance(std::chrono::seconds(1));
+  bool was_interrupted = false;
+  fs_.in_write = [&] {
+    was_interrupted = true;
+    FillAndSealTheFirstSegment();
+  };
+  log_->WriterStep();
+  EXPECT_TRUE(was_interrupted);
+  EXPECT_EQ(fs_.files_closed_in_use, 0);
+}
+
+TEST_F(LogRaceTest, LookupPassesOverASegmentThatIsRetiredMeanwhile) {
+  Put("one");
+  FillAndSealTheFirstSegment();
+  bool was_interrupted = false;
+  fs_.in_open = [&] {
+    was_interrupted = true;
+    ASSERT_OK(log_->Retire(2, {}));
+  };
+  int found = 0;
+  EXPECT_OK(log_->Lookup(1, 1, [&](const RecordView&) {
+    ++found;
+    return true;
+  }));
+  EXPECT_TRUE(was_interrupted);
+  EXPECT_EQ(found, 3);
+}
+
+TEST_F(LogRaceTest, LookupStillTellsOfASegmentThatIsMissing) {
+  Put("one");
+  FillAndSealTheFirstSegment();
+  ASSERT_OK(disk_.Remove(fs_.path));
+  EXPECT_THAT(log_->Lookup(1, 1, [](const RecordView&) { return true; }),
+              StatusIs(StatusCode::kNotFound));
+}
+
+}  // namespace
+}  // namespace taskwal::wal
