@@ -117,7 +117,7 @@ class TaskStorage {
 
   // Replaces the whole task; an absent field is its default; created_at see Task.
   virtual Result<Ack> SaveTask(const Task& task, const WriteOptions& options = {}) = 0;
-  // One transaction, or (a row is refused) all in dead letters. 48 MiB in all, else kInvalidArgument.
+  // One transaction, or (a row is refused) all in dead letters. Above 48 MiB: kInvalidArgument.
   virtual Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options = {}) = 0;
   // Sets status, error, updated_at; running sets started_at and clears completed_at, a terminal
   // status sets completed_at, pending clears both. Changes nothing when there is no such task, nor

@@ -58,7 +58,10 @@ class LetterWriter {
     const bool is_full = end_ >= kLetterFileBytes;
     if (file_ && !is_full) return Status::Ok();
     if (!is_condemned_ && !is_full && end_ > 0) {
-      TASKWAL_ASSIGN(file_, fs_.OpenWritable(PathOf(number_), false));
+      TASKWAL_ASSIGN(auto file, fs_.OpenWritable(PathOf(number_), false));
+      // Who made it may have been killed before its name was on disk.
+      TASKWAL_TRY(fs_.SyncDirectory(directory_));
+      file_ = std::move(file);
       return Status::Ok();
     }
     file_.reset();

@@ -43,12 +43,15 @@ TEST_F(SignalsTest, EndAnIngestWhoseAnswersNobodyReads) {
       const auto ingest,
       Child::Start({"sh", "-c", "exec \"$@\" >\"$0\"", pipe, TASKWAL_TOOL, "ingest", "--wal", wal_,
                     "--db", db_}));
-  ASSERT_TRUE(ingest->Write(Activities(1, 5000)));
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  int written = 0;
   for (int filled = 0; filled < 60'000;) {
     ASSERT_LT(std::chrono::steady_clock::now(), until) << filled;
+    // Once it cannot answer it reads no more.
+    const bool reads = ingest->Write(Activities(written + 1, written + 100),
+                                     std::chrono::milliseconds(200));
+    written += reads ? 100 : 0;
     ASSERT_EQ(::ioctl(reader.get(), FIONREAD, &filled), 0);
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   SendSignal(*ingest, SIGTERM);
   SendSignal(*ingest, SIGINT);

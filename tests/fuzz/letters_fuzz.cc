@@ -1,5 +1,5 @@
-// Scans and decodes files of dead letters: the input as it is, or entries whose bodies come from the
-// input and whose checksums are right. What is decoded must survive its encoding unchanged; of
+// Scans and decodes files of dead letters: the input as it is, or entries whose bodies come from
+// the input and whose checksums are right. What is decoded must survive its encoding unchanged; of
 // entries that were made, each comes back as it was.
 #include <cstddef>
 #include <cstdint>

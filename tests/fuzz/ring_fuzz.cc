@@ -1,7 +1,7 @@
 // Rescues what a killed process left in its ring: slots published, claimed, or not begun, with the
 // checksums they would have; then, by choice, bytes of the ring or its header changed. Whatever is
-// rescued was published under that LSN, without a gap; and of an unchanged ring of this boot, all of
-// it is.
+// rescued was published under that LSN, without a gap; and of an unchanged ring of this boot, all
+// of it is.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

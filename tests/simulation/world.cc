@@ -229,8 +229,12 @@ void World::CheckAll(bool is_all) {
   found.is_all = is_all;
   found.flushed = flushed_;
   found.lost = lost_;
-  auto letters = pipeline::DeadLetters::Open(disk_, kDirectory, /*read_only=*/true);
-  if (letters.ok()) {
+  std::vector<std::string> damage;
+  auto letters = pipeline::DeadLetters::Open(disk_, kDirectory, /*read_only=*/true, &damage);
+  for (const std::string& what : damage) Trace("dead letters: " + what);
+  if (!letters.ok()) {
+    Trace("dead letters: " + letters.status().ToString());
+  } else {
     const Status read = (*letters)->ForEach([&](const DeadLetter& letter) {
       if (letter.kind == DeadLetter::Kind::kLoss) {
         found.lost.push_back(letter.lsns);
