@@ -21,6 +21,7 @@ constexpr int kLearnAtOnce = 64;
 // ------------------------------------------------------------------------------------
 
 bool Log::Impl::MaintenanceStep() {
+  CheckSpace();
   bool has_worked = writer_.SealStep();
   // What is left of a disk that runs full is for whoever has to make room on it: the database may
   // lie there, too.
@@ -30,9 +31,7 @@ bool Log::Impl::MaintenanceStep() {
     const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
     has_worked = has_worked || (made.ok() && *made);
   }
-  has_worked = LearnOlderSegments() || has_worked;
-  CheckSpace();
-  return has_worked;
+  return LearnOlderSegments() || has_worked;
 }
 
 // Sizes and LSNs of segments made before this open, a few at a time: opening does not wait for it.

@@ -126,7 +126,7 @@ Status LogWriter::Conclude(const Work& work) {
 
 // Takes what is published and places it, in LSN order.
 Status LogWriter::Gather(std::uint32_t lane, Work* work) {
-  while (is_rolling_ || is_rewriting_) lanes_idle_.Wait(mutex_);
+  while (is_rolling_ || is_rewriting_ || is_naming_) lanes_idle_.Wait(mutex_);
   TASKWAL_TRY(CheckUsable());
   RecordView record;
   std::uint8_t flags;
@@ -435,9 +435,8 @@ bool LogWriter::WriteIdleFrame() {
   if (durable <= named_lsn_ || !entries_.empty() || busy_lanes_ > 0 || is_rolling_) return false;
   if (clock_.Now() - last_work_ < kIdleFrameAfter) return false;
   // Behind it comes the footer, written without the mutex: a frame now would land on top of it.
-  OpenSegment& segment = open_.back();
-  if (segment.sealing) return false;
-  SegmentFile* file = segment.file.get();
+  if (open_.back().sealing) return false;
+  SegmentFile* file = open_.back().file.get();
   if (!file->HasRoom(kSectorBytes) || file->failed.load(std::memory_order_acquire)) return false;
   const std::uint64_t offset = file->Place(kSectorBytes, file->last_lsn(), 0, 0);
   FrameBuilder& builder = lanes_[kWriterLane].builder;
@@ -445,14 +444,16 @@ bool LogWriter::WriteIdleFrame() {
   const auto bytes = builder.Finish({file->seed(), offset, file->header().epoch, durable});
   named_lsn_ = durable;
   ++busy_lanes_;
-  ++segment.users;  // others may roll meanwhile: it must not be sealed and closed under the write
+  // A frame placed behind it could be on disk before it: after a crash reading would end at the
+  // hole, and what was acknowledged behind it would be gone.
+  is_naming_ = true;
   ++figures_.writes;
   figures_.bytes_written += bytes.size();
   mutex_.Unlock();
   const Status written = file->lane(kWriterLane).Write(offset, bytes);
   mutex_.Lock();
   --busy_lanes_;
-  --FindOpen(file)->users;
+  is_naming_ = false;
   lanes_idle_.NotifyAll();
   if (!written.ok()) file->failed.store(true, std::memory_order_release);
   return true;

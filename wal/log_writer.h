@@ -251,6 +251,7 @@ class LogWriter {
   Status roll_status_ GUARDED_BY(mutex_);
   bool is_rolling_ GUARDED_BY(mutex_) = false;
   bool is_rewriting_ GUARDED_BY(mutex_) = false;
+  bool is_naming_ GUARDED_BY(mutex_) = false;     // an idle frame is being written
   bool is_abandoned_ GUARDED_BY(mutex_) = false;
   std::uint32_t busy_lanes_ GUARDED_BY(mutex_) = 0;
   Status broken_ GUARDED_BY(mutex_);

@@ -114,7 +114,11 @@ Result<bool> SegmentPool::MakeAhead(std::uint64_t bytes) {
 }
 
 Status SegmentPool::MakeReserve() {
-  TASKWAL_TRY(Fill(kReserveName, 0, kReserveBytes));
+  const Status filled = Fill(kReserveName, 0, kReserveBytes);
+  if (!filled.ok()) {
+    IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kReserveName)), "gives back what it took");
+    return filled;
+  }
   MutexLock lock(mutex_);
   has_reserve_ = true;
   return Status::Ok();

@@ -77,10 +77,9 @@ class SmallDiskTest : public ::testing::Test {
   void SetUp() override {
     const std::string reason = disk_.Mount(mount_, "size=48m");
     if (!reason.empty()) GTEST_SKIP() << reason;
-    Options options;
-    options.wal_dir = mount_ + "/wal";
-    options.flush_interval = milliseconds(20);
-    ASSERT_OK_AND_ASSIGN(storage_, OpenTaskStorage("sqlite://" + database_, options));
+    options_.wal_dir = mount_ + "/wal";
+    options_.flush_interval = milliseconds(20);
+    ASSERT_OK_AND_ASSIGN(storage_, OpenTaskStorage("sqlite://" + database_, options_));
     ASSERT_OK(storage_->Flush(seconds(30)));  // the schema is there
   }
 
@@ -118,6 +117,7 @@ class SmallDiskTest : public ::testing::Test {
   const std::string mount_ = directory_.File("small");
   const std::string database_ = directory_.File("tasks.db");
   SmallDisk disk_;
+  Options options_;
   std::unique_ptr<TaskStorage> storage_;
   std::set<std::string> acknowledged_, in_doubt_;
   int made_ = 0;
@@ -143,6 +143,24 @@ TEST_F(SmallDiskTest, ServiceResumesWhenSpaceReturns) {
   ASSERT_EQ(::unlink(ballast.c_str()), 0);
   EXPECT_OK(Save(seconds(60)));
   blocker.reset();
+  CheckDatabase();
+}
+
+// What was ended cleanly keeps its reserve, too.
+TEST_F(SmallDiskTest, ABacklogIsBroughtThoughTheDiskIsFullAtOpen) {
+  auto blocker = std::make_unique<SQLite::Database>(database_, SQLite::OPEN_READWRITE, 10'000);
+  blocker->exec("BEGIN IMMEDIATE");
+  for (int i = 0; i < 20; ++i) ASSERT_OK(Save(seconds(10)));
+  EXPECT_THAT(storage_->Shutdown(ShutdownMode::kImmediate, {}),
+              StatusIs(StatusCode::kUnavailable));
+  storage_.reset();
+  blocker.reset();
+  std::ofstream ballast(mount_ + "/ballast");
+  const std::string page(4096, 'b');
+  while (ballast.write(page.data(), static_cast<std::streamsize>(page.size())).flush()) {
+  }
+  ASSERT_OK_AND_ASSIGN(storage_, OpenTaskStorage("sqlite://" + database_, options_));
+  EXPECT_OK(storage_->Flush(seconds(60)));
   CheckDatabase();
 }
 

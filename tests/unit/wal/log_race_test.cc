@@ -1,11 +1,13 @@
 // What others do to a segment while one call of the disk is under way: they do it inside that call,
-// on the same thread, so that it comes at the worst moment each time.
+// so that it comes at the worst moment each time.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "tests/support/fake_clock.h"
@@ -117,16 +119,24 @@ class LogRaceTest : public ::testing::Test {
   std::unique_ptr<Log> log_;
 };
 
-TEST_F(LogRaceTest, ASegmentIsNotSealedUnderAnIdleFrame) {
+// What stood behind it could be on disk, and acknowledged, before it: a hole that ends the reading.
+TEST_F(LogRaceTest, NothingPassesAnIdleFrameThatIsBeingWritten) {
   Put("one");
   clock_.Advance(std::chrono::seconds(1));
-  bool was_interrupted = false;
+  std::thread other;
   fs_.in_write = [&] {
-    was_interrupted = true;
-    FillAndSealTheFirstSegment();
+    other = std::thread([&] { FillAndSealTheFirstSegment(); });
+    // It has all the time it needs, and must not use it.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+    while (log_->written_lsn() == 1 && std::chrono::steady_clock::now() < until) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(log_->written_lsn(), 1u);
   };
   log_->WriterStep();
-  EXPECT_TRUE(was_interrupted);
+  ASSERT_TRUE(other.joinable());
+  other.join();
+  EXPECT_EQ(log_->durable_lsn(), 5u);
   EXPECT_EQ(fs_.files_closed_in_use, 0);
 }
 

@@ -140,6 +140,29 @@ TEST_F(LogTest, NoSegmentHoldsMoreRecordsThanAllowed) {
   EXPECT_EQ(ReadAll(*log, 95).size(), 95u);
 }
 
+TEST_F(LogTest, SparesAreGivenUpOnADiskThatRunsFullAndTheReserveStays) {
+  const auto count = [&](const std::string& prefix) {
+    const auto entries = fs_.List(kDirectory);
+    EXPECT_OK(entries);
+    return std::count_if(entries->begin(), entries->end(), [&](const DirectoryEntry& entry) {
+      return entry.name.starts_with(prefix);
+    });
+  };
+  fs_.SetCapacity(64u << 20);
+  auto log = Open();
+  while (log->MaintenanceStep()) {
+  }
+  EXPECT_GE(count("spare-"), 1);
+  fs_.SetCapacity(400u << 10);
+  for (int i = 0; i < 3; ++i) {
+    clock_.Advance(std::chrono::seconds(1));
+    log->MaintenanceStep();
+  }
+  EXPECT_EQ(count("spare-"), 0);
+  ASSERT_OK(log->Close());
+  EXPECT_EQ(count("RESERVE"), 1);
+}
+
 TEST_F(LogTest, CompressedFramesReadBack) {
   auto log = Open([](LogOptions* o) { o->compression = true; });
   std::map<Lsn, std::string> expected;
