@@ -105,7 +105,9 @@ class Judge {
 };
 
 void Judge::FindSynced() {
-  Lsn synced = std::max(state_.last_lsn, identity_.written_lsn);
+  // What was retired is settled, and was on disk before: a later segment's header may name less.
+  const Lsn retired = std::max(state_.first_lsn, Lsn{1}) - 1;
+  Lsn synced = std::max({state_.last_lsn, retired, identity_.written_lsn});
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
   }

@@ -48,6 +48,7 @@ LogWriter::Config Log::Impl::WriterConfig(const LogOptions& options, const LogSt
   config.epoch = start.state.epoch;
   config.segment_bytes = sizes.segment_bytes;
   config.segment_records_max = options.segment_records_max;
+  config.has_writer_thread = options.start_threads;
   // Small segments get small frames: a frame that does not fit makes the segment roll.
   config.frame_bytes = std::min(options.frame_bytes, sizes.segment_bytes / 4);
   config.compression = options.compression;
@@ -109,6 +110,13 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
           [this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
       // A fast writer fills a segment between two looks of the maintenance thread.
       writer_.SetRollCallback([this] { LookAtSpace(); });
+      writer_.SetAskCallback([this] {
+        {
+          MutexLock lock(wake_mutex_);
+          wake_writer_ = true;
+        }
+        wake_.NotifyAll();
+      });
       writer_.SetUnsealedCallback([this](std::uint64_t number) { return NoteUnsealed(number); });
       return Status::Ok();
     }

@@ -22,6 +22,9 @@ constexpr auto kPublishPoll = std::chrono::microseconds(200);
 // released: a small part of what a sync takes.
 constexpr int kGroupYields = 100;
 constexpr std::uint64_t kOverlapFactor = 3;
+// A caller that has less time than this leaves the sync to the writer: a device may take its time,
+// and whoever leads cannot be called back.
+constexpr auto kLeaderPatience = std::chrono::seconds(1);
 
 Monotonic NextLook(const Deadline& deadline, Monotonic now) {
   if (!deadline.stop.stop_possible()) return deadline.at;
@@ -87,15 +90,24 @@ bool LogWriter::IsWorthOverlapping() const {
   return ring_->end_lsn() - covered >= kOverlapFactor * carried;
 }
 
+bool LogWriter::MayLead(const Deadline& deadline) const {
+  if (!config_.has_writer_thread) return true;
+  if (deadline.stop.stop_possible()) return false;
+  return deadline.at == Monotonic::max() || deadline.at - clock_.Now() >= kLeaderPatience;
+}
+
 Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
   while (durable_lsn() < lsn) {
     WaitBuckets::Place place;
     Monotonic until;
+    bool is_asked = false;
     {
       MutexLock lock(mutex_);
       TASKWAL_ASSIGN(const bool must_sleep, LeadOrEnter(lsn, deadline, &place, &until));
       if (!must_sleep) continue;
+      is_asked = asked_lsn_ >= lsn && IsAsked();
     }
+    if (is_asked) on_ask_();
     waiting_.Sleep(place, until);
   }
   return Status::Ok();
@@ -106,7 +118,8 @@ Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBucke
                                     Monotonic* until) {
   if (durable_lsn() >= lsn) return false;
   TASKWAL_TRY(CheckUsable());
-  const bool may_lead = !IsUnderWay(lsn, true) && IsWorthOverlapping();
+  const bool is_patient = MayLead(deadline);
+  const bool may_lead = is_patient && !IsUnderWay(lsn, true) && IsWorthOverlapping();
   const std::uint32_t lane = may_lead ? TakeLane() : kNoLane;
   if (lane != kNoLane) {
     waiting_.Leave(lsn);
@@ -126,7 +139,8 @@ Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBucke
   const bool is_covered = IsUnderWay(lsn, true);
   *until = std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
   if (lsn >= cursor_.next_lsn && lane != kNoLane) *until = std::min(*until, now + kPublishPoll);
-  *place = is_covered ? waiting_.Enter(lsn) : waiting_.EnterToLead(lsn);
+  if (!is_covered && !is_patient) asked_lsn_ = std::max(asked_lsn_, lsn);
+  *place = is_covered || !is_patient ? waiting_.Enter(lsn) : waiting_.EnterToLead(lsn);
   return true;
 }
 
@@ -181,6 +195,15 @@ bool LogWriter::WantsSync() {
   return false;
 }
 
+// Something can be done for those who have asked: what a neighbour has not published yet cannot.
+bool LogWriter::IsAsked() const {
+  if (asked_lsn_ <= CoveredLsn()) return false;
+  RecordView record;
+  std::uint8_t flags = 0;
+  RingPosition next;
+  return cursor_.next_lsn > CoveredLsn() + 1 || ring_->Read(cursor_, &record, &flags, &next);
+}
+
 bool LogWriter::Step() {
   bool wants_sync = false;
   const Lsn written_before = written_lsn();
@@ -193,7 +216,7 @@ bool LogWriter::Step() {
     const bool has_more = ring_->Read(cursor_, &record, &flags, &next);
     // Callers that wait write for themselves; the writer helps when they cannot keep up.
     const bool is_led = waiting_.sleepers() > 0 && ring_->used_bytes() < ring_->ring_bytes() / 4;
-    wants_sync = WantsSync();
+    wants_sync = WantsSync() || IsAsked();
     if (!wants_sync && (!has_more || is_led)) return WriteIdleFrame();
   }
   const Status status = Commit(kWriterLane, wants_sync);

@@ -49,6 +49,7 @@ class LogWriter {
     bool compression = false;
     std::uint32_t sync_lanes = 2;
     std::chrono::milliseconds sync_interval{0};
+    bool has_writer_thread = false;  // somebody calls Step
     void (*index_keys)(const RecordView&, std::vector<std::uint64_t>*) = nullptr;
     std::uint64_t next_segment = 1;
     Lsn next_lsn = 1;
@@ -126,6 +127,8 @@ class LogWriter {
   }
   // Called (no lock held) before each segment but the first.
   void SetRollCallback(std::function<void()> callback) { on_roll_ = std::move(callback); }
+  // Called (no lock held) when a caller that cannot wait for the disk wants a sync of Step.
+  void SetAskCallback(std::function<void()> callback) { on_ask_ = std::move(callback); }
   // Called before a segment is closed without a footer; where it fails, the segment stays open and
   // is told of again.
   void SetUnsealedCallback(std::function<Status(std::uint64_t number)> callback) {
@@ -218,6 +221,8 @@ class LogWriter {
   bool IsWorthOverlapping() const REQUIRES(mutex_);
   Status CheckUsable() const REQUIRES(mutex_);
   bool WantsSync() REQUIRES(mutex_);
+  [[nodiscard]] bool MayLead(const Deadline& deadline) const;
+  [[nodiscard]] bool IsAsked() const REQUIRES(mutex_);
 
   FileSystem& fs_;
   Clock& clock_;
@@ -226,6 +231,7 @@ class LogWriter {
   std::unique_ptr<RingBuffer> ring_;
   std::function<void(bool)> on_space_;
   std::function<void()> on_roll_;
+  std::function<void()> on_ask_;
   std::function<Status(std::uint64_t)> on_unsealed_;
 
   std::atomic<Lsn> written_lsn_{0};
@@ -253,6 +259,7 @@ class LogWriter {
   bool is_rewriting_ GUARDED_BY(mutex_) = false;
   bool is_naming_ GUARDED_BY(mutex_) = false;     // an idle frame is being written
   bool is_abandoned_ GUARDED_BY(mutex_) = false;
+  Lsn asked_lsn_ GUARDED_BY(mutex_) = 0;  // the highest that the writer's Step is to sync
   std::uint32_t busy_lanes_ GUARDED_BY(mutex_) = 0;
   Status broken_ GUARDED_BY(mutex_);
   Figures figures_ GUARDED_BY(mutex_);

@@ -356,6 +356,8 @@ std::vector<WatermarkMove> FlushWorker::MovesOf(const Part& part) const {
 void FlushWorker::Settle(std::uint64_t duplicates) {
   const FlushEvent event = EventOf(parts_.back(), Status::Ok());
   CountSettled(event, duplicates);
+  // Before Settle, as the counters: whoever waits for it finds no alarm of what is over.
+  Recovered();
   setting_.queues.Settle(index_, attempt_, setting_.clock.Now());
   parts_.pop_back();
   attempt_.clear();
@@ -365,7 +367,6 @@ void FlushWorker::Settle(std::uint64_t duplicates) {
     guard_.EndBatch();
     setting_.queues.Release(index_);
   }
-  Recovered();
   Tell(event);
 }
 

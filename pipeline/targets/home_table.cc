@@ -36,9 +36,12 @@ std::uint64_t Distance(std::string_view name, std::uint64_t slot) {
 }  // namespace
 
 HomeTable::HomeTable(std::span<const Share> shares) {
-  TASKWAL_CHECK(std::any_of(shares.begin(), shares.end(),
-                            [](const Share& share) { return share.weight > 0; }));
-  slots_.resize(std::size_t{1} << (64 - kSlotShift));
+  const auto takes_part = [](const Share& share) { return share.weight > 0; };
+  const auto first = std::find_if(shares.begin(), shares.end(), takes_part);
+  TASKWAL_CHECK(first != shares.end());
+  slots_.assign(std::size_t{1} << (64 - kSlotShift), first->target);
+  // Alone it is at every place the nearest: most logs feed one database, and open at once.
+  if (std::none_of(first + 1, shares.end(), takes_part)) return;
   for (std::uint64_t slot = 0; slot < slots_.size(); ++slot) {
     const Share* best = nullptr;
     std::uint64_t best_distance = 0;

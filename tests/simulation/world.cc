@@ -98,7 +98,7 @@ World::Plan World::Draw(bool is_last) {
     return plan;
   }
   plan.callers = 1 + static_cast<std::uint32_t>(random_.Below(4));
-  plan.calls = (20 + static_cast<std::uint32_t>(random_.Below(200))) / plan.callers;
+  plan.calls = (40 + static_cast<std::uint32_t>(random_.Below(400))) / plan.callers;
   plan.salvage = is_rotten_ && random_.OneIn(3);
   plan.mode = OneOf<ShutdownMode>(
       {ShutdownMode::kGraceful, ShutdownMode::kFlushPending, ShutdownMode::kImmediate});
@@ -107,7 +107,7 @@ World::Plan World::Draw(bool is_last) {
     plan.odds.kill_after = 1'000'000;
   } else {
     plan.odds.kill_after =
-        random_.OneIn(6) ? 1 + random_.Below(5000) : 5000 + random_.Below(40'000);
+        random_.OneIn(6) ? 1 + random_.Below(1500) : 1000 + random_.Below(25'000);
   }
   if (random_.OneIn(4)) disk_.CrashAfter(1 + random_.Below(1 + random_.Below(600)));
   database_.SetOdds(DrawDatabaseOdds());

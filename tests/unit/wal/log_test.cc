@@ -8,7 +8,9 @@
 #include <string>
 #include <thread>
 
+#include "base/status_macros.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -161,6 +163,75 @@ TEST_F(LogTest, SparesAreGivenUpOnADiskThatRunsFullAndTheReserveStays) {
   EXPECT_EQ(count("spare-"), 0);
   ASSERT_OK(log->Close());
   EXPECT_EQ(count("RESERVE"), 1);
+}
+
+// A device whose syncs of segments do not come back until it is let go.
+class StuckDisk final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+
+  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
+                                                     bool create) override {
+    TASKWAL_ASSIGN(auto file, ForwardingFileSystem::OpenWritable(path, create));
+    return std::unique_ptr<WritableFile>(std::make_unique<File>(*this, std::move(file)));
+  }
+  void Stick() { is_stuck_ = true; }
+  void LetGo() {
+    is_stuck_ = false;
+    is_stuck_.notify_all();
+  }
+
+ private:
+  class File final : public WritableFile {
+   public:
+    File(StuckDisk& disk, std::unique_ptr<WritableFile> file)
+        : disk_(disk), file_(std::move(file)) {}
+    Status Write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      return file_->Write(offset, bytes);
+    }
+    Status Sync() override {
+      disk_.is_stuck_.wait(true);
+      return file_->Sync();
+    }
+    Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      TASKWAL_TRY(Write(offset, bytes));
+      return Sync();
+    }
+    Status Truncate(std::uint64_t size) override { return file_->Truncate(size); }
+
+   private:
+    StuckDisk& disk_;
+    const std::unique_ptr<WritableFile> file_;
+  };
+
+  std::atomic<bool> is_stuck_{false};
+};
+
+TEST(LogDeadlines, HoldThoughTheDeviceDoesNotAnswer) {
+  SimulatedFileSystem memory;
+  StuckDisk disk(memory);
+  LogOptions options;
+  options.directory = kDirectory;
+  options.ring_bytes = 64u << 10;
+  options.segment_bytes = 64u << 10;
+  ASSERT_OK_AND_ASSIGN(auto log,
+                       Log::Open(disk, Clock::Real(), options, NewLog(disk, kDirectory)));
+  const auto soon = [] { return Clock::Real().Now() + std::chrono::milliseconds(20); };
+  ASSERT_OK(Put(*log, "a", Durability::kDisk));
+  ASSERT_OK(log->WaitDurable(1, {Clock::Real().Now() + std::chrono::milliseconds(900), {}}));
+  disk.Stick();
+  // Each of these would lead the sync itself if it had the time.
+  ASSERT_OK(Put(*log, "b", Durability::kDisk));
+  EXPECT_THAT(log->WaitDurable(2, {soon(), {}}), StatusIs(StatusCode::kUnavailable));
+  ASSERT_OK(Put(*log, "c", Durability::kDisk));
+  EXPECT_THAT(log->WaitDurable(3, {soon(), {}}), StatusIs(StatusCode::kUnavailable));
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THAT(log->WaitDurable(3, {Monotonic::max(), stop.get_token()}),
+              StatusIs(StatusCode::kUnavailable));
+  disk.LetGo();
+  EXPECT_OK(log->WaitDurable(3, {}));
+  EXPECT_OK(log->Close());
 }
 
 TEST_F(LogTest, CompressedFramesReadBack) {
