@@ -73,7 +73,8 @@ std::optional<PressureEvent> LoadGauge::Look(const LoadSample& sample, Monotonic
 }
 
 // What was not measured since the last look stands as it was, as long as there is something to do
-// or the last attempt failed: neither an open breaker nor idleness is proof that the database is well.
+// or the last attempt failed: neither an open breaker nor idleness is proof that the database is
+// well.
 LoadFigures LoadGauge::Measure(const LoadSample& sample, Monotonic now) {
   LoadFigures figures;
   const auto attempts = static_cast<double>(committed_ + failed_);
