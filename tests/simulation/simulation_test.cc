@@ -32,7 +32,7 @@ extern "C" void __gcov_dump() __attribute__((weak));
 namespace taskwal {
 namespace {
 
-constexpr std::uint64_t kSeedsByDefault = 300;
+constexpr std::uint64_t kSeedsByDefault = 20;
 constexpr int kFailuresShown = 5;
 
 std::uint64_t NumberFrom(const char* variable, std::uint64_t otherwise) {
