@@ -159,7 +159,17 @@ Status ReadOverlay::CollectDagDeletes(wal::Lsn from, std::vector<Operation>* int
 // which nothing matters.
 Result<std::vector<Operation>> ReadOverlay::Collect(const Home& home, std::string_view id) {
   const std::uint64_t key = storage::KeyOf(id);
-  const wal::Lsn from = home.flusher->flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+  for (;;) {
+    const wal::Lsn kept = log_.first_lsn();
+    const wal::Lsn from = home.flusher->flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
+    auto operations = CollectFrom(from, id);
+    // What was flushed and retired while this was looking may be missing between what it has found.
+    if (!operations.ok() || log_.first_lsn() <= std::max(kept, from)) return operations;
+  }
+}
+
+Result<std::vector<Operation>> ReadOverlay::CollectFrom(wal::Lsn from, std::string_view id) {
+  const std::uint64_t key = storage::KeyOf(id);
   std::vector<Operation> operations;
   Status decoded;
   TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView& record) {

@@ -52,6 +52,7 @@ class ReadOverlay {
  private:
   Result<Task> GetTaskIn(const Home& home, std::string_view id);
   Result<std::vector<storage::Operation>> Collect(const Home& home, std::string_view id);
+  Result<std::vector<storage::Operation>> CollectFrom(wal::Lsn from, std::string_view id);
   Status CollectDagDeletes(wal::Lsn from, std::vector<storage::Operation>* into);
 
   wal::Log& log_;

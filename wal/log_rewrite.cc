@@ -15,6 +15,12 @@
 
 namespace taskwal::wal {
 
+namespace {
+
+constexpr int kReadTries = 4;
+
+}  // namespace
+
 Status LogWriter::RewriteAfterFailure() {
   if (is_rewriting_) {
     while (is_rewriting_) lanes_idle_.Wait(mutex_);
@@ -91,11 +97,21 @@ Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64
   };
   Frame frame;
   for (const std::uint64_t number : segments) {
-    Result<std::unique_ptr<SegmentReader>> reader =
-        SegmentReader::Open(fs_, config_.directory, number, config_.wal_ids);
-    while (reader.ok() && *next <= to) {
+    // What cannot be read is lost for good: worth more than one try.
+    int tries_left = kReadTries;
+    Result<std::unique_ptr<SegmentReader>> reader = Status::NotFound("not opened yet");
+    while (*next <= to) {
+      if (!reader.ok()) {
+        if (tries_left-- == 0) break;
+        reader = SegmentReader::Open(fs_, config_.directory, number, config_.wal_ids);
+        continue;
+      }
       const Result<SegmentEvent> event = (*reader)->Next(&frame);
-      if (!event.ok() || event->kind == SegmentEvent::Kind::kEnd) break;
+      if (!event.ok()) {
+        reader = event.status();
+        continue;
+      }
+      if (event->kind == SegmentEvent::Kind::kEnd) break;
       if (event->kind != SegmentEvent::Kind::kFrame) continue;
       FrameRecords records(frame.header, frame.raw);
       for (RecordView record; records.Next(&record) && *next <= to;) {
