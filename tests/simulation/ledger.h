@@ -90,6 +90,7 @@ class Ledger {
     wal::Lsn lsn = 0;
     std::uint32_t committed = 0;
     bool has_met_power_cut = false;  // not durable then: it may be lost, declared
+    bool was_awaited = false;        // its caller was told that it is durable
   };
   // What an operation means for a state that has, or may have, or has not met it.
   enum class Part : std::uint8_t { kIs, kMayBe, kIsNot };

@@ -82,13 +82,17 @@ void PreemptingFileSystem::Note(Seen failure, const Status& status) {
 template <typename Call>
 auto PreemptingFileSystem::Do(Seen failure, Call&& call) -> decltype(call()) {
   TakeTime();
+  bool has_died = false;
   auto result = [&] {
     const SimulatedThreads::Alone alone;
-    return call();
+    auto answer = call();
+    // Nobody else goes on in between: the question takes a lock.
+    has_died = disk_.crashed();
+    return answer;
   }();
   SimulatedThreads* const threads = SimulatedThreads::current();
   if (threads == nullptr) return result;
-  if (disk_.crashed()) threads->Die();
+  if (has_died) threads->Die();
   Note(failure, StatusOf(result));
   threads->Preempt();
   return result;

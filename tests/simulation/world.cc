@@ -36,7 +36,7 @@ World::World(std::uint64_t seed, bool is_traced)
       has_rough_disk_(random_.OneIn(3)),
       has_rough_database_(!random_.OneIn(3)),
       is_rotten_(random_.OneIn(12)),
-      poison_one_in_(OneOf<std::uint64_t>({60, 200, 1'000'000})) {
+      poison_one_in_(OneOf<std::uint64_t>({400, 1000, 1'000'000})) {
   database_.OnCommit([this](const storage::Batch& batch) {
     if (is_traced_) TraceBatch(batch);
     ledger_.Committed(batch);
