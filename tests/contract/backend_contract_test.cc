@@ -191,6 +191,9 @@ TEST_P(BackendContract, BetweenLogsEqualStampsAreDecidedByTheLogsId) {
   ApplyFrom(other_log_, {Put(theirs, {1, 100})});
   ApplyFrom(log_, {Put(ours, {1, 100})});
   EXPECT_EQ(Get("t").error, "theirs");
+  ApplyFrom(log_, {Patch("t", MakePatch(TaskStatus::kFailed), {2, 100})});
+  ApplyFrom(log_, {Delete("t", {3, 100})});
+  EXPECT_EQ(Get("t"), theirs);
   ApplyTasks({Put(MakeTask("u"), {1, 100})});
   Task u = MakeTask("u");
   u.error = "theirs";
