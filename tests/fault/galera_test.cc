@@ -116,6 +116,7 @@ class Galera : public ::testing::Test {
     options.initial_backoff = milliseconds(5);
     options.max_backoff = milliseconds(200);
     options.breaker_failures = 1000;
+    options.health_check_interval = seconds(1);
     options.logger = std::make_shared<spdlog::logger>("quiet");
     auto storage = OpenTaskStorage(cluster_.Dsn(i, database_), options);
     EXPECT_OK(storage);
@@ -167,7 +168,11 @@ class Galera : public ::testing::Test {
       const auto value = [&](const std::string& sql) {
         return cluster_.node(i).Value(sql, database_);
       };
-      // A node applies what others committed a little later.
+      // A node applies what others committed a little later; and what a node has confirmed and the
+      // cluster does not keep is brought again after the next look at the database.
+      EXPECT_TRUE(Eventually([&] {
+        return value("SELECT count(*) FROM dag_task_activity_logs") == activities;
+      })) << i;
       EXPECT_TRUE(Eventually([&] { return ContentOf(i) == ContentOf(0); })) << i;
       EXPECT_EQ(value("SELECT count(*) FROM dag_tasks WHERE status = 'completed' AND "
                       "started_at IS NOT NULL"),
