@@ -116,7 +116,6 @@ class Galera : public ::testing::Test {
     options.initial_backoff = milliseconds(5);
     options.max_backoff = milliseconds(200);
     options.breaker_failures = 1000;
-    options.health_check_interval = seconds(1);
     options.logger = std::make_shared<spdlog::logger>("quiet");
     auto storage = OpenTaskStorage(cluster_.Dsn(i, database_), options);
     EXPECT_OK(storage);
@@ -158,7 +157,6 @@ class Galera : public ::testing::Test {
     for (const auto& storage : storages_) {
       ASSERT_OK(storage->Flush(seconds(120)));
       const Stats stats = storage->GetStats();
-      EXPECT_EQ(stats.duplicates, 0u);
       EXPECT_EQ(stats.dead_lettered, 0u);
       EXPECT_EQ(stats.applied, stats.accepted);
     }
@@ -168,8 +166,9 @@ class Galera : public ::testing::Test {
       const auto value = [&](const std::string& sql) {
         return cluster_.node(i).Value(sql, database_);
       };
-      // A node applies what others committed a little later; and what a node has confirmed and the
-      // cluster does not keep is brought again after the next look at the database.
+      // A node applies what others committed a little later, and may show its own commits to other
+      // connections a little later, too. (A look at the watermark in between brings rows again
+      // that are there: found, and not doubled.)
       EXPECT_TRUE(Eventually([&] {
         return value("SELECT count(*) FROM dag_task_activity_logs") == activities;
       })) << i;
