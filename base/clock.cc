@@ -19,8 +19,9 @@ class RealClock final : public Clock {
 }  // namespace
 
 Clock& Clock::Real() {
-  static RealClock real;
-  return real;
+  // Never destroyed: a call that a shutdown left behind may ask it while the process ends.
+  static auto* real = new RealClock;
+  return *real;
 }
 
 }  // namespace taskwal

@@ -99,6 +99,13 @@ constexpr char SimpleEscape(char letter) {
 constexpr bool IsHighSurrogate(std::uint32_t unit) { return unit >= 0xd800 && unit <= 0xdbff; }
 constexpr bool IsLowSurrogate(std::uint32_t unit) { return unit >= 0xdc00 && unit <= 0xdfff; }
 
+// The escape of one.
+bool StartsWithLowSurrogate(std::string_view text) {
+  if (!text.starts_with("\\u")) return false;
+  const auto unit = ReadHex4(text.substr(2));
+  return unit && IsLowSurrogate(*unit);
+}
+
 // Decodes the \u escape whose digits `text` starts with, a surrogate pair as one. The bytes eaten,
 // or 0 for NUL and a lone surrogate, which no text may hold.
 std::size_t DecodeUnicode(std::string_view text, std::string& to) {
@@ -180,7 +187,7 @@ bool IsCleanText(std::string_view text) {
 
 bool IsJson(std::string_view text) {
   JsonCursor cursor(text);
-  return cursor.ReadRaw().has_value() && cursor.AtEnd();
+  return cursor.ReadRaw().has_value() && cursor.AtEnd() && !cursor.has_half_pair();
 }
 
 bool JsonCursor::Fail(std::string_view what) {
@@ -363,8 +370,15 @@ bool JsonCursor::SkipEscape() {
     at_ += 2;
     return true;
   }
-  if (rest[0] != 'u' || !ReadHex4(rest.substr(1))) return Fail("invalid escape");
+  const auto unit = rest[0] == 'u' ? ReadHex4(rest.substr(1)) : std::nullopt;
+  if (!unit) return Fail("invalid escape");
   at_ += 6;
+  if (!IsHighSurrogate(*unit) && !IsLowSurrogate(*unit)) return true;
+  if (IsHighSurrogate(*unit) && StartsWithLowSurrogate(text_.substr(at_))) {
+    at_ += 6;
+  } else {
+    has_half_pair_ = true;
+  }
   return true;
 }
 

@@ -13,7 +13,8 @@ namespace taskwal {
 // UTF-8 without NUL bytes (RFC 3629: no overlong forms, no surrogates).
 bool IsCleanText(std::string_view text);
 
-// One whole JSON value, white space around it allowed, UTF-8 checked.
+// One whole JSON value, white space around it allowed, UTF-8 checked. Half a surrogate pair in a
+// string ("\ud800") is none: the grammar lets it pass, and not every database does.
 bool IsJson(std::string_view text);
 
 // Walks one JSON text. Any call that fails leaves error() set, and every later call fails too.
@@ -43,6 +44,8 @@ class JsonCursor {
   bool AtEnd();
   [[nodiscard]] bool failed() const { return !error_.empty(); }
   [[nodiscard]] const std::string& error() const { return error_; }
+  // In a string that was read or passed over so far.
+  [[nodiscard]] bool has_half_pair() const { return has_half_pair_; }
 
  private:
   void SkipSpace();
@@ -64,6 +67,7 @@ class JsonCursor {
   std::size_t at_ = 0;
   std::string key_;
   std::string error_;
+  bool has_half_pair_ = false;
 };
 
 // `text` as a JSON string literal with its quotes; what is not UTF-8 becomes U+FFFD.

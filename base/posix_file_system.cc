@@ -190,8 +190,9 @@ class PosixFileSystem final : public FileSystem {
 }  // namespace
 
 FileSystem& FileSystem::Real() {
-  static PosixFileSystem real;
-  return real;
+  // Never destroyed: a call that a shutdown left behind may use it while the process ends.
+  static auto* real = new PosixFileSystem;
+  return *real;
 }
 
 }  // namespace taskwal

@@ -64,6 +64,7 @@ class AppendBench {
     for (std::size_t i = 0; i < std::size(kProducers); ++i) rows_.push_back(RowsFor(i));
     for (int round = 0; round < settings_.rounds; ++round) {
       TASKWAL_TRY(ThroughputRound(round));
+      TASKWAL_TRY(CheckGoesOn(settings_));
       PacedRound(round);
       TASKWAL_TRY(product_->health());
       TASKWAL_TRY(reference_->health());
@@ -75,6 +76,7 @@ class AppendBench {
   Status ThroughputRound(int round) {
     double alone = 0;
     for (std::size_t i = 0; i < std::size(kProducers); ++i) {
+      TASKWAL_TRY(CheckGoesOn(settings_));
       const int producers = kProducers[i];
       Rate ours, theirs;
       // Who goes first changes, so that neither always finds the machine as the other left it.

@@ -57,8 +57,13 @@ class CommitBench {
     MakeRows();
     CommitRecords(*product_, 8, slices_.time, nullptr);
     for (int round = 0; round < settings_.rounds; ++round) {
-      for (std::size_t i = 0; i < std::size(kProducers); ++i) ThroughputRound(i);
+      for (std::size_t i = 0; i < std::size(kProducers); ++i) {
+        TASKWAL_TRY(CheckGoesOn(settings_));
+        ThroughputRound(i);
+      }
+      TASKWAL_TRY(CheckGoesOn(settings_));
       TASKWAL_TRY(LatencyRound());
+      TASKWAL_TRY(CheckGoesOn(settings_));
       TASKWAL_TRY(OutstandingRound());
       TASKWAL_TRY(product_->health());
       TASKWAL_TRY(reference_->health());

@@ -5,6 +5,11 @@
 
 namespace taskwal::bench {
 
+Status CheckGoesOn(const Settings& settings) {
+  return settings.stop.stop_requested() ? Status::Unavailable("stopped before the end")
+                                        : Status::Ok();
+}
+
 void Comparison::Add(double our, double their) {
   ours.push_back(our);
   if (!yardstick.empty()) theirs.push_back(their);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,10 @@ struct Settings {
   std::string database;   // DSN of a server; empty: SQLite, in `directory`
   std::string part;       // of a server's scenarios (ServerParts); empty: all
   std::function<void(std::uint64_t done, std::uint64_t all)> on_progress;  // may be empty
+  std::stop_token stop;   // requested: ends after the step under way
 };
+// kUnavailable once a stop is requested.
+Status CheckGoesOn(const Settings& settings);
 
 // What is asked of the ratio; without a yardstick, of our own figure.
 struct Goal {

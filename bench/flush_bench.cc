@@ -13,8 +13,17 @@ namespace taskwal::bench {
 namespace {
 
 constexpr auto kFlushTimeout = std::chrono::minutes(5);
-constexpr std::size_t kSmallCommit = 500;
-constexpr std::size_t kLargeCommit = 10'000;
+constexpr std::uint32_t kLargeCommit = 10'000;
+
+// The bare ways: as safe as the product's commits, and as fast as it goes.
+struct BulkWay {
+  SqliteSync sync;
+  std::uint32_t rows_per_commit;
+  const char* name;
+};
+constexpr BulkWay kBulkWays[] = {{SqliteSync::kFull, 500, "bare INSERT, FULL"},
+                                 {SqliteSync::kNormal, kLargeCommit, "bare INSERT, NORMAL"}};
+constexpr char kBest[] = "best of bare INSERT, FULL by 500, NORMAL by 10,000";
 
 struct Sizes {
   std::uint64_t tasks;           // of the engine: each is saved, run, logged and completed
@@ -68,16 +77,21 @@ class FlushBench {
              {},
              {}};
     commits_ = {"database commits per 1,000 calls", 1, "", "", {}, {}, {}};
-    const std::string bulk = "best of bare INSERT, tx of 500 and 10,000";
-    activities_ = {"drain, activities", 1, "rows/s", bulk, AtLeast(0.9), {}, {}};
-    upserts_ = {"drain, task upserts", 1, "rows/s", bulk, AtLeast(0.9), {}, {}};
-    coalesced_ = {"drain, 10 saves per task", 1, "calls/s", bulk, AtLeast(1), {}, {}};
+    activities_ = DrainsOf("activities");
+    upserts_ = DrainsOf("task upserts");
+    coalesced_ = {"drain, 10 saves per task", 1, "calls/s", kBest, AtLeast(1), {}, {}};
     for (int round = 0; round < settings_.rounds; ++round) {
       TASKWAL_TRY(EndToEndRound());
       TASKWAL_TRY(ActivityRound());
       TASKWAL_TRY(TaskRound());
     }
-    return Report{"flush", {process_, disk_, commits_, activities_, upserts_, coalesced_}};
+    Report report{"flush", {process_, disk_, commits_}};
+    for (const Drains* drains : {&activities_, &upserts_}) {
+      for (const Comparison& one : drains->of_size) report.comparisons.push_back(one);
+      report.comparisons.push_back(drains->by_default);
+    }
+    report.comparisons.push_back(coalesced_);
+    return report;
   }
 
  private:
@@ -95,6 +109,22 @@ class FlushBench {
   template <typename Row>
   std::span<const Row> Before(const std::vector<Row>& rows) const {
     return std::span(rows).subspan(sizes_.drained);
+  }
+
+  // Of one kind of rows: in batches of the size of each bare way, and as it comes.
+  struct Drains {
+    std::vector<Comparison> of_size;
+    Comparison by_default;
+  };
+  static Drains DrainsOf(const std::string& rows) {
+    Drains drains;
+    for (const BulkWay& way : kBulkWays) {
+      const std::string size = std::to_string(way.rows_per_commit);
+      const std::string scenario = "drain, " + rows + ", tx of " + size;
+      drains.of_size.push_back({scenario, 1, "rows/s", way.name, AtLeast(0.9), {}, {}});
+    }
+    drains.by_default = {"drain, " + rows, 1, "rows/s", kBest, AtLeast(0.9), {}, {}};
+    return drains;
   }
 
   std::string Path(const std::string& name) const { return settings_.directory + "/" + name; }
@@ -121,7 +151,7 @@ class FlushBench {
       }
       rate.seconds = watch.seconds();
     }
-    Finish();
+    TASKWAL_TRY(Finish());
     return rate;
   }
 
@@ -140,87 +170,89 @@ class FlushBench {
       *commits = storage->GetStats().flush_operations;
       TASKWAL_TRY(storage->Close());
     }
-    Finish();
+    TASKWAL_TRY(Finish());
     return rate;
   }
 
-  Result<std::unique_ptr<TaskStorage>> OpenStorage(const std::string& database) {
+  Result<std::unique_ptr<TaskStorage>> OpenStorage(const std::string& database,
+                                                   std::optional<std::uint32_t> batch_size = {}) {
     Options options;
+    options.batch_size = batch_size.value_or(options.batch_size);
     options.wal_dir = Path("wal");
     options.enable_metrics = false;
     return OpenTaskStorage(SqliteDsn(Path(database)), options);
   }
 
   Status ActivityRound() {
-    const auto before = Before(activity_rows_);
-    const auto fresh = Fresh(activity_rows_);
-    double best = 0;
-    for (const std::size_t per_commit : {kSmallCommit, kLargeCommit}) {
-      TASKWAL_ASSIGN(const Rate bare, BareBulk([&](BareSqlite& db, bool prepare) {
-                       return db.InsertActivities(prepare ? before : fresh,
-                                                  prepare ? kLargeCommit : per_commit);
-                     }));
-      best = std::max(best, bare.per_second());
-    }
-    TASKWAL_TRY(MakeActivityLog(Path("wal"), sizes_.drained));
-    TASKWAL_ASSIGN(const Rate ours, Drain([&](BareSqlite& db) {
-                     return db.InsertActivities(before, kLargeCommit);
-                   }));
-    activities_.Add(ours.per_second(), best);
-    return Status::Ok();
+    const auto insert = [&](BareSqlite& db, bool prepare, std::size_t per_commit) {
+      return db.InsertActivities(prepare ? Before(activity_rows_) : Fresh(activity_rows_),
+                                 per_commit);
+    };
+    const auto make_log = [&] { return MakeActivityLog(Path("wal"), sizes_.drained); };
+    return DrainRound(insert, make_log, &activities_).status();
   }
 
   Status TaskRound() {
-    const auto before = Before(task_rows_);
-    const auto fresh = Fresh(task_rows_);
-    double best = 0;
-    for (const std::size_t per_commit : {kSmallCommit, kLargeCommit}) {
-      TASKWAL_ASSIGN(const Rate bare, BareBulk([&](BareSqlite& db, bool prepare) {
-                       return db.UpsertTasks(prepare ? before : fresh,
-                                             prepare ? kLargeCommit : per_commit);
-                     }));
-      best = std::max(best, bare.per_second());
-    }
-    const auto prepare = [&](BareSqlite& db) { return db.UpsertTasks(before, kLargeCommit); };
-    TASKWAL_TRY(MakeTaskLog(Path("wal"), {sizes_.drained, sizes_.drained, 1}));
-    TASKWAL_ASSIGN(const Rate ours, Drain(prepare));
-    upserts_.Add(ours.per_second(), best);
+    const auto upsert = [&](BareSqlite& db, bool prepare, std::size_t per_commit) {
+      return db.UpsertTasks(prepare ? Before(task_rows_) : Fresh(task_rows_), per_commit);
+    };
+    const auto make_log = [&] {
+      return MakeTaskLog(Path("wal"), {sizes_.drained, sizes_.drained, 1});
+    };
+    TASKWAL_ASSIGN(const double best, DrainRound(upsert, make_log, &upserts_));
     TASKWAL_TRY(MakeTaskLog(Path("wal"), {sizes_.drained, sizes_.drained / 10, 10}));
-    TASKWAL_ASSIGN(const Rate coalesced, Drain(prepare));
+    TASKWAL_ASSIGN(const Rate coalesced, Drain(upsert, {}));
     coalesced_.Add(coalesced.per_second(), best);
     return Status::Ok();
   }
 
-  template <typename Load>
-  Result<Rate> BareBulk(Load&& load) {
+  // Returns what the best of the bare ways came to.
+  template <typename Write, typename MakeLog>
+  Result<double> DrainRound(const Write& write, const MakeLog& make_log, Drains* drains) {
+    double best = 0;
+    for (std::size_t i = 0; i < std::size(kBulkWays); ++i) {
+      TASKWAL_ASSIGN(const Rate bare, BareBulk(kBulkWays[i], write));
+      TASKWAL_TRY(make_log());
+      TASKWAL_ASSIGN(const Rate ours, Drain(write, kBulkWays[i].rows_per_commit));
+      drains->of_size[i].Add(ours.per_second(), bare.per_second());
+      best = std::max(best, bare.per_second());
+    }
+    TASKWAL_TRY(make_log());
+    TASKWAL_ASSIGN(const Rate ours, Drain(write, {}));
+    drains->by_default.Add(ours.per_second(), best);
+    return best;
+  }
+
+  template <typename Write>
+  Result<Rate> BareBulk(const BulkWay& way, const Write& write) {
     Rate rate{sizes_.drained, 0};
     {
-      TASKWAL_ASSIGN(const auto bare, BareSqlite::Create(Path("bare.db")));
-      TASKWAL_TRY(load(*bare, true));
+      TASKWAL_ASSIGN(const auto bare, BareSqlite::Create(Path("bare.db"), way.sync));
+      TASKWAL_TRY(write(*bare, true, kLargeCommit));
       const Stopwatch watch;
-      TASKWAL_TRY(load(*bare, false));
+      TASKWAL_TRY(write(*bare, false, way.rows_per_commit));
       rate.seconds = watch.seconds();
     }
-    Finish();
+    TASKWAL_TRY(Finish());
     return rate;
   }
 
   // The log in wal/ into a database with rows; from before opening until all is there.
-  template <typename Prepare>
-  Result<Rate> Drain(Prepare&& prepare) {
+  template <typename Write>
+  Result<Rate> Drain(const Write& write, std::optional<std::uint32_t> batch_size) {
     Rate rate{sizes_.drained, 0};
     {
       TASKWAL_ASSIGN(const auto bare, BareSqlite::Create(Path("ours.db")));
-      TASKWAL_TRY(prepare(*bare));
+      TASKWAL_TRY(write(*bare, true, kLargeCommit));
     }
     {
       const Stopwatch watch;
-      TASKWAL_ASSIGN(const auto storage, OpenStorage("ours.db"));
+      TASKWAL_ASSIGN(const auto storage, OpenStorage("ours.db", batch_size));
       TASKWAL_TRY(storage->Flush(kFlushTimeout));
       rate.seconds = watch.seconds();
       TASKWAL_TRY(storage->Close());
     }
-    Finish();
+    TASKWAL_TRY(Finish());
     return rate;
   }
 
@@ -229,21 +261,23 @@ class FlushBench {
   }
 
   // Leaves an empty directory, and tells the progress.
-  void Finish() {
+  Status Finish() {
     for (const auto& entry : std::filesystem::directory_iterator(settings_.directory)) {
       std::filesystem::remove_all(entry.path());
     }
-    constexpr std::uint64_t kSteps = 10;
+    constexpr std::uint64_t kSteps = 14;
     if (settings_.on_progress) {
       settings_.on_progress(++done_, kSteps * static_cast<std::uint64_t>(settings_.rounds));
     }
+    return CheckGoesOn(settings_);
   }
 
   const Settings& settings_;
   const Sizes sizes_;
   std::vector<Activity> activity_rows_;
   std::vector<Task> task_rows_;
-  Comparison process_, disk_, commits_, activities_, upserts_, coalesced_;
+  Comparison process_, disk_, commits_, coalesced_;
+  Drains activities_, upserts_;
   std::uint64_t done_ = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/checksum.h"
+#include "base/futex.h"
 #include "base/status_macros.h"
 #include "bench/yardsticks.h"
 #include "storage/operation.h"
@@ -18,6 +19,9 @@ constexpr std::size_t kBufferBytes = 1u << 20;
 constexpr std::size_t kRecordBytesMax = 4096;
 constexpr std::size_t kWakeBytes = 256u << 10;
 constexpr auto kLinger = std::chrono::milliseconds(1);
+constexpr std::uint64_t kFailed = UINT64_MAX;
+constexpr std::uint32_t kManyWaiting = 32;
+constexpr int kTurnsAwake = 40;
 
 // Before each record.
 struct Prefix {
@@ -70,11 +74,22 @@ std::uint64_t ReferenceWriter::Append(const Activity& activity) {
 }
 
 bool ReferenceWriter::WaitDurable(std::uint64_t position) {
-  MutexLock lock(mutex_);
-  wanted_ = std::max(wanted_, position);
-  if (asleep_ && settled_ < position) work_.NotifyOne();
-  while (settled_ < position && status_.ok()) done_.Wait(mutex_);
-  return status_.ok();
+  {
+    MutexLock lock(mutex_);
+    wanted_ = std::max(wanted_, position);
+    if (asleep_ && settled_ < position) work_.NotifyOne();
+  }
+  waiting_.fetch_add(1);
+  for (int turn = 0; settled_.load() < position; ++turn) {
+    const std::uint32_t commits = commits_.load();
+    if (turn < kTurnsAwake && waiting_.load() >= kManyWaiting) {
+      std::this_thread::yield();
+    } else if (settled_.load() < position) {
+      FutexWait(commits_, commits, std::chrono::steady_clock::time_point::max());
+    }
+  }
+  waiting_.fetch_sub(1);
+  return settled_.load() != kFailed;
 }
 
 Status ReferenceWriter::health() const {
@@ -103,11 +118,12 @@ void ReferenceWriter::Run(const std::stop_token& stop) {
     const Status written = WriteOut();
     mutex_.Lock();
     status_ = written;
-    settled_ = last;
+    settled_ = written.ok() ? last : kFailed;
     if (!durable_ && written.ok()) continue;
+    commits_.fetch_add(1);
     // Without the mutex, or those who wake would fall asleep again on it.
     mutex_.Unlock();
-    done_.NotifyAll();
+    FutexWakeAll(commits_);
     if (!written.ok()) room_.NotifyAll();
     mutex_.Lock();
   }

@@ -4,6 +4,7 @@
 // what the log does beyond it must not cost more than a little.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -41,11 +42,16 @@ class ReferenceWriter final : public Writer {
   Buffer writing_;                // the flusher's own
   std::uint64_t offset_ = 0;      // the flusher's own
 
+  // Those who wait for a commit sleep on this word, so that none of them needs the mutex to wake;
+  // where they are many, they stay awake, which is cheaper than waking them one by one.
+  std::atomic<std::uint32_t> commits_{0};
+  std::atomic<std::uint32_t> waiting_{0};
+  std::atomic<std::uint64_t> settled_{0};  // written, or synced; a failure ends all waiting
+
   mutable Mutex mutex_;
-  CondVar work_, room_, done_;
+  CondVar work_, room_;
   Buffer filling_ GUARDED_BY(mutex_);
   std::uint64_t next_ GUARDED_BY(mutex_) = 1;
-  std::uint64_t settled_ GUARDED_BY(mutex_) = 0;  // written, or synced
   std::uint64_t wanted_ GUARDED_BY(mutex_) = 0;   // somebody waits for it
   bool asleep_ GUARDED_BY(mutex_) = false;
   Status status_ GUARDED_BY(mutex_);

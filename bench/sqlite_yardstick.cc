@@ -117,14 +117,16 @@ std::string SqliteDsn(const std::string& path) { return "sqlite://" + path; }
 BareSqlite::BareSqlite(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BareSqlite::~BareSqlite() = default;
 
-Result<std::unique_ptr<BareSqlite>> BareSqlite::Create(const std::string& path) {
+Result<std::unique_ptr<BareSqlite>> BareSqlite::Create(const std::string& path, SqliteSync sync) {
   {
     TASKWAL_ASSIGN(const auto backend, storage::MakeBackend(SqliteDsn(path), {}));
     TASKWAL_ASSIGN(const auto session, backend->Connect());
   }
   auto impl = std::make_unique<Impl>();
   TASKWAL_TRY(impl->Check(sqlite3_open(path.c_str(), &impl->db)));
-  TASKWAL_TRY(impl->Execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -8000"));
+  TASKWAL_TRY(impl->Execute(sync == SqliteSync::kFull ? "PRAGMA synchronous = FULL"
+                                                      : "PRAGMA synchronous = NORMAL"));
+  TASKWAL_TRY(impl->Execute("PRAGMA cache_size = -8000"));
   TASKWAL_TRY(impl->Prepare(kInsertActivity, &impl->activity));
   TASKWAL_TRY(impl->Prepare(kUpsertTask, &impl->task));
   TASKWAL_TRY(impl->Prepare(kUpdateStatus, &impl->status));

@@ -1,4 +1,4 @@
-// Bare prepared statements on SQLite, no log in front: synchronous=FULL, the product's own tables.
+// Bare prepared statements on SQLite, no log in front, into the product's own tables.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,15 @@ inline constexpr std::uint64_t kRowsBefore =
 // "sqlite:///absolute/path".
 std::string SqliteDsn(const std::string& path);
 
+// What a commit waits for: kNormal syncs only when the journal is brought into the database, and a
+// power cut takes commits away.
+enum class SqliteSync : std::uint8_t { kFull, kNormal };
+
 class BareSqlite {
  public:
   // Makes the database with its schema.
-  static Result<std::unique_ptr<BareSqlite>> Create(const std::string& path);
+  static Result<std::unique_ptr<BareSqlite>> Create(const std::string& path,
+                                                    SqliteSync sync = SqliteSync::kFull);
   ~BareSqlite();
   BareSqlite(const BareSqlite&) = delete;
   BareSqlite& operator=(const BareSqlite&) = delete;

@@ -73,6 +73,8 @@ Task MakeTask(std::uint64_t task) {
   made.processing_state = "ready";
   made.payload = R"({"source": "orders", "partition": 17, "target": "staging.orders_daily"})";
   made.max_retries = 3;
+  made.created_at = kSomeTime + std::chrono::microseconds(task);
+  made.updated_at = made.created_at;
   return made;
 }
 

@@ -12,7 +12,7 @@ namespace taskwal::cli {
 namespace {
 
 struct AdoptArguments {
-  std::string directory;
+  Options options;
   std::vector<std::string> databases;
   bool moved = false;
   bool relabel = false;
@@ -27,11 +27,11 @@ pipeline::Adoption AdoptionOf(const AdoptArguments& arguments) {
 int RunAdopt(const AdoptArguments& arguments) {
   const auto targets = ResolveTargets(arguments.databases);
   if (!targets.ok()) return Fail("adopt", targets.status());
-  const auto made = pipeline::MakeTargets(*targets, {Options().database_timeout});
+  const auto made = pipeline::MakeTargets(*targets, {arguments.options.database_timeout});
   if (!made.ok()) return Fail("adopt", made.status());
   std::vector<pipeline::AdoptDatabase> databases;
   for (const auto& target : *made) databases.push_back({target.name, target.backend.get()});
-  const auto adopted = pipeline::Adopt(FileSystem::Real(), Clock::Real(), arguments.directory,
+  const auto adopted = pipeline::Adopt(FileSystem::Real(), Clock::Real(), arguments.options.wal_dir,
                                        databases, AdoptionOf(arguments));
   if (!adopted.ok()) {
     PrintError("adopt", adopted.status().message());
@@ -39,10 +39,10 @@ int RunAdopt(const AdoptArguments& arguments) {
   }
   if (adopted->changed) {
     std::printf("%s is log %s; records from LSN %llu on are brought into the database\n",
-                arguments.directory.c_str(), adopted->wal_id.ToString().c_str(),
+                arguments.options.wal_dir.c_str(), adopted->wal_id.ToString().c_str(),
                 static_cast<unsigned long long>(adopted->from));
   } else {
-    std::printf("%s knew itself already: nothing was changed\n", arguments.directory.c_str());
+    std::printf("%s knew itself already: nothing was changed\n", arguments.options.wal_dir.c_str());
   }
   return kExitDone;
 }
@@ -53,7 +53,7 @@ void AddAdoptCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<AdoptArguments>();  // shared with the callback
   CLI::App* command = app.add_subcommand(
       "adopt", "Settle who a moved, copied or restored log directory is to its database");
-  AddWalOption(*command, &arguments->directory, true);
+  AddWalOption(*command, &arguments->options.wal_dir, true);
   AddDatabasesOption(*command, &arguments->databases);
   CLI::Option_group* word = command->add_option_group("Exactly one of");
   word->add_flag("--moved", arguments->moved, "This is the original directory, at another place");
@@ -62,6 +62,7 @@ void AddAdoptCommand(CLI::App& app, int* exit_code) {
   word->add_flag("--new-db", arguments->new_database,
                  "Feed this database from the oldest record that is kept");
   word->require_option(1);
+  AddSetOption(*command, &arguments->options);
   command->footer("Example: taskwal adopt --wal w --db sqlite://tasks.db --moved");
   command->callback([arguments, exit_code] { *exit_code = RunAdopt(*arguments); });
 }

@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,8 @@
 #include "base/clock.h"
 #include "bench/comparison.h"
 #include "cli/command.h"
+#include "cli/stop_on_signal.h"
+#include "storage/backend.h"
 #include "storage/dsn.h"
 
 namespace taskwal::cli {
@@ -123,7 +126,7 @@ void PrintJson(const bench::Report& report, const BenchArguments& arguments) {
 
 // Three significant digits, thousands separated.
 std::string FormatFigure(double figure) {
-  if (figure >= 1000) return FormatCount(static_cast<std::uint64_t>(figure + 0.5));
+  if (figure >= 1000) return FormatCount(static_cast<std::uint64_t>(std::llround(figure)));
   char text[32];
   std::snprintf(text, sizeof text, "%.*f", figure >= 100 ? 0 : figure >= 10 ? 1 : 2, figure);
   return text;
@@ -160,6 +163,8 @@ void PrintTable(const bench::Report& report) {
 
 int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& arguments) {
   const std::string command = "bench " + name;
+  StopSignal::Install();
+  const StopOnSignal stop;
   const ScratchDirectory scratch(arguments.directory);
   if (!scratch.is_made()) {
     PrintError(command, "cannot make a directory in " + arguments.directory);
@@ -171,6 +176,7 @@ int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& ar
   settings.quick = arguments.quick;
   settings.database = arguments.dsn;
   settings.part = arguments.part;
+  settings.stop = stop.token();
   ProgressBar bar(command);
   settings.on_progress = [&](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
   const Result<bench::Report> report = run(settings);
@@ -192,7 +198,11 @@ Result<std::string> ServerToMeasure(const BenchArguments& arguments) {
   if (parsed->kind == storage::Dsn::Kind::kMemory) {
     return Status::InvalidArgument("flush measures SQLite, PostgreSQL and MySQL, not memory:");
   }
-  if (parsed->kind != storage::Dsn::Kind::kSqlite) return dsn;
+  if (parsed->kind != storage::Dsn::Kind::kSqlite) {
+    // A driver that cannot read it would quote it, and the password with it.
+    const auto backend = storage::MakeBackend(*dsn, {});
+    return backend.ok() ? dsn : backend.status();
+  }
   if (!arguments.part.empty()) {
     return Status::InvalidArgument("--part is for servers: give --db postgresql:// or mysql://");
   }

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,9 +62,10 @@ Result<std::string> FirstLineOf(const std::string& path);
 void AddDatabasesOption(CLI::App& command, std::vector<std::string>* given);
 Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>& given,
                                                   std::string_view fallback = {});
-// One database of no name, or several targets.
+// One database of no name, or several targets. A requested stop ends the wait for them.
 Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targets,
-                                                 Options options);
+                                                 Options options,
+                                                 const std::stop_token& stop = {});
 
 // --- common.cc -----------------------------------------------------------------------------------
 // --wal DIR.

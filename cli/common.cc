@@ -163,6 +163,7 @@ void AddSetOption(CLI::App& command, Options* options) {
           "Set any option of the log or the flusher, listed below (repeatable)")
       ->type_name("KEY=VALUE")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command.footer(OptionsHelp);
 }

@@ -3,8 +3,8 @@
 
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "pipeline/open.h"
 #include "pipeline/targets/target_plan.h"
-#include "taskwal/open.h"
 
 namespace taskwal::cli {
 
@@ -16,6 +16,7 @@ void AddDatabasesOption(CLI::App& command, std::vector<std::string>* given) {
                   "the weight (default 1) is its share, 0 gives it nothing new")
       ->type_name("[NAME[*WEIGHT]=]DSN")
       ->expected(1)
+      ->allow_extra_args(false)  // what follows may be a letter's id
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
@@ -34,12 +35,12 @@ Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>
 }
 
 Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targets,
-                                                 Options options) {
+                                                 Options options, const std::stop_token& stop) {
   if (targets.size() == 1 && targets.front().name == pipeline::kDefaultTarget) {
-    return OpenTaskStorage(targets.front().dsn, std::move(options));
+    return pipeline::OpenStorage(targets.front().dsn, std::move(options), stop);
   }
   options.targets = std::move(targets);
-  return OpenTaskStorage(std::move(options));
+  return pipeline::OpenStorage(std::move(options), stop);
 }
 
 }  // namespace taskwal::cli

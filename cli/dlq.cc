@@ -110,24 +110,26 @@ class Export {
  public:
   Status Open(const std::string& output) {
     output_ = output;
-    if (output_.empty()) return Put("[");
-    FileSystem& fs = FileSystem::Real();
-    TASKWAL_ASSIGN(file_, fs.OpenWritable(output_ + ".tmp", true));
-    TASKWAL_TRY(file_->Truncate(0));
-    return Put("[");
+    if (output_.empty()) return Status::Ok();
+    TASKWAL_ASSIGN(file_, FileSystem::Real().OpenWritable(output_ + ".tmp", true));
+    return file_->Truncate(0);
   }
   Status Add(const DeadLetter& letter) {
     const std::string line = pipeline::LetterExportJson(pipeline::InfoOf(letter));
-    return Put((count_++ == 0 ? "\n" : ",\n") + line);
+    return Put((count_++ == 0 ? "[\n" : ",\n") + line);
   }
   Status Finish() {
-    TASKWAL_TRY(Put(count_ == 0 ? "]\n" : "\n]\n"));
+    TASKWAL_TRY(Put(count_ == 0 ? "[]\n" : "\n]\n"));
     if (file_ == nullptr) {
       return std::fflush(stdout) == 0 ? Status::Ok()
                                       : Status::IoError("cannot write to standard output");
     }
     TASKWAL_TRY(file_->Sync());
     return FileSystem::Real().Rename(output_ + ".tmp", output_);
+  }
+  void Abandon() {
+    if (file_ == nullptr) return;
+    IgnoreStatus(FileSystem::Real().Remove(output_ + ".tmp"), "it is nobody's");
   }
   [[nodiscard]] std::uint64_t count() const { return count_; }
 
@@ -164,8 +166,15 @@ int RunExport(const DlqArguments& arguments) {
       return written.ok();
     });
   }
+  const bool is_unknown = out.count() == 0 && NamesLetters(*selection);
+  if (written.ok() && exit_code != kExitFailed && is_unknown) {
+    out.Abandon();
+    PrintError("dlq export", kNoSuchLetter);
+    return GraverExit(exit_code, kExitFailed);
+  }
   if (written.ok() && exit_code != kExitFailed) written = out.Finish();
   if (!written.ok()) {
+    out.Abandon();
     PrintError("dlq export", written.message());
     return kExitFailed;
   }
@@ -215,7 +224,8 @@ void AddExportCommand(CLI::App& dlq, int* exit_code) {
       "Each: {\"packet\":{\"id\",\"messages\":[operation],\"retry_count\"},\"final_error\",\n"
       "\"failed_at\",...}. A message is what `taskwal ingest` takes. All letters when none is "
       "named.\n"
-      "Exit codes: 0 done, 1 cannot be read or written, 2 the dead letters are damaged.\n"
+      "Exit codes: 0 done, 1 no such letter or cannot be read or written, 2 the dead letters are\n"
+      "damaged.\n"
       "Example:\n"
       "  taskwal dlq export --wal taskwal.wal -o failed_packets.json");
   command->callback([arguments, exit_code] { *exit_code = RunExport(*arguments); });
@@ -237,11 +247,17 @@ Result<DeadLetterSelection> LetterChoice::Resolve() const {
 
 void AddLetterChoice(CLI::App& command, LetterChoice* choice) {
   command.add_option("ID", choice->selection.ids, "Letters as `dlq list` prints them");
-  command.add_option("--lsn", choice->selection.lsns, "Letters of these LSNs")->type_name("LSN");
+  command.add_option("--lsn", choice->selection.lsns, "Letters of these LSNs")
+      ->type_name("LSN")
+      ->allow_extra_args(false);
   command.add_option("--task", choice->selection.task_id, "Letters of this task")->type_name("ID");
   command.add_option("--older-than", choice->failed_before, "Letters that failed last before then")
       ->type_name("TIME|AGE");
   command.add_flag("--all", choice->selection.all, "Every letter (but no declared loss)");
+}
+
+bool NamesLetters(const DeadLetterSelection& selection) {
+  return !selection.ids.empty() || !selection.lsns.empty() || !selection.task_id.empty();
 }
 
 int ForEachLetter(const std::string& directory,

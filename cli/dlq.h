@@ -24,6 +24,9 @@ struct LetterChoice {
   [[nodiscard]] Result<DeadLetterSelection> Resolve() const;
 };
 // ID..., --lsn, --task, --older-than and --all.
+// Told by names, of which an unknown one is a mistake.
+bool NamesLetters(const DeadLetterSelection& selection);
+inline constexpr char kNoSuchLetter[] = "no such dead letter (`taskwal dlq list` names them)";
 void AddLetterChoice(CLI::App& command, LetterChoice* choice);
 
 // Visits what the store in `directory` holds, beside a live process or not; the exit code, which

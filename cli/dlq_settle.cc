@@ -3,15 +3,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
 
+#include "base/clock.h"
 #include "base/file_system.h"
 #include "base/json_text.h"
+#include "base/status_macros.h"
 #include "cli/command.h"
 #include "cli/dlq.h"
+#include "cli/stop_on_signal.h"
 #include "pipeline/letter_desk.h"
 #include "pipeline/wal_task_storage.h"
 
@@ -76,14 +81,23 @@ void PrintText(const std::vector<RetryOutcome>& outcomes) {
 // Nothing is meant: fine where all were, wrong where some were named.
 int NothingMeant(std::string_view command, const DeadLetterSelection& selection, bool json,
                  const char* empty_json) {
-  const bool is_named = !selection.ids.empty() || !selection.lsns.empty() ||
-                        !selection.task_id.empty();
-  if (is_named) {
-    PrintError(command, "no such dead letter (`taskwal dlq list` names them)");
+  if (NamesLetters(selection)) {
+    PrintError(command, kNoSuchLetter);
     return kExitFailed;
   }
   std::printf("%s\n", json ? empty_json : "no dead letters");
   return kExitDone;
+}
+
+void PrintPending(const std::vector<RetryOutcome>& outcomes) {
+  const auto first = std::find_if(
+      outcomes.begin(), outcomes.end(),
+      [](const RetryOutcome& outcome) { return outcome.result == RetryResult::kPending; });
+  if (first == outcomes.end()) return;
+  PrintError("dlq retry",
+             FormatCount(CountOf(outcomes, RetryResult::kPending)) +
+                 " not in the database yet" +
+                 (first->error.empty() ? std::string() : ": " + first->error));
 }
 
 int ExitCodeOf(const std::vector<RetryOutcome>& outcomes) {
@@ -93,7 +107,34 @@ int ExitCodeOf(const std::vector<RetryOutcome>& outcomes) {
                     is_rejected ? kExitSomeRejected : kExitDone);
 }
 
+// The letters' own time where catching up has taken all of it: enough to be safe in the log.
+constexpr std::chrono::milliseconds kTimeToAppend{1000};
+
+// What an earlier retry that was killed has put into the log is no letter any more, and may not be
+// in the database yet: the log is caught up before letters are selected. Once told to stop, no more
+// are sent, but what was sent is waited for; told again, that is not either.
+Result<std::vector<RetryOutcome>> CatchUpAndRetry(pipeline::WalTaskStorage& storage,
+                                                  const DeadLetterSelection& selection,
+                                                  std::chrono::milliseconds timeout,
+                                                  const std::stop_token& stop,
+                                                  Status* caught_up) {
+  const Monotonic until = Clock::Real().Now() + timeout;
+  const auto left = [&] {
+    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::Real().Now());
+    return std::max(rest, kTimeToAppend);
+  };
+  *caught_up = Drain(storage, {.timeout = timeout, .stoppable = true});
+  pipeline::LetterDesk& desk = storage.letter_desk();
+  TASKWAL_ASSIGN(const auto sending, desk.Send(selection, left(), stop));
+  Status waited = sending.last == 0 ? Status::Ok() : Drain(storage, {.timeout = left()});
+  if (waited.ok()) waited = sending.refused;
+  return desk.OutcomesOf(sending, waited);
+}
+
 int RunRetry(const RetryArguments& arguments) {
+  StopSignal::Install();
+  const StopSignal::Minded minded;  // the second one ends the wait, and the log is still sealed
+  const StopOnSignal stop;
   const auto selection = arguments.choice.Resolve();
   if (!selection.ok()) return Fail("dlq retry", selection.status());
   const auto targets = ResolveTargets(arguments.databases);
@@ -104,22 +145,31 @@ int RunRetry(const RetryArguments& arguments) {
   setup.options = arguments.options;
   setup.targets = std::move(made).value();
   setup.create = false;
+  setup.needs_database = true;
+  setup.stop = stop.token();
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
   if (!storage.ok()) {
     PrintError("dlq retry", storage.status().message());
     return kExitFailed;
   }
-  const auto outcomes = (*storage)->GetDeadLetters()->Retry(*selection, arguments.drain_timeout);
+  Status caught_up;
+  const auto outcomes = CatchUpAndRetry(**storage, *selection, arguments.drain_timeout,
+                                        stop.token(), &caught_up);
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
   if (outcomes.status().code() == StatusCode::kNotFound) {
-    return NothingMeant("dlq retry", *selection, arguments.json,
-                        R"({"applied":0,"superseded":0,"rejected":0,"pending":0,"letters":[]})");
+    const int exit =
+        NothingMeant("dlq retry", *selection, arguments.json,
+                     R"({"applied":0,"superseded":0,"rejected":0,"pending":0,"letters":[]})");
+    if (caught_up.ok() || exit != kExitDone) return exit;
+    PrintError("dlq retry", "records wait in the log for the database: " + caught_up.message());
+    return kExitNotDrained;
   }
   if (!outcomes.ok()) {
     PrintError("dlq retry", outcomes.status().message());
     return outcomes.status().code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;
   }
   arguments.json ? PrintJson(*outcomes) : PrintText(*outcomes);
+  PrintPending(*outcomes);
   if (closed.code() == StatusCode::kIoError) {
     PrintError("dlq retry", closed.message());
     return kExitFailed;
@@ -185,7 +235,8 @@ void AddDlqRetry(CLI::App& dlq, int* exit_code) {
   command->footer(
       "Results: applied; superseded (the database has something newer of the task); rejected\n"
       "(refused again: the letter is back, with the new error); pending (safe in the log). A save\n"
-      "goes together with the updates that follow it. May be killed and repeated at any time.\n"
+      "goes together with the updates that follow it. Told to stop, it sends no more and waits\n"
+      "for what was sent; told again, it does not wait. May be killed and repeated at any time.\n"
       "Exit codes: 0 all applied or superseded, 3 some rejected, 4 some pending, 1 failed\n"
       "(another process has the log, no such letter), 2 the dead letters are damaged.\n"
       "Example: taskwal dlq retry --wal w --db sqlite://tasks.db --all");

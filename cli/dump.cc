@@ -30,8 +30,8 @@ struct DumpArguments {
   std::string directory;
   std::uint64_t from = 1;
   std::uint64_t to = UINT64_MAX;
-  std::string type;
-  std::string task;
+  std::optional<std::string> type;
+  std::optional<std::string> task;  // "" is one: activities of no task
 };
 
 // Whether the operation is about this task.
@@ -150,14 +150,12 @@ class Dumper {
   std::string LineOf(const wal::RecordView& record) {
     const std::string type = TypeName(record.header.type);
     const bool is_own = record.header.type < wal::kFirstUserType;
-    if (arguments_.type.empty() ? is_own : arguments_.type != type) return {};
+    if (arguments_.type ? *arguments_.type != type : is_own) return {};
     std::string line = "{\"lsn\":" + std::to_string(record.lsn) + ",\"type\":\"" + type + "\"";
-    if (is_own) return arguments_.task.empty() ? line + "}\n" : std::string();
+    if (is_own) return arguments_.task ? std::string() : line + "}\n";
     std::string origin;
     const auto body = OperationIn(record, &origin);
-    if (body.ok() && !arguments_.task.empty() && !std::visit(Concerns{arguments_.task}, *body)) {
-      return {};
-    }
+    if (body.ok() && arguments_.task && !std::visit(Concerns{*arguments_.task}, *body)) return {};
     char key[17];
     std::snprintf(key, sizeof key, "%016llx", static_cast<unsigned long long>(record.header.key));
     line += ",\"stamp\":" + std::to_string(record.header.stamp) +
@@ -208,8 +206,9 @@ class Dumper {
 };
 
 int RunDump(const DumpArguments& arguments) {
-  if (!arguments.type.empty() && !IsTypeName(arguments.type)) {
-    PrintError("dump", "--type " + arguments.type + " is no record type (see taskwal dump --help)");
+  if (arguments.type && !IsTypeName(*arguments.type)) {
+    PrintError("dump",
+               "--type " + *arguments.type + " is no record type (see taskwal dump --help)");
     return kExitUsage;
   }
   const Result<int> code = Dumper(arguments).Run();
@@ -243,7 +242,7 @@ void AddDumpCommand(CLI::App& app, int* exit_code) {
       "printed, and the exit code is 2.\n"
       "Examples:\n"
       "  taskwal dump taskwal.wal --from 1000 --to 2000\n"
-      "  taskwal dump taskwal.wal --task build-42 | jq .status\n"
+      "  taskwal dump taskwal.wal --task build-42 | jq .op\n"
       "  taskwal dump taskwal.wal --type activity_log | wc -l");
   command->callback([arguments, exit_code] { *exit_code = RunDump(*arguments); });
 }

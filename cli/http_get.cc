@@ -6,7 +6,7 @@ namespace taskwal::cli {
 namespace {
 
 constexpr int kConnectSeconds = 5;
-constexpr int kReadSeconds = 30;
+constexpr int kReadSeconds = 10;
 
 }  // namespace
 

@@ -13,6 +13,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <stop_token>
+#include <thread>
 
 #include "base/json_text.h"
 #include "base/shell_text.h"
@@ -64,6 +66,24 @@ void PutNumber(std::uint64_t number, std::string* out) {
 
 using Appended = pipeline::AppendedOperation;
 
+// A token that is stopped once a signal asks for it: for calls that wait.
+class SignalledStop {
+ public:
+  [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  static constexpr int kPollMs = 50;
+
+  std::stop_source source_;
+  std::jthread watcher_{[source = source_](const std::stop_token& end) mutable {
+    pollfd signalled{StopSignal::fd(), POLLIN, 0};
+    while (!end.stop_requested()) {
+      if (::poll(&signalled, 1, kPollMs) > 0) break;
+    }
+    if (StopSignal::requested()) source.request_stop();
+  }};
+};
+
 class Ingest {
  public:
   Ingest(TaskStorage& storage, Durability level)
@@ -75,6 +95,7 @@ class Ingest {
       std::string_view line;
       switch (reader_.Next(&line)) {
         case LineReader::Line::kWhole:
+          if (StopSignal::requested()) return Settle();
           Take(line);
           continue;
         case LineReader::Line::kTooLong:
@@ -121,9 +142,11 @@ class Ingest {
     }
     // Where there is no room, what was acknowledged before is answered before the waiting begins.
     Result<Appended> ack = Append(*operation, /*only_if_room=*/true);
-    if (!ack.ok() && ack.status().code() == StatusCode::kOverloaded) {
+    if (IsOverloaded(ack)) {
       Settle();
       ack = Append(*operation, /*only_if_room=*/false);
+      // Told to stop while it waited: the line is not taken.
+      if (IsOverloaded(ack) && StopSignal::requested()) return;
     }
     group_bytes_ += line.size();
     if (ack.ok() && ack->lsn == 0) return Refuse("below min_activity_level: not kept");
@@ -141,8 +164,13 @@ class Ingest {
     }
   }
 
+  static bool IsOverloaded(const Result<Appended>& ack) {
+    return ack.status().code() == StatusCode::kOverloaded;
+  }
+
   Result<Appended> Append(const storage::OperationBody& operation, bool only_if_room) {
     WriteOptions options;
+    if (!only_if_room) options.stop = stop_.token();
     options.durability = level_;
     options.wait = WaitFor::kAppended;
     options.only_if_room = only_if_room;
@@ -235,6 +263,7 @@ class Ingest {
 
   TaskStorage& storage_;
   const Durability level_;
+  const SignalledStop stop_;
   LineReader reader_;
   std::vector<Answer> group_;
   std::size_t group_bytes_ = 0;
@@ -299,6 +328,8 @@ int RunIngest(IngestArguments arguments) {
     PrintDamage(arguments.options.wal_dir);
     exit_code = GraverExit(exit_code, kExitDamage);
   }
+  // What needs a person though all went through: losses of a failover, letters near their limit.
+  if (closed.ok() && !stats.alarm.empty()) PrintError("ingest", stats.alarm);
   if (!closed.ok()) {
     PrintError("ingest", closed.message() + (flushed.ok() ? "" : ": " + flushed.message()));
     const bool is_refused =
@@ -325,6 +356,8 @@ void AddIngestCommand(CLI::App& app, int* exit_code) {
       "Lines: {\"op\":\"save_task\",\"task\":{\"id\":\"t1\",…}}\n"
       "       {\"op\":\"update_status\",\"task_id\":\"t1\",\"status\":\"running\"}\n"
       "       {\"op\":\"delete_task\",\"task_id\":\"t1\"}\n"
+      "       {\"op\":\"save_tasks\",\"tasks\":[{\"id\":\"t1\",…},…]} (all or none)\n"
+      "       {\"op\":\"delete_dag\",\"dag_id\":\"d1\"}\n"
       "       {\"op\":\"log_activity\",\"activity\":{\"task_id\":\"t1\",\"action\":\"start\",…}}\n"
       "Answers: {\"line\":1,\"lsn\":1} or {\"line\":2,\"error\":\"…\"}\n"
       "Example: taskwal ingest --wal w --db sqlite://tasks.db < operations.ndjson");

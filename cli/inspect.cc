@@ -10,6 +10,7 @@
 #include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/findings.h"
 #include "recovery/identity.h"
 #include "recovery/scanner.h"
 #include "wal/log_directory.h"
@@ -92,6 +93,7 @@ void PrintJson(const Contents& contents) {
   for (const SegmentSummary& segment : contents.report.segments) {
     json["segments"].push_back(SegmentJson(segment));
   }
+  json["findings"] = Json::parse(FindingsJson(contents.report.findings));
   std::printf("%s\n", json.dump().c_str());
 }
 
@@ -122,12 +124,17 @@ void PrintText(const Contents& contents) {
                      segment.sealed ? "yes" : "no"});
   }
   std::printf("%s", segments.ToString().c_str());
-  if (contents.state.watermarks.empty()) return;
-  Table checkpoints({"partition", "checkpoint"});
-  for (std::size_t i = 0; i < contents.state.watermarks.size(); ++i) {
-    checkpoints.AddRow({std::to_string(i), std::to_string(contents.state.watermarks[i])});
+  if (!contents.state.watermarks.empty()) {
+    Table checkpoints({"partition", "checkpoint"});
+    for (std::size_t i = 0; i < contents.state.watermarks.size(); ++i) {
+      checkpoints.AddRow({std::to_string(i), std::to_string(contents.state.watermarks[i])});
+    }
+    std::printf("\n%s", checkpoints.ToString().c_str());
   }
-  std::printf("\n%s", checkpoints.ToString().c_str());
+  if (!contents.report.findings.empty()) std::printf("\n");
+  for (const recovery::Finding& finding : contents.report.findings) {
+    std::printf("%s\n", FindingLine(finding).c_str());
+  }
 }
 
 int RunInspect(const InspectArguments& arguments) {
@@ -138,8 +145,8 @@ int RunInspect(const InspectArguments& arguments) {
   }
   arguments.json ? PrintJson(*contents) : PrintText(*contents);
   if (!contents->report.damaged()) return kExitDone;
-  PrintError("inspect",
-             "there is damage: `taskwal verify " + ShellQuote(arguments.directory) + "` names it");
+  PrintError("inspect", "there is damage: `taskwal recover --salvage --wal " +
+                            ShellQuote(arguments.directory) + " --db DSN` brings what is intact");
   return kExitDamage;
 }
 
@@ -154,7 +161,7 @@ void AddInspectCommand(CLI::App& app, int* exit_code) {
   command->footer(
       "States of a segment: active (not sealed), flushing (sealed, not yet all in the database),\n"
       "flushed, failed (damaged). Checkpoints are those that STATE last recorded; the database's\n"
-      "own may be newer. Exit code 2 when there is damage.\n"
+      "own may be newer. Below them what `verify` finds. Exit code 2 when there is damage.\n"
       "Examples:\n"
       "  taskwal inspect taskwal.wal\n"
       "  taskwal inspect taskwal.wal --json | jq '.segments[] | select(.state == \"failed\")'");

@@ -3,14 +3,18 @@
 #include <fcntl.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/logging.h"
+#include "base/nearest_name.h"
 #include "cli/command.h"
 
 namespace {
@@ -34,14 +38,32 @@ void AddCommands(CLI::App& app, int* exit_code) {
   AddBenchCommand(app, exit_code);
 }
 
-// "dlq list" of `taskwal dlq list --nonsense`.
-std::string ParsedCommand(const CLI::App& app) {
+// "dlq list" of `taskwal dlq list --nonsense`, and that command.
+std::string ParsedCommand(const CLI::App& app, const CLI::App** command) {
   std::string path;
-  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
-    at = at->get_subcommands().front();
-    path += (path.empty() ? "" : " ") + at->get_name();
+  *command = &app;
+  while (!(*command)->get_subcommands().empty()) {
+    *command = (*command)->get_subcommands().front();
+    path += (path.empty() ? "" : " ") + (*command)->get_name();
   }
   return path;
+}
+
+// What stands there and means nothing tells more than what is missing because of it.
+std::string Complaint(const CLI::App& command, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = command.remaining();
+  if (unknown.empty()) return error.what();
+  const auto option = std::find_if(unknown.begin(), unknown.end(), [](const std::string& argument) {
+    return argument.size() > 1 && argument.front() == '-';
+  });
+  if (option == unknown.end()) return '"' + unknown.front() + "\" was not expected";
+  std::vector<std::string> names;
+  for (const CLI::Option* known : command.get_options()) {
+    if (!known->get_lnames().empty()) names.push_back("--" + known->get_lnames().front());
+  }
+  const std::string nearest(
+      taskwal::NearestName(*option, std::vector<std::string_view>(names.begin(), names.end())));
+  return "there is no option \"" + *option + "\"; did you mean \"" + nearest + "\"?";
 }
 
 // A closed standard stream would be taken by the next file that is opened. Input then ends at once;
@@ -86,9 +108,10 @@ int Run(int argc, char** argv) {
   } catch (const CLI::Success& asked) {  // --help, --version
     return app.exit(asked, std::cout, std::cerr);
   } catch (const CLI::ParseError& error) {
-    const std::string command = ParsedCommand(app);
+    const CLI::App* parsed = nullptr;
+    const std::string command = ParsedCommand(app, &parsed);
     const std::string see = command.empty() ? "taskwal --help" : "taskwal " + command + " --help";
-    PrintError(command, std::string(error.what()) + " (see " + see + ")");
+    PrintError(command, Complaint(*parsed, error) + " (see " + see + ")");
     return kExitUsage;
   }
   return FinishOutput(exit_code);

@@ -2,6 +2,7 @@
 // anything.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -24,6 +25,7 @@ struct QueryArguments {
   std::vector<std::string> databases;
   std::string id;
   pipeline::QueryText filter;
+  std::chrono::milliseconds timeout = storage::BackendOptions{}.timeout;
   bool json = false;
 };
 
@@ -40,6 +42,7 @@ int Open(std::string_view command, const QueryArguments& arguments, Database* da
   if (!targets.ok()) return Fail(command, targets.status());
   storage::BackendOptions options;
   options.create = false;
+  options.timeout = arguments.timeout;
   std::vector<pipeline::TargetQueries::Database> parts;
   for (const TargetOptions& target : *targets) {
     auto backend = storage::MakeBackend(target.dsn, options);
@@ -53,7 +56,7 @@ int Open(std::string_view command, const QueryArguments& arguments, Database* da
         std::make_unique<pipeline::DatabaseCalls>(*database->backends.back()));
     parts.push_back({0, target.name, database->calls.back().get()});
   }
-  // Without a log nothing tells where a task is at home: the first database that has it counts.
+  // Without a log nothing tells where a task is at home: its newest row counts.
   database->queries = std::make_unique<pipeline::TargetQueries>(
       std::move(parts), [](const std::string&) { return std::uint16_t{0}; });
   return kExitDone;
@@ -128,8 +131,11 @@ Result<TaskPage> ReadTasks(const Database& database, const std::string& id,
                            const TaskQuery& query) {
   if (id.empty()) return database.queries->QueryTasks(query);
   Status missing;
-  for (const auto& calls : database.calls) {
-    auto row = calls->GetTask(id);
+  // A task that a rebalance moves meanwhile is in its new home before it leaves the old one: all
+  // but the last are looked at again.
+  const std::size_t turns = 2 * database.calls.size() - 1;
+  for (std::size_t turn = 0; turn < turns; ++turn) {
+    auto row = database.calls[turn % database.calls.size()]->GetTask(id);
     if (row.ok()) return TaskPage{{std::move(row->task)}, ""};
     if (row.status().code() != StatusCode::kNotFound) return row.status();
     missing = row.status();
@@ -180,6 +186,8 @@ using Arguments = std::shared_ptr<QueryArguments>;  // shared with the callback
 void Complete(CLI::App* command, const Arguments& arguments, int (*run)(const QueryArguments&),
               int* exit_code) {
   AddDatabasesOption(*command, &arguments->databases);
+  AddDurationOption(*command, "--timeout", &arguments->timeout,
+                    "Each call of a database takes at most this long");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->callback([arguments, run, exit_code] { *exit_code = run(*arguments); });
 }

@@ -7,6 +7,7 @@
 #include "base/file_system.h"
 #include "cli/command.h"
 #include "cli/rehearsal.h"
+#include "pipeline/flush/missing_records.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/wal_task_storage.h"
 #include "recovery/scanner.h"
@@ -35,6 +36,7 @@ struct RecoverReport {
   std::uint64_t dead_lettered = 0;
   std::uint64_t pending = 0;
   std::vector<LsnRange> lost;
+  std::vector<pipeline::MissingRecords> missing;  // by a database that went back
   std::vector<LsnRange> unknown;
   std::vector<std::string> quarantined;
 };
@@ -64,13 +66,32 @@ std::string RangesText(const std::vector<LsnRange>& ranges) {
   return text;
 }
 
+std::string RangeJson(const LsnRange& range, const std::string& partitions = {}) {
+  std::string text = "{\"from\":" + std::to_string(range.from);
+  text += ",\"to\":" + std::to_string(range.to);
+  if (!partitions.empty()) text += ",\"partitions\":[" + partitions + "]";
+  return text + "}";
+}
+
+std::string ArrayJson(const std::vector<std::string>& values) {
+  std::string text;
+  for (const std::string& value : values) text += (text.empty() ? "[" : ",") + value;
+  return text.empty() ? "[]" : text + "]";
+}
+
 std::string RangesJson(const std::vector<LsnRange>& ranges) {
-  std::string text = "[";
-  for (const LsnRange& range : ranges) {
-    text += text.size() > 1 ? "," : "";
-    text += "{\"from\":" + std::to_string(range.from) + ",\"to\":" + std::to_string(range.to) + "}";
+  std::vector<std::string> values;
+  for (const LsnRange& range : ranges) values.push_back(RangeJson(range));
+  return ArrayJson(values);
+}
+
+std::string LostJson(const RecoverReport& report) {
+  std::vector<std::string> values;
+  for (const LsnRange& range : report.lost) values.push_back(RangeJson(range));
+  for (const pipeline::MissingRecords& one : report.missing) {
+    values.push_back(RangeJson(one.lsns, pipeline::PartitionsText(one)));
   }
-  return text + "]";
+  return ArrayJson(values);
 }
 
 std::string ReportJson(const RecoverReport& report) {
@@ -80,7 +101,7 @@ std::string ReportJson(const RecoverReport& report) {
   return "{" + member("scanned", report.scanned) + member("replayed", report.replayed) +
          member("already_there", report.already_there) + member("torn", report.torn) +
          member("corrupt", report.corrupt) + member("dead_lettered", report.dead_lettered) +
-         "\"lost\":" + RangesJson(report.lost) + ",\"unknown\":" + RangesJson(report.unknown) + "}";
+         "\"lost\":" + LostJson(report) + ",\"unknown\":" + RangesJson(report.unknown) + "}";
 }
 
 void PrintReport(const RecoverArguments& arguments, const RecoverReport& report) {
@@ -98,6 +119,9 @@ void PrintReport(const RecoverArguments& arguments, const RecoverReport& report)
   table.AddRow({"corrupt regions", FormatCount(report.corrupt)});
   std::printf("%s", table.ToString().c_str());
   if (!report.lost.empty()) std::printf("lost: %s\n", RangesText(report.lost).c_str());
+  if (!report.missing.empty()) {
+    std::printf("lost by the database: LSN %s\n", pipeline::MissingText(report.missing).c_str());
+  }
   if (!report.unknown.empty()) {
     std::printf("unknown standing: %s\n", RangesText(report.unknown).c_str());
   }
@@ -131,13 +155,19 @@ Result<recovery::ScanReport> ScanWithProgress(const std::string& directory) {
 }
 
 void PrintLosses(const RecoverArguments& arguments, const RecoverReport& report) {
+  if (!report.missing.empty()) {
+    PrintError("recover",
+               "the database went back behind what it had confirmed, and these records are not in "
+               "the log any more: LSN " + pipeline::MissingText(report.missing));
+  }
   if (report.lost.empty()) return;
   PrintError("recover", "records are missing because of damage: " + RangesText(report.lost) +
                             (arguments.salvage ? "" : " (--salvage declares the loss)"));
 }
 
 int ExitCodeOf(const RecoverReport& report, bool drained) {
-  return GraverExit(report.lost.empty() ? kExitDone : kExitDamage,
+  const bool is_whole = report.lost.empty() && report.missing.empty();
+  return GraverExit(is_whole ? kExitDone : kExitDamage,
                     drained ? kExitDone : kExitNotDrained);
 }
 
@@ -157,6 +187,7 @@ int DryRun(const RecoverArguments& arguments, const std::vector<TargetOptions>& 
   const std::uint64_t elsewhere = rehearsal->missing + report.dead_lettered;
   report.already_there = report.scanned - std::min(report.scanned, elsewhere);
   report.lost = Merge(rehearsal->lost);
+  report.missing = rehearsal->gone;
   PrintReport(arguments, report);
   if (!drained) PrintError("recover", rehearsal->unreachable.message());
   PrintLosses(arguments, report);
@@ -183,6 +214,7 @@ void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& 
     if (flush.start_lsn > 0 && !range.empty()) lost.push_back(range);
   }
   report->lost = Merge(std::move(lost));
+  report->missing = flush.missing;
   report->quarantined = opened.salvaged.quarantined;
   report->replayed = flush.applied - std::min(flush.already_there, flush.applied);
   report->dead_lettered = storage.dead_letters().count();
@@ -199,6 +231,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   setup.options = arguments.options;
   setup.targets = std::move(targets);
   setup.create = false;
+  setup.needs_database = true;
   setup.salvage = arguments.salvage;
   pipeline::OpenReport opened;
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);

@@ -220,7 +220,7 @@ Status AddKnownLosses(const pipeline::DeadLetters& letters, Lsn first_lsn,
 
 struct Met {
   Starts starts;
-  std::vector<LsnRange> missing;  // gone from the database, and not in the log any more
+  std::vector<pipeline::MissingRecords> gone;
   Status unreachable;
 };
 
@@ -239,7 +239,7 @@ Result<Met> MeetAll(const RehearsalPlan& plan, Lsn end_lsn, const wal::LogState&
     TASKWAL_ASSIGN(pipeline::ContactPlan met,
                    Meet(plan, target.dsn, std::move(answer).value(), end_lsn, &view));
     all.starts[number] = std::move(met.start);
-    if (!met.missing.empty()) all.missing.push_back(met.missing);
+    all.gone.insert(all.gone.end(), met.missing.begin(), met.missing.end());
   }
   return all;
 }
@@ -283,7 +283,7 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   rehearsal.dead_lettered = letters->count();
   rehearsal.lost = std::move(count.lost);
   rehearsal.lost.insert(rehearsal.lost.end(), scan.lost.begin(), scan.lost.end());
-  rehearsal.lost.insert(rehearsal.lost.end(), met->missing.begin(), met->missing.end());
+  rehearsal.gone = met->gone;
   TASKWAL_TRY(AddKnownLosses(*letters, state.first_lsn, &rehearsal.lost));
   rehearsal.lost = recovery::Without(rehearsal.lost, state.lost);
   AddUntoldLosses(state.lost, met->starts, &rehearsal.lost);

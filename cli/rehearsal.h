@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/flush/missing_records.h"
 #include "recovery/report.h"
 #include "taskwal/options.h"
 #include "taskwal/status.h"
@@ -18,6 +19,7 @@ struct Rehearsal {
   std::uint64_t missing = 0;        // records that the database lacks
   std::uint64_t dead_lettered = 0;  // before
   std::vector<wal::LsnRange> lost;  // not declared by salvage
+  std::vector<pipeline::MissingRecords> gone;  // from the database, and not in the log any more
 };
 
 struct RehearsalPlan {

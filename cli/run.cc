@@ -1,24 +1,17 @@
 // taskwal run: executes a workflow file and keeps every step through the log.
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <stop_token>
-#include <thread>
 
-#include "base/check.h"
 #include "base/json_text.h"
 #include "base/mutex.h"
-#include "base/posix_file.h"
 #include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/stop_on_signal.h"
 #include "dag/resume.h"
 #include "dag/workflow_file.h"
 #include "taskwal/dag.h"
@@ -38,37 +31,6 @@ struct RunArguments {
   std::uint32_t workers = 4;
   bool resume = false;
   bool json = false;
-};
-
-// Turns the first SIGINT or SIGTERM into a stop request, as long as it lives.
-class StopOnSignal {
- public:
-  StopOnSignal() : over_(::eventfd(0, EFD_CLOEXEC)) {
-    TASKWAL_CHECK(over_.get() >= 0);
-    thread_ = std::jthread([this] { Watch(); });
-  }
-  ~StopOnSignal() {
-    const std::uint64_t one = 1;
-    TASKWAL_CHECK(::write(over_.get(), &one, sizeof one) == sizeof one);
-  }
-  StopOnSignal(const StopOnSignal&) = delete;
-  StopOnSignal& operator=(const StopOnSignal&) = delete;
-
-  [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
-
- private:
-  void Watch() {
-    std::array<pollfd, 2> polled{{{StopSignal::fd(), POLLIN, 0}, {over_.get(), POLLIN, 0}}};
-    while (::poll(polled.data(), polled.size(), -1) < 0) {
-    }
-    if (!StopSignal::requested()) return;
-    PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
-    source_.request_stop();
-  }
-
-  std::stop_source source_;
-  UniqueFd over_;
-  std::jthread thread_;  // last: it ends before what it uses
 };
 
 // Tasks are finished on several threads, and not in the order in which they were counted.
@@ -163,7 +125,9 @@ Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
   dag::BuildOptions build;
   build.speed = arguments.speed;
   TASKWAL_ASSIGN(const Graph graph, dag::BuildGraph(workflow, build));
-  const StopOnSignal stop;
+  const StopOnSignal stop([] {
+    PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
+  });
   Progress progress(workflow.name);
   RunOptions options;
   options.dag_id = chosen.dag_id;
@@ -263,6 +227,8 @@ constexpr const char* kExamples =
     "timeout: 2m}\n"
     "    - {id: wait, kind: sleep, seconds: 1.5, depends_on: [fetch]}\n"
     "    - {id: done, kind: noop, depends_on: [wait]}\n"
+    "Exit codes: 0 every task completed, or a signal stopped the run before that (--resume goes\n"
+    "on); 1 a task failed; 4 the database has not got everything yet.\n"
     "Examples:\n"
     "  taskwal run nightly.yaml\n"
     "  taskwal run nightly.yaml --resume\n"

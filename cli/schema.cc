@@ -2,6 +2,7 @@
 #include "storage/schema.h"
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@ namespace {
 struct SchemaArguments {
   std::string dsn;
   std::string dialect;
+  std::chrono::milliseconds timeout = storage::BackendOptions{}.timeout;
   bool json = false;
 };
 
@@ -53,7 +55,7 @@ void PrintMigrated(const SchemaArguments& arguments, const storage::Backend& bac
 int RunMigrate(const SchemaArguments& arguments) {
   const auto dsn = ResolveDsn(arguments.dsn);
   if (!dsn.ok()) return Fail("schema migrate", dsn.status());
-  const auto backend = storage::MakeBackend(*dsn, {});
+  const auto backend = storage::MakeBackend(*dsn, {arguments.timeout});
   if (!backend.ok()) return Fail("schema migrate", backend.status());
   const auto session = (*backend)->Connect();
   if (!session.ok()) {
@@ -81,6 +83,8 @@ void AddSchemaCommand(CLI::App& app, int* exit_code) {
   CLI::App* migrate =
       schema->add_subcommand("migrate", "Make the tables, or bring them to this program's version");
   AddDatabaseOption(*migrate, &arguments->dsn);
+  AddDurationOption(*migrate, "--timeout", &arguments->timeout,
+                    "The database takes at most this long");
   migrate->add_flag("--json", arguments->json, "Print one JSON object");
   migrate->footer("Example: taskwal schema migrate --db sqlite://tasks.db");
   migrate->callback([arguments, exit_code] { *exit_code = RunMigrate(*arguments); });

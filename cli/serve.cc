@@ -1,19 +1,27 @@
 // taskwal serve: the daemon. HTTP in front of one log, until a signal ends it.
 #include <poll.h>
+#include <sys/signalfd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/logging.h"
+#include "base/posix_file.h"
 #include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/stop_on_signal.h"
 #include "config/daemon_config.h"
+#include "config/reload.h"
 #include "server/access.h"
 #include "server/http_server.h"
 #include "server/service.h"
@@ -21,7 +29,11 @@
 namespace taskwal::cli {
 namespace {
 
+constexpr auto kSignalPoll = std::chrono::milliseconds(20);
+
 struct ServeArguments {
+  std::string file;           // --config
+  config::DaemonConfig read;  // as it says
   config::DaemonConfig config;
   std::vector<std::string> databases;  // instead of what the file names
 };
@@ -49,15 +61,52 @@ Result<std::string> TokenOf(const config::DaemonConfig& config) {
   return token;
 }
 
-void SetLogLevel(const std::string& level) {
-  if (std::getenv("TASKWAL_LOG") == nullptr) {
-    Logger().set_level(spdlog::level::from_str(level));
+// SIGHUP reads the file again. Blocked in all threads, so made before any of them.
+class Hangups {
+ public:
+  Hangups() {
+    sigset_t hangup;
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    ::pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
+    signals_ = UniqueFd(::signalfd(-1, &hangup, SFD_CLOEXEC | SFD_NONBLOCK));
   }
+  [[nodiscard]] int fd() const { return signals_.get(); }
+  // Several that came meanwhile are one.
+  void Take() const {
+    signalfd_siginfo one{};
+    while (::read(signals_.get(), &one, sizeof one) > 0) {
+    }
+  }
+
+ private:
+  UniqueFd signals_;
+};
+
+void ReadAgain(config::Reloader* reloader, Control* control) {
+  if (reloader == nullptr) {
+    Logger().warn("config event=not_reloaded error=\"there is no --config\"");
+    return;
+  }
+  const auto report = reloader->Reload(control);
+  if (!report.ok()) {
+    Logger().error("config event=not_reloaded error=\"{}\"", report.status().message());
+    return;
+  }
+  for (const std::string& key : report->applied) Logger().info("config event=applied key={}", key);
+  for (const std::string& key : report->need_restart) {
+    Logger().warn("config event=needs_restart key={}", key);
+  }
+  Logger().info("config event=reloaded");
 }
 
-void AwaitStop() {
-  pollfd polled{StopSignal::fd(), POLLIN, 0};
-  while (::poll(&polled, 1, -1) < 0 && errno == EINTR && !StopSignal::requested()) {
+void AwaitStop(const Hangups& hangups, config::Reloader* reloader, Control* control) {
+  pollfd polled[] = {{StopSignal::fd(), POLLIN, 0}, {hangups.fd(), POLLIN, 0}};
+  while (!StopSignal::requested()) {
+    if (::poll(polled, std::size(polled), -1) < 0 && errno != EINTR) return;
+    if (polled[1].revents == 0) continue;
+    hangups.Take();
+    ReadAgain(reloader, control);
   }
 }
 
@@ -75,8 +124,29 @@ int ExitOf(const Status& drained, const Stats& stats, std::uint64_t damaged,
                     drained.code() == StatusCode::kUnavailable ? kExitNotDrained : kExitFailed);
 }
 
+// A database that does not answer is not waited for once a signal has come; a second one ends it.
+Result<std::unique_ptr<TaskStorage>> Open(std::vector<TargetOptions> targets, Options options) {
+  const StopOnSignal stop;
+  return OpenStorage(std::move(targets), std::move(options), stop.token());
+}
+
+// Within shutdown_timeout in all, and until a second signal.
+Status EndRequestsAndDrain(server::HttpServer* http, TaskStorage* storage, const Options& options) {
+  using std::chrono::milliseconds;
+  using std::chrono::steady_clock;
+  const auto until = steady_clock::now() + options.shutdown_timeout;
+  http->End();
+  while (!http->AwaitEnd(std::min(until, steady_clock::now() + kSignalPoll)) &&
+         !StopSignal::insisted() && steady_clock::now() < until) {
+  }
+  const auto left = std::chrono::duration_cast<milliseconds>(until - steady_clock::now());
+  return Drain(*storage, {.timeout = std::max(left, milliseconds(0))});
+}
+
 // Callers may connect as soon as the address is bound, and are answered once the log is open.
-int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets) {
+int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets,
+          config::Reloader* reloader) {
+  const Hangups hangups;
   server::Router router;
   auto http = server::HttpServer::Bind(config.server, router);
   if (!http.ok()) return Fail("serve", http.status());
@@ -84,7 +154,7 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   options.targets.clear();
   std::uint64_t damaged = 0;
   options.on_recovery = [&damaged](const RecoveryEvent& event) { damaged = event.corrupt; };
-  const auto storage = OpenStorage(std::move(targets), options);
+  auto storage = Open(std::move(targets), options);
   if (!storage.ok()) return Fail("serve", storage.status());
 
   server::Service service(**storage, options, Clock::Real());
@@ -98,11 +168,13 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   std::printf("taskwal serve: listening on %s\n", (*http)->url().c_str());
   std::fflush(stdout);
   const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed
-  AwaitStop();
-  service.is_stopping = true;
-  (*http)->Stop();
-  const Status drained = Drain(**storage, {.timeout = options.shutdown_timeout});
+  AwaitStop(hangups, reloader, (*storage)->GetControl());
+  service.stopping.request_stop();
+  const Status drained = EndRequestsAndDrain(http->get(), storage->get(), options);
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
+  // What is still under way waited for the storage, or for its caller.
+  (*http)->Cut();
+  (*http)->Stop();
   const bool is_fenced = drained.code() == StatusCode::kFenced;
   return ExitOf(is_fenced ? drained : closed, (*storage)->GetStats(), damaged, options);
 }
@@ -112,22 +184,28 @@ int RunServe(ServeArguments arguments) {
   if (!targets.ok()) return Fail("serve", targets.status());
   auto token = TokenOf(arguments.config);
   if (!token.ok()) return Fail("serve", token.status());
+  std::optional<config::Reloader> reloader;
+  if (!arguments.file.empty()) {
+    reloader.emplace(arguments.file, arguments.read, arguments.config);
+  }
   arguments.config.server.token = std::move(token).value();
-  SetLogLevel(arguments.config.log_level);
+  config::SetLogLevel(arguments.config.log_level);
   std::signal(SIGPIPE, SIG_IGN);  // a caller that has gone is an error of write(), not the end
   StopSignal::Install();
-  return Serve(arguments.config, std::move(targets).value());
+  return Serve(arguments.config, std::move(targets).value(), reloader ? &*reloader : nullptr);
 }
 
 // The file is read while parsing, so that the options behind it go on top of it.
-void AddConfigOption(CLI::App& command, config::DaemonConfig* config) {
+void AddConfigOption(CLI::App& command, ServeArguments* arguments) {
   command
       .add_option_function<std::string>(
           "--config",
-          [config](const std::string& file) {
+          [arguments](const std::string& file) {
             auto loaded = config::LoadConfig(file);
             if (!loaded.ok()) throw CLI::ValidationError("--config", loaded.status().message());
-            *config = std::move(loaded).value();
+            arguments->file = file;
+            arguments->read = std::move(loaded).value();
+            arguments->config = arguments->read;
           },
           "YAML file; examples/config/annotated.yaml explains every key")
       ->type_name("FILE");
@@ -140,7 +218,7 @@ void AddServeCommand(CLI::App& app, int* exit_code) {
   CLI::App* command =
       app.add_subcommand("serve", "The daemon: operations over HTTP, metrics, a dashboard");
   // First: CLI11 takes options in the order in which they were added.
-  AddConfigOption(*command, &arguments->config);
+  AddConfigOption(*command, arguments.get());
   command
       ->add_option("--listen", arguments->config.server.listen,
                    "Address instead of the file's; port 0 picks a free one (default "
@@ -152,7 +230,7 @@ void AddServeCommand(CLI::App& app, int* exit_code) {
   command->footer(
       "The address is printed on stdout. SIGTERM or SIGINT stops it and brings what is left into "
       "the\n"
-      "database; a second one ends it at once (the log keeps all).\n"
+      "database; a second one ends it at once (the log keeps all). SIGHUP reads the file again.\n"
       "An address that is not loopback needs a token: server.token in the file, or "
       "TASKWAL_TOKEN.\n"
       "Exit codes: 0 done, 1 failed, 2 damage found, 4 not drained, 64 bad usage.\n"

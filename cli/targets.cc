@@ -130,6 +130,7 @@ int RunRebalance(const TargetsArguments& arguments) {
   setup.options = arguments.options;
   setup.targets = std::move(list).value();
   setup.create = false;
+  setup.needs_database = true;
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
   if (!storage.ok()) {
     PrintError("targets rebalance", storage.status().message());

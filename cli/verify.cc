@@ -1,6 +1,5 @@
 // taskwal verify: every checksum of a log directory, beside a live process or not.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 
 #include "base/file_system.h"
 #include "cli/command.h"
+#include "cli/findings.h"
 #include "recovery/scanner.h"
 
 namespace taskwal::cli {
@@ -23,43 +23,6 @@ struct VerifyArguments {
   std::string directory;
   bool json = false;
 };
-
-std::string RangeText(const LsnRange& range) {
-  std::string text = "LSN " + std::to_string(range.from);
-  if (range.to != range.from) text += "-" + std::to_string(range.to);
-  return text;
-}
-
-// "missing_segment" of "missing segment".
-std::string VerdictWord(recovery::Verdict verdict) {
-  std::string word(recovery::VerdictName(verdict));
-  std::replace(word.begin(), word.end(), ' ', '_');
-  std::transform(word.begin(), word.end(), word.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return word;
-}
-
-std::string FindingLine(const Finding& finding) {
-  std::string line = finding.file + " offset " + std::to_string(finding.offset) + ": " +
-                     std::string(recovery::VerdictName(finding.verdict));
-  if (!finding.lsns.empty()) line += ", " + RangeText(finding.lsns);
-  if (!finding.detail.empty()) line += " (" + finding.detail + ")";
-  return line;
-}
-
-Json FindingJson(const Finding& finding) {
-  Json json;
-  json["verdict"] = VerdictWord(finding.verdict);
-  json["damage"] = recovery::IsDamage(finding.verdict);
-  json["file"] = finding.file;
-  json["offset"] = finding.offset;
-  if (!finding.lsns.empty()) {
-    json["from"] = finding.lsns.from;
-    json["to"] = finding.lsns.to;
-  }
-  json["detail"] = finding.detail;
-  return json;
-}
 
 Json RangesJson(const std::vector<LsnRange>& ranges) {
   Json json = Json::array();
@@ -80,10 +43,12 @@ void PrintJson(const ScanReport& report) {
   json["lost"] = RangesJson(report.lost);
   json["declared"] = RangesJson(report.declared);
   json["unknown"] = RangesJson(report.unknown);
-  json["findings"] = Json::array();
-  for (const Finding& finding : report.findings) json["findings"].push_back(FindingJson(finding));
-  // What stands in a damaged file may end up in a detail: it need not be UTF-8.
-  std::printf("%s\n", json.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+  json["findings"] = Json::parse(FindingsJson(report.findings));
+  std::printf("%s\n", json.dump().c_str());
+}
+
+std::string Counted(std::uint64_t count, const char* noun) {
+  return FormatCount(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
 void PrintText(const ScanReport& report) {
@@ -93,12 +58,18 @@ void PrintText(const ScanReport& report) {
   for (const LsnRange& range : report.declared) {
     std::printf("declared lost before: %s\n", RangeText(range).c_str());
   }
+  for (const LsnRange& range : report.unknown) {
+    std::printf("%s is whole and kept, but nothing tells whether more was acknowledged behind it "
+                "before the power went: nothing to repair, the next open brings it to the "
+                "database\n",
+                RangeText(range).c_str());
+  }
   std::string line = report.damaged() ? "damaged: " : "clean: ";
-  line += FormatCount(report.scanned) + " records";
+  line += Counted(report.scanned, "record");
   if (!report.lsns.empty()) line += ", " + RangeText(report.lsns);
-  line += ", " + FormatCount(report.segments.size()) + " segments";
+  line += ", " + Counted(report.segments.size(), "segment");
   if (report.ring_records > 0) {
-    line += ", " + FormatCount(report.ring_records) + " records in the log buffer";
+    line += ", " + Counted(report.ring_records, "record") + " in the log buffer";
   }
   std::printf("%s\n", line.c_str());
 }

@@ -29,6 +29,22 @@ std::vector<std::string_view> NamesAtTop() {
   return names;
 }
 
+// The option's names in a message, as the file has them.
+std::string InKeys(const std::string& message) {
+  constexpr std::string_view kOfNames = "abcdefghijklmnopqrstuvwxyz_";
+  std::string text;
+  for (std::size_t at = 0; at < message.size();) {
+    const std::size_t end = std::min(message.find_first_not_of(kOfNames, at), message.size());
+    const std::string word = message.substr(at, std::max<std::size_t>(end - at, 1));
+    const auto& keys = ConfigKeys();
+    const auto key = std::find_if(keys.begin(), keys.end(),
+                                  [&](const ConfigKey& k) { return k.option == word; });
+    text += key == keys.end() ? word : key->path();
+    at += word.size();
+  }
+  return text;
+}
+
 class ConfigReader {
  public:
   explicit ConfigReader(const std::string& file) : file_(file) {}
@@ -155,14 +171,14 @@ Result<std::string> ConfigReader::Text(const std::string& key, const YAML::Node&
   return Error(value, key + " is no text, or empty");
 }
 
-// Bounds and combinations; the message starts with the name of the field.
+// Bounds and combinations; the message starts with the name of the option.
 Status ConfigReader::Checked() const {
   const Status checked = pipeline::CheckOptions(config_.options);
   if (checked.ok()) return checked;
   const std::string& message = checked.message();
   const auto at = given_.find(message.substr(0, message.find(' ')));
-  return at == given_.end() ? Status::InvalidArgument(file_ + ": " + message)
-                            : Error(at->second, message);
+  return at == given_.end() ? Status::InvalidArgument(file_ + ": " + InKeys(message))
+                            : Error(at->second, InKeys(message));
 }
 
 Status ConfigReader::Error(const YAML::Node& at, const std::string& what) const {

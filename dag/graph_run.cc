@@ -73,6 +73,7 @@ Status GraphRun::Prepare() {
   const bool is_new = !earlier.is_started;
   TASKWAL_TRY(journal_.LogDag(DagActivity(is_new ? Action::kDagStarted : Action::kDagResumed,
                                           options_.dag_id, graph_.name, options_.run_payload)));
+  for (const std::string& id : earlier.to_complete) TASKWAL_TRY(journal_.Complete(id));
   {
     MutexLock lock(mutex_);
     for (std::uint32_t i = 0; i < nodes_.size(); ++i) {

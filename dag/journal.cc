@@ -52,6 +52,11 @@ Status Journal::Step(const Activity& activity, const Task& task) {
   return storage_.SaveTask(task, writes_).status();
 }
 
+Status Journal::Complete(std::string_view task_id) {
+  Count();
+  return storage_.UpdateTaskStatus(task_id, TaskStatus::kCompleted, {}, writes_).status();
+}
+
 Status Journal::Note(const Activity& activity) { return UnlessShed(Log(activity, leading_)); }
 
 Status Journal::LogForNode(const Activity& activity) { return Log(activity, writes_); }

@@ -22,11 +22,14 @@ class Journal {
   Status SaveTasks(std::span<const Task> tasks);
   // An activity that must not be missing.
   Status LogDag(const Activity& activity);
-  // The activity first and the new status last. Crash in between: the task is not in the new status
-  // yet, so a resumed run takes the step again; no completed task lacks the activity that says so.
+  // The activity first and the new status last: no completed task lacks the activity that says so.
+  // Crash in between: a resumed run sets the status of what the activity says is completed, and
+  // takes any other step again.
   Status Step(const Activity& activity, TaskStatus status, std::string_view error = {});
   // The same where the row changes in more than its status.
   Status Step(const Activity& activity, const Task& task);
+  // The second half of such a step, where only that is missing.
+  Status Complete(std::string_view task_id);
   // An activity of a task that has another one for its end.
   Status Note(const Activity& activity);
   // An activity of a node's own; the result is the node's to judge.

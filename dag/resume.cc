@@ -38,6 +38,19 @@ Result<std::optional<Activity>> FirstActivity(TaskStorage& storage, std::string_
   return page.activities.empty() ? std::nullopt : std::optional(page.activities.front());
 }
 
+// A task that ended well and whose row still says running. The row may have been set to running
+// since, by an operator who wants it run again: that came behind the activity.
+Result<bool> HasCompleted(TaskStorage& storage, const Task& task) {
+  if (task.status != TaskStatus::kRunning) return false;
+  ActivityQuery query;
+  query.task_id = task.id;
+  query.action = ActionName(Action::kTaskCompleted);
+  query.paging = FlushedPages(1);
+  query.paging.newest_first = true;
+  TASKWAL_ASSIGN(const ActivityPage page, storage.QueryActivities(query));
+  return !page.activities.empty() && page.activities.front().created_at >= task.updated_at;
+}
+
 }  // namespace
 
 std::string RunPayload(std::string_view content_hash, std::string_view file) {
@@ -75,7 +88,11 @@ Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id)
     TASKWAL_ASSIGN(TaskPage page, storage.QueryTasks(query));
     run.rows += page.tasks.size();
     for (Task& task : page.tasks) {
-      if (task.status == TaskStatus::kCompleted) run.completed.insert(std::move(task.node_id));
+      TASKWAL_ASSIGN(const bool to_complete, HasCompleted(storage, task));
+      if (to_complete) run.to_complete.push_back(task.id);
+      if (to_complete || task.status == TaskStatus::kCompleted) {
+        run.completed.insert(std::move(task.node_id));
+      }
     }
     query.paging.after = std::move(page.next_page);
   } while (!query.paging.after.empty());

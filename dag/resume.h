@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <vector>
 
 #include "taskwal/status.h"
 #include "taskwal/task_storage.h"
@@ -25,6 +26,8 @@ struct EarlierRun {
   std::string content_hash;              // of the file it was started with
   std::uint64_t rows = 0;
   std::unordered_set<std::string> completed;  // node ids
+  // Of these, the ids of tasks whose rows do not say so yet: the run ended between the two calls.
+  std::vector<std::string> to_complete;
 };
 
 Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id);

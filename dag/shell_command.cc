@@ -184,10 +184,12 @@ std::string ShellResultJson(const ShellOutcome& outcome) {
 }
 
 Status ShellStatus(const ShellOutcome& outcome) {
-  if (outcome.exit_code == 0) return {};
   if (outcome.signal != 0) {
     return Status::Unavailable("ended by signal " + std::to_string(outcome.signal));
   }
+  // Whatever it says after it was told to stop: it was not done.
+  if (outcome.exit_code == 0 && outcome.stopped) return Status::Unavailable("stopped, exit code 0");
+  if (outcome.exit_code == 0) return {};
   return Status::Unavailable("exit code " + std::to_string(outcome.exit_code));
 }
 

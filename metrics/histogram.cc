@@ -44,20 +44,22 @@ void Histogram::Record(std::chrono::nanoseconds latency) {
 LatencySummary Histogram::Summary() const {
   std::array<std::uint64_t, kBuckets> counts;
   LatencySummary summary;
-  for (std::size_t i = 0; i < counts.size(); ++i) {
+  const std::uint64_t highest = max_ns_.load(kRelaxed);
+  const std::size_t buckets = BucketOf(highest, kBuckets) + 1;  // behind them is nothing
+  for (std::size_t i = 0; i < buckets; ++i) {
     counts[i] = counts_[i].load(kRelaxed);
     summary.count += counts[i];
   }
   if (summary.count == 0) return summary;
 
   constexpr double kNsPerUs = 1000;
-  const double max_ns = static_cast<double>(max_ns_.load(kRelaxed));
+  const double max_ns = static_cast<double>(highest);
   const auto quantile = [&](double part) {
     const auto rank = static_cast<std::uint64_t>(
         std::max(1.0, std::ceil(part * static_cast<double>(summary.count))));
     std::uint64_t passed = 0;
     std::size_t bucket = 0;
-    while (bucket + 1 < counts.size() && (passed += counts[bucket]) < rank) ++bucket;
+    while (bucket + 1 < buckets && (passed += counts[bucket]) < rank) ++bucket;
     return std::min(MiddleOf(bucket), max_ns) / kNsPerUs;
   };
   summary.mean = static_cast<double>(sum_ns_.load(kRelaxed)) /

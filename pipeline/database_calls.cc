@@ -1,6 +1,7 @@
 #include "pipeline/database_calls.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -99,24 +100,39 @@ void DatabaseCalls::LetGo(Connection connection) {
 
 template <typename Call>
 auto DatabaseCalls::With(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
-  // A kept session may have gone stale: what fails on one is tried again, on a fresh one at last.
-  for (;;) {
-    TASKWAL_ASSIGN(Connection connection, Take());
-    const bool is_kept = connection.session != nullptr;
-    const Status opened = Open(&connection);
-    if (!opened.ok()) {
-      LetGo(std::move(connection));
-      return opened;
+  TASKWAL_ASSIGN(Connection connection, Take());
+  const Monotonic opened_at = connection.opened_at;
+  const auto ask = [&]() -> std::invoke_result_t<Call, storage::Session&> {
+    // Backends catch what their drivers throw; what they miss must not end the process.
+    try {
+      TASKWAL_TRY(Open(&connection));
+      return call(*connection.session);
+    } catch (const std::exception& e) {
+      return Status::InDoubt(backend_.name() + ": " + e.what(), 0);
+    } catch (...) {
+      return Status::InDoubt(backend_.name() + ": an exception of unknown type", 0);
     }
-    auto result = call(*connection.session);
-    const StatusCode code = StatusOf(result).code();
-    if (KeepsSession(code)) {
-      GiveBack(std::move(connection));
-    } else {
-      LetGo(std::move(connection));
+  };
+  auto result = ask();
+  const bool was_kept = connection.session != nullptr && connection.opened_at == opened_at;
+  if (was_kept && StatusOf(result).code() == StatusCode::kUnavailable) {
+    // It may have gone stale, and all the others that are kept with it. Each of them would take a
+    // deadline of its own to say so, so a fresh one is next.
+    std::vector<Connection> kept;
+    {
+      MutexLock lock(mutex_);
+      kept.swap(idle_);
     }
-    if (code != StatusCode::kUnavailable || !is_kept) return result;
+    for (Connection& other : kept) LetGo(std::move(other));
+    connection.session.reset();
+    result = ask();
   }
+  if (connection.session != nullptr && KeepsSession(StatusOf(result).code())) {
+    GiveBack(std::move(connection));
+  } else {
+    LetGo(std::move(connection));
+  }
+  return result;
 }
 
 template <typename Call>

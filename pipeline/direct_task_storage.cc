@@ -8,6 +8,7 @@
 #include "pipeline/activity_context.h"
 #include "pipeline/activity_id.h"
 #include "pipeline/flush/batch.h"
+#include "pipeline/save_tasks_check.h"
 #include "storage/operation.h"
 
 namespace taskwal::pipeline {
@@ -56,10 +57,7 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
   const auto result = database_.Apply(batch);
   if (!result.ok()) {
     errors_.fetch_add(1);
-    if (result.status().code() != StatusCode::kInDoubt) {
-      dropped_.fetch_add(1);
-      return result.status();
-    }
+    if (result.status().code() != StatusCode::kInDoubt) return result.status();
     return Status::InDoubt(result.status().message(), lsn);
   }
   applied_.fetch_add(1);
@@ -76,8 +74,7 @@ Result<Ack> DirectTaskStorage::SaveTask(const Task& task, const WriteOptions& op
 
 Result<Ack> DirectTaskStorage::SaveTasks(std::span<const Task> tasks,
                                          const WriteOptions& options) {
-  if (tasks.empty()) return Status::InvalidArgument("SaveTasks needs at least one task");
-  for (const Task& task : tasks) TASKWAL_TRY(storage::CheckTask(task));
+  TASKWAL_TRY(CheckSaveTasks(tasks));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
                  Apply(storage::SaveTasksOp{{tasks.begin(), tasks.end()}, clock_.WallNow(),
                                             Protects(options)}));
@@ -196,7 +193,6 @@ Stats DirectTaskStorage::GetStats() {
   stats.applied = applied_.load();
   stats.accepted = stats.applied;
   stats.duplicates = duplicates_.load();
-  stats.dropped = dropped_.load();
   stats.filtered = filtered_.load();
   stats.entries_buffered = stats.accepted;
   stats.entries_flushed = stats.applied;

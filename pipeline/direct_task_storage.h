@@ -66,7 +66,7 @@ class DirectTaskStorage final : public TaskStorage {
   const Uuid origin_id_;
   std::atomic<std::uint64_t> stamp_{0};
   std::atomic<bool> open_{true};
-  std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, dropped_{0}, errors_{0}, filtered_{0};
+  std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, errors_{0}, filtered_{0};
 };
 
 }  // namespace taskwal::pipeline

@@ -6,7 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/flush/dead_letters.h"
+#include "pipeline/flush/missing_records.h"
 #include "pipeline/read_overlay.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
@@ -14,6 +17,9 @@
 
 namespace taskwal::pipeline {
 namespace {
+
+// Nothing is appended.
+constexpr std::uint64_t kRingBytes = 64u << 10;
 
 // One of the log's databases.
 struct Party {
@@ -27,6 +33,8 @@ struct Party {
 };
 
 struct Parties {
+  FileSystem& fs;
+  Clock& clock;
   wal::Log& log;
   const std::string& directory;
   FileStat lock;
@@ -101,10 +109,71 @@ Status DoesNotFit(Adoption word, const Parties& parties) {
   return Status::InvalidArgument(text);
 }
 
+wal::Lsn LastGone(const Party& party, const wal::LogState& state) {
+  return wal::StateOfTarget(state, party.target).first_lsn - 1;
+}
+
+// STATE was rebuilt: nothing says what this database, which knows the log, had confirmed. Where it
+// has nothing as late as the last record that has left the log, that one at least was never
+// brought. Of a partition that alone is behind nothing is said: it may have been idle for long.
+bool LacksWhatIsGone(const Party& party, const wal::LogState& state) {
+  if (!party.relation.is_known) return false;
+  if (!wal::StateOfTarget(state, party.target).db_id.IsZero()) return false;
+  const auto& stored = party.row.watermarks;
+  return stored.empty() || *std::ranges::max_element(stored) < LastGone(party, state);
+}
+
+// What the log does not hold any more ought to be there. Were a watermark behind that, what lies
+// between is in neither; said before anything counts it as flushed.
+Status DeclareWhatIsGone(const Parties& parties, const Party& party) {
+  const wal::LogState& state = parties.state;
+  const wal::Lsn gone = LastGone(party, state);
+  std::vector<wal::Lsn> stored = party.row.watermarks;
+  if (stored.empty()) stored.resize(state.partitions);
+  const std::vector<wal::Lsn> due(stored.size(), gone);
+  const std::vector<MissingRecords> missing = FindMissing(stored, due, gone);
+  if (missing.empty()) return Status::Ok();
+  Logger().error("adopt event=records_missing directory={} db={} missing=\"{}\"",
+                 parties.directory, party.database, MissingText(missing));
+  TASKWAL_ASSIGN(const auto letters, DeadLetters::Open(parties.fs, parties.directory, false));
+  DeadLetter loss;
+  loss.kind = DeadLetter::Kind::kLoss;
+  loss.wal_id = state.wal_id;
+  loss.target = party.target;
+  loss.backend = party.database;
+  loss.first_failed = loss.last_failed = parties.clock.WallNow();
+  for (const MissingRecords& part : missing) {
+    loss.lsns = part.lsns;
+    loss.metadata.clear();
+    if (!part.partitions.empty()) loss.metadata[kLossPartitions] = PartitionsText(part);
+    loss.error = party.database + ": STATE was damaged, and LSN " + MissingText({&part, 1}) +
+                 " are neither there nor in the log any more";
+    // Crash between two: all are declared again, which changes nothing of those that are there.
+    TASKWAL_TRY(letters->Add(loss));
+  }
+  return Status::Ok();
+}
+
+// So that the next contact finds the database behind, and treats it as one that went back.
+void ExpectWhatIsGone(const Party& party, wal::LogState* state) {
+  const wal::Lsn gone = LastGone(party, *state);
+  wal::FedOf(state, party.target).db_id = party.db_id;
+  wal::NoteFlushed(party.target, gone, std::vector<wal::Lsn>(state->partitions, gone), state);
+}
+
 Result<AdoptReport> AdoptMoved(const Parties& parties) {
   const wal::LogState& state = parties.state;
+  for (const Party& party : parties.databases) {
+    if (LacksWhatIsGone(party, state)) TASKWAL_TRY(DeclareWhatIsGone(parties, party));
+  }
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
-    for (const Party& party : parties.databases) Settle(party, next);
+    for (const Party& party : parties.databases) {
+      Settle(party, next);
+      // What neither STATE nor any segment could tell any more.
+      const auto partitions = static_cast<std::uint32_t>(party.row.watermarks.size());
+      if (partitions > 0) next->partitions = partitions;
+      if (LacksWhatIsGone(party, state)) ExpectWhatIsGone(party, next);
+    }
     KnowItself(parties, next);
   }));
   return AdoptReport{state.wal_id, state.flushed_lsn + 1, state.copied};
@@ -228,6 +297,7 @@ Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& direc
   }
   wal::LogOptions options;
   options.directory = directory;
+  options.ring_bytes = kRingBytes;
   options.index_keys = IndexOperation;
   options.start_threads = false;  // nothing is retired meanwhile
   TASKWAL_ASSIGN(const std::unique_ptr<wal::Log> log,
@@ -235,7 +305,7 @@ Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& direc
   if (prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log));
   const wal::LogState state = log->state();
   TASKWAL_TRY(CheckList(state, databases));
-  Parties parties{*log, directory, lock, state, {}, {}};
+  Parties parties{fs, clock, *log, directory, lock, state, {}, {}};
   for (const AdoptDatabase& database : databases) {
     TASKWAL_ASSIGN(Party party, Meet(database, state, log->end_lsn()));
     parties.relation = Both(parties.relation, party.relation);

@@ -100,6 +100,11 @@ std::string MetadataJson(const std::map<std::string, std::string>& metadata) {
   return json + "}";
 }
 
+std::chrono::milliseconds TimeLeft(Monotonic until, Clock& clock) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock.Now());
+  return std::max(left, std::chrono::milliseconds(0));
+}
+
 // What list, show and export share.
 void Describe(const DeadLetterInfo& letter, std::string* out) {
   Member("lsn", std::to_string(letter.from_lsn), out);
@@ -115,6 +120,8 @@ void Describe(const DeadLetterInfo& letter, std::string* out) {
     Member("attempts", std::to_string(letter.attempts), out);
     Member("retries", std::to_string(letter.retries), out);
     TextMember("database", letter.database, out);
+  }
+  if (!letter.is_loss || !letter.metadata.empty()) {
     Member("metadata", MetadataJson(letter.metadata), out);
   }
   TextMember("first_failed_at", FormatTime(letter.first_failed), out);
@@ -133,6 +140,7 @@ DeadLetterInfo InfoOf(const DeadLetter& letter) {
   info.error = letter.error;
   info.first_failed = letter.first_failed;
   info.last_failed = letter.last_failed;
+  info.metadata = letter.metadata;
   if (info.is_loss) return info;
   info.type = storage::OperationTypeName(letter.type);
   info.task_id = letter.task_id;
@@ -142,7 +150,6 @@ DeadLetterInfo InfoOf(const DeadLetter& letter) {
   info.attempts = letter.attempts;
   info.retries = letter.retries;
   info.database = letter.backend;
-  info.metadata = letter.metadata;
   return info;
 }
 
@@ -214,13 +221,19 @@ Result<DeadLetterInfo> LetterDesk::Get(std::string_view id) {
 
 Result<std::vector<RetryOutcome>> LetterDesk::Retry(const DeadLetterSelection& selection,
                                                     std::chrono::milliseconds timeout) {
-  TASKWAL_ASSIGN(std::vector<Sent> sent, Select(selection));
-  if (sent.empty()) return Status::NotFound("no dead letter is meant");
-  const Status waited = Send(&sent, timeout);
-  return OutcomesOf(sent, waited);
+  const Monotonic until = parties_.clock.Now() + timeout;
+  TASKWAL_ASSIGN(const Sending sending, Send(selection, timeout));
+  return OutcomesOf(sending, Await(sending, until));
 }
 
-Result<std::vector<LetterDesk::Sent>> LetterDesk::Select(
+Status LetterDesk::Await(const Sending& sending, Monotonic until) {
+  if (sending.last == 0) return sending.refused;
+  TASKWAL_TRY(parties_.log.WaitDurable(sending.last, {until, {}}));
+  TASKWAL_TRY(parties_.wait_applied(sending.last, TimeLeft(until, parties_.clock)));
+  return sending.refused;
+}
+
+Result<std::vector<LetterDesk::Chosen>> LetterDesk::Select(
     const DeadLetterSelection& selection) const {
   std::vector<Candidate> candidates;
   TASKWAL_TRY(parties_.letters.ForEach([&](const DeadLetter& letter) {
@@ -230,67 +243,75 @@ Result<std::vector<LetterDesk::Sent>> LetterDesk::Select(
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate& a, const Candidate& b) { return a.origin < b.origin; });
   MeanTogether(&candidates);
-  std::vector<Sent> sent;
+  std::vector<Chosen> chosen;
   for (Candidate& candidate : candidates) {
     if (!candidate.is_meant) continue;
-    sent.push_back({candidate.key, std::move(candidate.id), candidate.origin, 0, {}});
+    chosen.push_back({candidate.key, std::move(candidate.id), candidate.origin, {}, {}});
   }
-  return sent;
+  return chosen;
 }
 
 // In the order in which they were appended first; one that finds no room ends it, so that none
 // overtakes another.
-Status LetterDesk::Send(std::vector<Sent>* sent, std::chrono::milliseconds timeout) {
+Result<LetterDesk::Sending> LetterDesk::Send(const DeadLetterSelection& selection,
+                                             std::chrono::milliseconds timeout,
+                                             const std::stop_token& stop) {
   const Monotonic until = parties_.clock.Now() + timeout;
-  const auto left = [&] {
-    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(until - parties_.clock.Now());
-    return std::max(rest, std::chrono::milliseconds(0));
-  };
-  wal::Lsn last = 0;
-  Status refused;
-  for (Sent& one : *sent) {
-    Result<wal::Lsn> by = Status::NotFound({});
-    if (refused.ok()) {
+  Sending sending;
+  TASKWAL_ASSIGN(sending.letters, Select(selection));
+  if (sending.letters.empty()) return Status::NotFound("no dead letter is meant");
+  for (Chosen& one : sending.letters) {
+    if (sending.refused.ok() && stop.stop_requested()) {
+      sending.refused = Status::Overloaded("told to stop before it was sent");
+    }
+    Result<Sent> by = Status::NotFound({});
+    if (sending.refused.ok()) {
       const auto letter = parties_.letters.Read(one.key);
-      by = letter.ok() ? Append(*letter, left()) : Result<wal::Lsn>(letter.status());
+      by = letter.ok() ? Append(*letter, TimeLeft(until, parties_.clock), stop)
+                       : Result<Sent>(letter.status());
     } else {
-      by = refused;
+      by = sending.refused;
     }
     if (by.ok()) {
-      one.by = last = *by;
+      one.by = *by;
+      sending.last = by->lsn;
       continue;
     }
     one.error = by.status().message();
     // Settled by somebody else since it was selected: no reason for the others to wait.
-    if (by.status().code() != StatusCode::kNotFound) refused = by.status();
+    if (by.status().code() != StatusCode::kNotFound) sending.refused = by.status();
   }
-  if (last == 0) return refused;
-  TASKWAL_TRY(parties_.log.WaitDurable(last, {until, {}}));
-  TASKWAL_TRY(parties_.wait_applied(last, left()));
-  return refused;
+  return sending;
 }
 
-Result<wal::Lsn> LetterDesk::Append(const DeadLetter& letter,
-                                    std::chrono::milliseconds timeout) {
+Result<LetterDesk::Sent> LetterDesk::Append(const DeadLetter& letter,
+                                            std::chrono::milliseconds timeout,
+                                            const std::stop_token& stop) {
   const std::vector<std::byte> body = EncodeRetry(letter);
   wal::RecordHeader header;
   header.type = static_cast<std::uint8_t>(RetryTypeOf(letter.type));
   header.target = letter.target;
   header.key = RetryKeyOf(letter);
-  return parties_.append(header, body, timeout);
+  // A rebalance may have moved the task since.
+  const bool is_of_one_task = letter.type == OperationType::kTaskUpdate ||
+                              letter.type == OperationType::kStatusUpdate ||
+                              letter.type == OperationType::kTaskDelete;
+  return parties_.append(header, body, is_of_one_task, timeout, stop);
 }
 
-Result<std::vector<RetryOutcome>> LetterDesk::OutcomesOf(const std::vector<Sent>& sent,
+Result<std::vector<RetryOutcome>> LetterDesk::OutcomesOf(const Sending& sending,
                                                          const Status& waited) const {
   const Uuid wal_id = parties_.log.state().wal_id;
   std::vector<RetryOutcome> outcomes;
-  for (const Sent& one : sent) {
+  for (const Chosen& one : sending.letters) {
     RetryOutcome outcome{one.id, one.origin, RetryResult::kPending, one.error};
     const auto standing = parties_.letters.StandingOf(one.key).value_or(LetterStanding());
     if (standing.outcome == LetterOutcome::kSuperseded) {
       outcome.result = RetryResult::kSuperseded;
     } else if (standing.outcome == LetterOutcome::kRetried) {
-      const LetterKey again{wal_id, standing.by, one.key.target};
+      // One that an earlier retry brings went where the letter is from, or to what was home then.
+      const bool is_own = standing.by == one.by.lsn;
+      const LetterKey again{wal_id, standing.by, is_own ? one.by.target : one.key.target};
       const auto letter = parties_.letters.Read(again);
       if (parties_.letters.Contains(again)) {
         outcome.result = RetryResult::kRejected;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,14 +30,21 @@ std::string LetterExportJson(const DeadLetterInfo& letter);
 
 class LetterDesk final : public DeadLetterControl {
  public:
+  // A record that retries a letter, and the target it went to.
+  struct Sent {
+    wal::Lsn lsn = 0;  // 0: not appended
+    std::uint16_t target = 0;
+  };
   // What running storage lends: all outlive it.
   struct Parties {
     DeadLetters& letters;
     wal::Log& log;
     Clock& clock;
     // Appends a record (level disk) with a stamp of its own; kClosed once calls are refused.
-    std::function<Result<wal::Lsn>(const wal::RecordHeader&, std::span<const std::byte> body,
-                                   std::chrono::milliseconds timeout)>
+    // `goes_home`: to the target that its key is at home in now, not the header's.
+    std::function<Result<Sent>(const wal::RecordHeader&, std::span<const std::byte> body,
+                               bool goes_home, std::chrono::milliseconds timeout,
+                               const std::stop_token& stop)>
         append;
     // Until everything up to the LSN is in its database, or in dead letters.
     std::function<Status(wal::Lsn, std::chrono::milliseconds)> wait_applied;
@@ -49,19 +57,30 @@ class LetterDesk final : public DeadLetterControl {
                                           std::chrono::milliseconds timeout) override;
   Result<std::uint64_t> Purge(const DeadLetterSelection& selection) override;
 
- private:
-  struct Sent {
+  // Retry in its two steps, for who waits for the database by himself.
+  struct Chosen {
     LetterKey key;
     std::string id;
     wal::Lsn origin = 0;
-    wal::Lsn by = 0;      // the record that retries it; 0: not appended
+    Sent by;
     std::string error;
   };
-  Result<std::vector<Sent>> Select(const DeadLetterSelection& selection) const;
-  Status Send(std::vector<Sent>* sent, std::chrono::milliseconds timeout);
-  Result<wal::Lsn> Append(const DeadLetter& letter, std::chrono::milliseconds timeout);
-  Result<std::vector<RetryOutcome>> OutcomesOf(const std::vector<Sent>& sent,
-                                               const Status& waited) const;
+  struct Sending {
+    std::vector<Chosen> letters;
+    wal::Lsn last = 0;  // of those in the log; 0: none
+    Status refused;     // why some were not sent: they are letters as before
+  };
+  // A requested stop ends it; what was sent by then is on its way. kNotFound as Retry.
+  Result<Sending> Send(const DeadLetterSelection& selection, std::chrono::milliseconds timeout,
+                       const std::stop_token& stop = {});
+  // `waited`: for the database to take what was sent.
+  Result<std::vector<RetryOutcome>> OutcomesOf(const Sending& sending, const Status& waited) const;
+
+ private:
+  Result<std::vector<Chosen>> Select(const DeadLetterSelection& selection) const;
+  Result<Sent> Append(const DeadLetter& letter, std::chrono::milliseconds timeout,
+                      const std::stop_token& stop);
+  Status Await(const Sending& sending, Monotonic until);
 
   const Parties parties_;
 };

@@ -5,42 +5,55 @@
 
 #include "base/status_macros.h"
 #include "pipeline/direct_task_storage.h"
+#include "pipeline/open.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/wal_task_storage.h"
 #include "storage/backend.h"
 
 namespace taskwal {
+namespace pipeline {
 
-Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(Options options) {
-  TASKWAL_TRY(pipeline::CheckOptions(options));
+Result<std::unique_ptr<TaskStorage>> OpenStorage(Options options, const std::stop_token& stop) {
+  TASKWAL_TRY(CheckOptions(options));
   if (!options.wal_enabled) {
     return Status::InvalidArgument("wal_enabled is off, and several targets need the log");
   }
-  pipeline::WalStorageSetup setup;
-  TASKWAL_ASSIGN(setup.targets,
-                 pipeline::MakeTargets(options.targets, {options.database_timeout}));
+  WalStorageSetup setup;
+  setup.stop = stop;
+  TASKWAL_ASSIGN(setup.targets, MakeTargets(options.targets, {options.database_timeout}));
   setup.options = std::move(options);
-  TASKWAL_ASSIGN(auto storage, pipeline::WalTaskStorage::Open(std::move(setup)));
+  TASKWAL_ASSIGN(auto storage, WalTaskStorage::Open(std::move(setup)));
   return std::unique_ptr<TaskStorage>(std::move(storage));
 }
 
-Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Options options) {
-  TASKWAL_TRY(pipeline::CheckOptions(options));
+Result<std::unique_ptr<TaskStorage>> OpenStorage(std::string_view dsn, Options options,
+                                                 const std::stop_token& stop) {
+  TASKWAL_TRY(CheckOptions(options));
   if (!options.targets.empty()) {
     return Status::InvalidArgument("one database is named, and Options::targets names others");
   }
   TASKWAL_ASSIGN(auto backend, storage::MakeBackend(dsn, {options.database_timeout}));
   if (!options.wal_enabled) {
-    TASKWAL_ASSIGN(auto direct,
-                   pipeline::DirectTaskStorage::Open(std::move(backend), Clock::Real(),
-                                                     std::move(options)));
+    TASKWAL_ASSIGN(auto direct, DirectTaskStorage::Open(std::move(backend), Clock::Real(),
+                                                        std::move(options)));
     return std::unique_ptr<TaskStorage>(std::move(direct));
   }
-  pipeline::WalStorageSetup setup;
+  WalStorageSetup setup;
+  setup.stop = stop;
   setup.options = std::move(options);
   setup.backend = std::move(backend);
-  TASKWAL_ASSIGN(auto storage, pipeline::WalTaskStorage::Open(std::move(setup)));
+  TASKWAL_ASSIGN(auto storage, WalTaskStorage::Open(std::move(setup)));
   return std::unique_ptr<TaskStorage>(std::move(storage));
+}
+
+}  // namespace pipeline
+
+Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(Options options) {
+  return pipeline::OpenStorage(std::move(options), {});
+}
+
+Result<std::unique_ptr<TaskStorage>> OpenTaskStorage(std::string_view dsn, Options options) {
+  return pipeline::OpenStorage(dsn, std::move(options), {});
 }
 
 Result<std::unique_ptr<TaskStorage>> TaskStorageFactory::CreateMemoryStorage() const {

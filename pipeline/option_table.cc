@@ -257,7 +257,7 @@ std::vector<OptionEntry> FaultEntries() {
        &Options::breaker_trial_interval,
        0,
        24 * kHour},
-      {{"batch_timeout", "duration", "until a worker in trouble gives its batch back; 0: never"},
+      {{"batch_timeout", "duration", "a batch's time; then it is cut and given back; 0: no limit"},
        &Options::batch_timeout,
        0,
        24 * kHour},

@@ -13,6 +13,8 @@ namespace {
 
 // How often the clock is looked at, which may be another one than the condition variable's.
 constexpr auto kSlice = std::chrono::milliseconds(5);
+// For on_error to hear of a handler.
+constexpr auto kTellTime = std::chrono::milliseconds(500);
 
 }  // namespace
 
@@ -55,46 +57,62 @@ std::vector<ShutdownHandlers::Handler> ShutdownHandlers::TakeAll() {
   return all;
 }
 
-std::shared_ptr<ShutdownHandlers::Run> ShutdownHandlers::Start(const Handler& handler) {
+std::shared_ptr<ShutdownHandlers::Run> ShutdownHandlers::Start(
+    const std::function<void()>& handler) {
   auto run = std::make_shared<Run>();
-  std::thread([run, handler = handler.run] { run->Do(handler); }).detach();
+  std::thread([run, handler] { run->Do(handler); }).detach();
   return run;
 }
 
-void ShutdownHandlers::RunInTurn(Monotonic deadline) {
+std::vector<std::string> ShutdownHandlers::RunInTurn(Monotonic deadline) {
   const std::vector<Handler> handlers = TakeAll();
   for (std::size_t i = 0; i < handlers.size(); ++i) {
     const Monotonic now = clock_.Now();
-    const auto left = std::max(deadline - now, Monotonic::duration(0));
-    const auto share = left / static_cast<std::int64_t>(handlers.size() - i + 1);
-    const auto run = Start(handlers[i]);
-    Await(handlers[i], *run, now + share);
+    const auto time = std::max(deadline - now, Monotonic::duration(0));
+    const auto share = time / static_cast<std::int64_t>(handlers.size() - i + 1);
+    const bool has_own = handlers[i].timeout.count() > 0;
+    const auto run = Start(handlers[i].run);
+    Await(handlers[i], *run, has_own ? deadline : now + share);
   }
+  return left_;
 }
 
-void ShutdownHandlers::RunTogether(Monotonic deadline) {
+std::vector<std::string> ShutdownHandlers::RunTogether(Monotonic deadline) {
   const std::vector<Handler> handlers = TakeAll();
   std::vector<std::shared_ptr<Run>> runs;
-  for (const Handler& handler : handlers) runs.push_back(Start(handler));
+  for (const Handler& handler : handlers) runs.push_back(Start(handler.run));
   for (std::size_t i = 0; i < runs.size(); ++i) Await(handlers[i], *runs[i], deadline);
+  return left_;
 }
 
-void ShutdownHandlers::Await(const Handler& handler, Run& run, Monotonic deadline) const {
+void ShutdownHandlers::Await(const Handler& handler, Run& run, Monotonic deadline) {
   if (handler.timeout.count() > 0) {
     deadline = std::min(deadline, clock_.Now() + handler.timeout);
   }
+  bool is_done = false;
   std::string error = "takes too long, and is left behind";
   {
     MutexLock lock(run.mutex);
     while (!run.is_done && clock_.Now() < deadline) run.changed.WaitFor(run.mutex, kSlice);
-    if (run.is_done) error = run.error;
+    is_done = run.is_done;
+    if (is_done) error = run.error;
   }
+  if (!is_done) left_.push_back("shutdown handler " + handler.name);
   if (!error.empty()) Report(handler, error);
 }
 
-void ShutdownHandlers::Report(const Handler& handler, const std::string& what) const {
+// On a thread of its own, too: the callback may hang as any handler may.
+void ShutdownHandlers::Report(const Handler& handler, const std::string& what) {
   Logger().error("shutdown handler={} error=\"{}\"", handler.name, what);
-  TellError(options_, {"shutdown", "", 0, handler.name + ": " + what});
+  if (!options_.on_error || is_unheard_) return;
+  const ErrorEvent event{"shutdown", "", 0, handler.name + ": " + what};
+  const auto told = Start([options = options_, event] { TellError(options, event); });
+  const auto until = std::chrono::steady_clock::now() + kTellTime;
+  MutexLock lock(told->mutex);
+  bool in_time = true;
+  while (!told->is_done && in_time) in_time = told->changed.WaitUntil(told->mutex, until);
+  is_unheard_ = !told->is_done;
+  if (is_unheard_) left_.emplace_back("on_error");
 }
 
 }  // namespace taskwal::pipeline

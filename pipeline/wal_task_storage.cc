@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <thread>
 #include <utility>
 
 #include "base/logging.h"
@@ -9,6 +10,7 @@
 #include "base/status_macros.h"
 #include "pipeline/activity_context.h"
 #include "pipeline/activity_id.h"
+#include "pipeline/save_tasks_check.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -17,13 +19,24 @@ using storage::OperationType;
 
 constexpr auto kYear = std::chrono::hours(24 * 366);
 constexpr auto kDrainSlice = std::chrono::seconds(1);
-// What is under way when the time is over gets this long to come back.
-constexpr auto kStopGrace = std::chrono::milliseconds(500);
+// How often it is looked whether calls are inside yet.
+constexpr auto kCallsSlice = std::chrono::milliseconds(1);
+// Threads get this long to end. Those in the midst of a call, which may hang, no longer than the
+// deadline; but the least in any case, as most calls do come back.
+constexpr std::chrono::nanoseconds kStopGrace = std::chrono::milliseconds(500);
+constexpr std::chrono::nanoseconds kStopGraceLeast = std::chrono::milliseconds(10);
+constexpr std::string_view kDatabaseCall = "a database call";
 
 // Per thread, so that making an id takes no lock.
 std::string_view MakeId(Time now, ActivityIdText* text) {
   thread_local Random random = Random::FromSystem();
   return MakeActivityId(now, random, text);
+}
+
+std::string ListOf(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
 }
 
 Status ClosedError() { return Status::Closed("the storage is closed"); }
@@ -39,22 +52,45 @@ wal::Deadline WalTaskStorage::MakeDeadline(std::chrono::milliseconds timeout,
   return {clock_.Now() + timeout, stop};
 }
 
-WalTaskStorage::Place WalTaskStorage::HomeOf(std::string_view task_id) const {
-  const std::uint64_t key = storage::KeyOf(task_id);
-  return {key, targets_->HomeOf(key)};
+// When the call began, where that will be asked: reading the clock takes its time.
+Monotonic WalTaskStorage::StartOf(const WriteOptions& options) const {
+  const bool is_process = options.durability.value_or(options_.durability) != Durability::kDisk;
+  const bool returns_at_once = is_process && options.wait != WaitFor::kApplied;
+  return !options.timeout || returns_at_once ? Monotonic{} : clock_.Now();
+}
+
+// Of its waiting, once it has an LSN. Without a timeout of the call's own, a sync takes as long as
+// it takes.
+wal::Deadline WalTaskStorage::EndOf(const WriteOptions& options, Monotonic start) const {
+  if (options.timeout && *options.timeout < kYear) return {start + *options.timeout, options.stop};
+  const bool has_end = !options.timeout && options.wait == WaitFor::kApplied;
+  return has_end ? MakeDeadline(options_.block_timeout, options.stop)
+                 : wal::Deadline{Monotonic::max(), options.stop};
+}
+
+WalTaskStorage::Place WalTaskStorage::HomeOf(std::string_view task_id) {
+  return {storage::KeyOf(task_id), 0, true};
 }
 
 template <typename Encode>
-Result<wal::Lsn> WalTaskStorage::Append(OperationType type, const Place& place, std::size_t bytes,
+Result<wal::Lsn> WalTaskStorage::Append(OperationType type, Place* place, std::size_t bytes,
                                         Time now, const WriteOptions& options, Encode&& encode,
                                         std::int32_t rank) {
-  if (!accepting_.load()) return ClosedError();
+  const CallGate::Pass pass(gate_);
+  if (!pass.is_open()) return ClosedError();
+  if (place->is_home) place->target = targets_->HomeOf(place->key);
   const StageTimer timer(IsSampled() ? Timed(&times_.append) : nullptr, clock_);
-  const wal::RecordHeader header{static_cast<std::uint8_t>(type), place.target, place.key,
+  const wal::RecordHeader header{static_cast<std::uint8_t>(type), place->target, place->key,
                                  log_->NextStamp(now)};
   const Durability level = options.durability.value_or(options_.durability);
-  const auto append = [&](const wal::Deadline& deadline) {
-    return log_->Append(header, bytes, level, deadline, encode);
+  const auto count_and_encode = [&](std::span<std::byte> into) {
+    targets_->CountAppended(place->target);
+    encode(into);
+  };
+  const wal::Deadline end =
+      log_->IsLarge(bytes) ? EndOf(options, clock_.Now()) : wal::Deadline{};
+  const auto append = [&](const wal::Deadline& room_until) {
+    return log_->Append(header, bytes, level, room_until, count_and_encode, end);
   };
   Result<wal::Lsn> lsn = wal::Lsn{0};
   // There is room nearly always: the clock is read for a deadline only where there is none.
@@ -65,31 +101,37 @@ Result<wal::Lsn> WalTaskStorage::Append(OperationType type, const Place& place, 
     lsn = admission_->Enter({rank, bytes, timeout, options.stop, options.only_if_room},
                             std::cref(append));
   }
-  if (lsn.ok()) targets_->CountAppended(place.target);
   return lsn;
 }
 
-Result<wal::Lsn> WalTaskStorage::AppendEncoded(const wal::RecordHeader& header,
-                                               std::span<const std::byte> body,
-                                               const WriteOptions& options) {
-  return Append(static_cast<OperationType>(header.type), {header.key, header.target}, body.size(),
-                clock_.WallNow(), options, [&](std::span<std::byte> into) {
-                  std::copy(body.begin(), body.end(), into.begin());
-                });
+Result<LetterDesk::Sent> WalTaskStorage::AppendRetry(const wal::RecordHeader& header,
+                                                     std::span<const std::byte> body,
+                                                     bool goes_home,
+                                                     std::chrono::milliseconds timeout,
+                                                     const std::stop_token& stop) {
+  WriteOptions options;
+  options.durability = Durability::kDisk;
+  options.timeout = timeout;
+  options.stop = stop;
+  Place place{header.key, header.target, goes_home};
+  TASKWAL_ASSIGN(const wal::Lsn lsn,
+                 Append(static_cast<OperationType>(header.type), &place, body.size(),
+                        clock_.WallNow(), options, [&](std::span<std::byte> into) {
+                          std::copy(body.begin(), body.end(), into.begin());
+                        }));
+  return LetterDesk::Sent{lsn, place.target};
 }
 
-// Without a timeout of the call's own, a sync is waited for as long as it takes.
-Status WalTaskStorage::Settle(wal::Lsn lsn, std::uint16_t target, const WriteOptions& options) {
+Status WalTaskStorage::Settle(wal::Lsn lsn, std::uint16_t target, const WriteOptions& options,
+                              Monotonic start) {
   const Durability level = options.durability.value_or(options_.durability);
   Status settled;
   if (options.wait == WaitFor::kApplied) {
-    const auto timeout = options.timeout.value_or(options_.block_timeout);
-    settled = targets_->WaitFlushedIn(target, lsn, MakeDeadline(timeout, options.stop));
+    settled = targets_->WaitFlushedIn(target, lsn, EndOf(options, start));
+    if (settled.ok()) settled = log_->CheckKept(lsn);
   } else if (options.wait == WaitFor::kAcknowledged && level == Durability::kDisk) {
-    const wal::Deadline deadline = options.timeout ? MakeDeadline(*options.timeout, options.stop)
-                                                   : wal::Deadline{Monotonic::max(), options.stop};
     const StageTimer timer(Timed(&times_.commit), clock_);
-    settled = log_->WaitDurable(lsn, deadline);
+    settled = log_->WaitDurable(lsn, EndOf(options, start));
   }
   if (settled.ok()) return settled;
   return Status::InDoubt(settled.message(), lsn);
@@ -98,29 +140,30 @@ Status WalTaskStorage::Settle(wal::Lsn lsn, std::uint16_t target, const WriteOpt
 Result<Ack> WalTaskStorage::SaveTask(const Task& task, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckTask(task));
   const Time now = clock_.WallNow();
-  const Place home = HomeOf(task.id);
+  const Monotonic start = StartOf(options);
+  Place home = HomeOf(task.id);
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
-      Append(OperationType::kTaskUpdate, home, storage::EncodedBytes(task), now, options,
+      Append(OperationType::kTaskUpdate, &home, storage::EncodedBytes(task), now, options,
              [&](std::span<std::byte> into) {
                storage::Encode(task, now, into, Protects(options));
              }));
-  TASKWAL_TRY(Settle(lsn, home.target, options));
+  TASKWAL_TRY(Settle(lsn, home.target, options, start));
   return Ack{lsn};
 }
 
 Result<Ack> WalTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOptions& options) {
-  if (tasks.empty()) return Status::InvalidArgument("SaveTasks needs at least one task");
-  for (const Task& task : tasks) TASKWAL_TRY(storage::CheckTask(task));
+  TASKWAL_TRY(CheckSaveTasks(tasks));
   const Time now = clock_.WallNow();
-  const Place all{storage::KeyOf(tasks.front().id), targets_->ForAll()};
+  const Monotonic start = StartOf(options);
+  Place all{storage::KeyOf(tasks.front().id), targets_->ForAll()};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
-      Append(OperationType::kBatchUpdate, all, storage::EncodedBytes(tasks), now, options,
+      Append(OperationType::kBatchUpdate, &all, storage::EncodedBytes(tasks), now, options,
              [&](std::span<std::byte> into) {
                storage::Encode(tasks, now, into, Protects(options));
              }));
-  TASKWAL_TRY(Settle(lsn, all.target, options));
+  TASKWAL_TRY(Settle(lsn, all.target, options, start));
   return Ack{lsn};
 }
 
@@ -128,47 +171,50 @@ Result<Ack> WalTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus sta
                                              std::string_view error, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckStatusUpdate(id, error, status));
   const Time now = clock_.WallNow();
-  const Place home = HomeOf(id);
+  const Monotonic start = StartOf(options);
+  Place home = HomeOf(id);
   TASKWAL_ASSIGN(const wal::Lsn lsn,
-                 Append(OperationType::kStatusUpdate, home,
+                 Append(OperationType::kStatusUpdate, &home,
                         storage::EncodedStatusUpdateBytes(id, error), now, options,
                         [&](std::span<std::byte> into) {
                           storage::EncodeStatusUpdate(id, {status, Protects(options)}, error, now,
                                                       into);
                         }));
-  TASKWAL_TRY(Settle(lsn, home.target, options));
+  TASKWAL_TRY(Settle(lsn, home.target, options, start));
   return Ack{lsn};
 }
 
 Result<Ack> WalTaskStorage::DeleteTask(std::string_view id, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckId("task_id", id, true));
   const Time now = clock_.WallNow();
-  const Place home = HomeOf(id);
+  const Monotonic start = StartOf(options);
+  Place home = HomeOf(id);
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
-      Append(OperationType::kTaskDelete, home, storage::EncodedNameBytes(id), now, options,
+      Append(OperationType::kTaskDelete, &home, storage::EncodedNameBytes(id), now, options,
              [&](std::span<std::byte> into) { storage::EncodeName(id, now, into); }));
-  TASKWAL_TRY(Settle(lsn, home.target, options));
+  TASKWAL_TRY(Settle(lsn, home.target, options, start));
   return Ack{lsn};
 }
 
 Result<Ack> WalTaskStorage::DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckId("dag_id", dag_id, true));
   const Time now = clock_.WallNow();
-  const Place all{storage::KeyOf(dag_id), targets_->ForAll()};
+  const Monotonic start = StartOf(options);
+  Place all{storage::KeyOf(dag_id), targets_->ForAll()};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
-      Append(OperationType::kDagDelete, all, storage::EncodedNameBytes(dag_id), now, options,
+      Append(OperationType::kDagDelete, &all, storage::EncodedNameBytes(dag_id), now, options,
              [&](std::span<std::byte> into) { storage::EncodeName(dag_id, now, into); }));
   overlay_->NoteDagDelete(lsn);
-  TASKWAL_TRY(Settle(lsn, all.target, options));
+  TASKWAL_TRY(Settle(lsn, all.target, options, start));
   return Ack{lsn};
 }
 
 Result<ActivityAck> WalTaskStorage::LogActivity(const Activity& activity,
                                                 const WriteOptions& options) {
   if (activity.level < options_.min_activity_level) {
-    if (!accepting_.load()) return ClosedError();
+    if (!gate_.is_open()) return ClosedError();
     filtered_.fetch_add(1, std::memory_order_relaxed);
     return ActivityAck{};
   }
@@ -182,18 +228,19 @@ Result<ActivityAck> WalTaskStorage::AppendActivity(const Activity& activity,
                                                    const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckActivity(activity));
   const Time now = clock_.WallNow();
+  const Monotonic start = StartOf(options);
   ActivityIdText made;
   const std::string_view id = activity.id.empty() ? MakeId(now, &made) : activity.id;
   const std::string_view owner = activity.task_id.empty() ? activity.dag_id : activity.task_id;
-  const Place next{storage::KeyOf(owner), targets_->NextForActivity()};
+  Place next{storage::KeyOf(owner), targets_->NextForActivity()};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
-      Append(OperationType::kActivityLog, next, storage::EncodedBytes(activity, id), now, options,
+      Append(OperationType::kActivityLog, &next, storage::EncodedBytes(activity, id), now, options,
              [&](std::span<std::byte> into) {
                storage::Encode(activity, id, activity.created_at.value_or(now), into);
              },
              activity.priority));
-  TASKWAL_TRY(Settle(lsn, next.target, options));
+  TASKWAL_TRY(Settle(lsn, next.target, options, start));
   return ActivityAck{lsn, activity.id.empty() ? std::string(id) : std::string()};
 }
 
@@ -202,7 +249,10 @@ Status WalTaskStorage::Wait(std::uint64_t lsn, WaitFor what, Durability level,
   if (lsn == 0 || lsn > log_->end_lsn()) {
     return Status::InvalidArgument("LSN " + std::to_string(lsn) + " was never given out");
   }
-  if (what == WaitFor::kApplied) return targets_->WaitFlushed(lsn, MakeDeadline(timeout, {}));
+  if (what == WaitFor::kApplied) {
+    TASKWAL_TRY(targets_->WaitFlushed(lsn, MakeDeadline(timeout, {})));
+    return log_->CheckKept(lsn);
+  }
   if (what == WaitFor::kAppended || level != Durability::kDisk) return Status::Ok();
   const StageTimer timer(Timed(&times_.commit), clock_);
   return log_->WaitDurable(lsn, MakeDeadline(timeout, {}));
@@ -314,11 +364,29 @@ Status WalTaskStorage::Rebalance(std::chrono::milliseconds drain_timeout,
                                  const MoveProgress& on_progress) {
   TASKWAL_TRY(CheckReadable(Consistency::kEventual));
   const wal::Deadline deadline = MakeDeadline(drain_timeout, {});
-  accepting_.store(false);
-  const Status drained = Drain(ShutdownMode::kGraceful, deadline);
-  if (drained.ok()) TASKWAL_TRY(targets_->Rebalance(deadline, on_progress));
-  accepting_.store(true);
-  return drained;
+  const bool was_open = gate_.Shut();
+  Status ready = AwaitCalls(deadline);
+  if (ready.ok()) ready = Drain(ShutdownMode::kGraceful, deadline);
+  // What a broken log cannot bring is brought by the next open, to the homes of now.
+  if (ready.ok() && targets_->flushed_lsn() < log_->end_lsn()) ready = log_->health();
+  // One that was cut short leaves the door shut: an update must not come to the new home of a task
+  // before the task does. The next open goes on with it.
+  if (ready.ok()) TASKWAL_TRY(targets_->Rebalance(deadline, on_progress));
+  MutexLock lock(mutex_);
+  // A shutdown may have come meanwhile.
+  if (was_open && life_ == Life::kOpen) gate_.Open();
+  return ready;
+}
+
+// A call that came through the door before it was shut may wait for room, its target chosen.
+Status WalTaskStorage::AwaitCalls(const wal::Deadline& deadline) const {
+  while (!gate_.IsEmpty()) {
+    if (clock_.Now() >= deadline.at) {
+      return Status::Unavailable("calls are under way that wait for room");
+    }
+    std::this_thread::sleep_for(kCallsSlice);
+  }
+  return Status::Ok();
 }
 
 // --- the end
@@ -344,24 +412,55 @@ Status WalTaskStorage::Drain(ShutdownMode mode, const wal::Deadline& deadline) {
   }
 }
 
-void WalTaskStorage::RunHandlers(ShutdownMode mode, const wal::Deadline& deadline) {
-  const Monotonic now = clock_.Now();
-  if (mode == ShutdownMode::kFlushPending) {
-    handlers_.RunTogether(now + options_.shutdown_timeout);
-  } else {
-    handlers_.RunInTurn(mode == ShutdownMode::kImmediate ? now + kStopGrace : deadline.at);
+// Some of the time is kept for what hangs, so that it is over with all that by the deadline.
+wal::Deadline WalTaskStorage::DeadlineOf(ShutdownMode mode, std::chrono::milliseconds timeout) {
+  if (mode != ShutdownMode::kGraceful) return {};
+  const auto kept = std::min<std::chrono::nanoseconds>(kStopGrace, timeout / 2);
+  return {MakeDeadline(timeout, {}).at - kept, {}};
+}
+
+// For another shutdown that came first.
+Monotonic WalTaskStorage::WaitsUntil(ShutdownMode mode, std::chrono::milliseconds timeout) const {
+  switch (mode) {
+    case ShutdownMode::kGraceful: return MakeDeadline(timeout, {}).at;
+    case ShutdownMode::kImmediate: return clock_.Now() + kStopGrace;
+    case ShutdownMode::kFlushPending: break;
   }
+  return Monotonic::max();
 }
 
-// A call that does not come back is left to its thread: nothing it may still do touches the
-// directory, and what it has committed by then is found by the next open.
-void WalTaskStorage::StopTargets() {
-  is_hung_ = !targets_->StopBy(std::chrono::steady_clock::now() + kStopGrace);
-  if (is_hung_) Logger().error("shutdown event=left_behind reason=\"a database call hangs\"");
+std::vector<std::string> WalTaskStorage::RunHandlers(ShutdownMode mode,
+                                                     const wal::Deadline& deadline) {
+  const Monotonic now = clock_.Now();
+  const bool are_together = mode == ShutdownMode::kFlushPending;
+  const Monotonic until = mode == ShutdownMode::kImmediate ? now + kStopGrace : deadline.at;
+  return are_together ? handlers_.RunTogether(now + options_.shutdown_timeout)
+                      : handlers_.RunInTurn(until);
+}
+
+// Returns what hangs: it is left to its thread. Nothing that it may still do touches the directory,
+// and what a database call has committed by then is found by the next open.
+std::vector<std::string> WalTaskStorage::StopThreads(std::optional<Monotonic> end) {
+  targets_->StopBy({});  // told before they are waited for
+  const bool may_hang = targets_->IsInCall() || !callbacks_->Underway().empty();
+  const auto grace = end && may_hang ? std::clamp<std::chrono::nanoseconds>(
+                                           *end - clock_.Now(), kStopGraceLeast, kStopGrace)
+                                     : kStopGrace;
+  const auto until = std::chrono::steady_clock::now() + grace;
+  const bool has_monitor_ended = monitor_ == nullptr || monitor_->StopBy(until);
+  const bool have_targets_ended = targets_->StopBy(until);
   letters_->Close();
+  is_hung_ = !has_monitor_ended || !have_targets_ended;
+  if (!is_hung_) return {};
+  std::vector<std::string> hanging = callbacks_->Underway();
+  const bool is_callback = std::any_of(hanging.begin(), hanging.end(), [](const auto& name) {
+    return name != "on_pressure";  // the monitor's
+  });
+  if (!have_targets_ended && !is_callback) hanging.emplace_back(kDatabaseCall);
+  return hanging;
 }
 
-// What a hung call uses stays until it returns: the thread that waits for it owns it.
+// What a hung thread uses stays until it returns: the thread that waits for it owns it.
 void WalTaskStorage::LeaveBehind() {
   if (!is_hung_) return;
   metrics_.reset();
@@ -370,42 +469,58 @@ void WalTaskStorage::LeaveBehind() {
   overlay_.reset();
   queries_.reset();
   std::thread([log = std::move(log_), letters = std::move(letters_), gauge = std::move(gauge_),
-               admission = std::move(admission_), targets = std::move(targets_)]() mutable {
+               admission = std::move(admission_), targets = std::move(targets_),
+               monitor = std::move(monitor_)]() mutable {
+    monitor.reset();
     targets.reset();
   }).detach();
 }
 
 // What is left is safe in the log: the seal covers even its last record.
-Status WalTaskStorage::StopParts(const Status& drained) {
-  EndThreads();
-  StopTargets();
+Status WalTaskStorage::StopParts(const Status& drained, std::vector<std::string> hanging,
+                                 std::optional<Monotonic> until) {
+  for (std::string& name : StopThreads(until)) hanging.push_back(std::move(name));
   WriteMetricsFile(true);
   const Status sealed = log_->Close();
   readable_.store(false);
+  std::string left = ListOf(hanging);
+  if (!left.empty()) Logger().error("shutdown event=left_behind what=\"{}\"", left);
+  if (!left.empty()) left = "; left behind, as it does not return: " + left;
   const wal::Lsn flushed = targets_->flushed_lsn();
   const wal::Lsn end = log_->end_lsn();
   if (!sealed.ok()) return sealed;
-  if (flushed >= end) return Status::Ok();
-  if (drained.code() == StatusCode::kFenced) return drained;
-  std::string why = drained.ok() ? std::string() : " (" + drained.message() + ")";
-  return Status::Unavailable("not drained: LSN " + std::to_string(flushed + 1) + " to " +
-                             std::to_string(end) + " are not in the database yet, and safe in " +
-                             options_.wal_dir + why);
+  if (flushed < end && drained.code() == StatusCode::kFenced) return drained;
+  if (flushed < end) {
+    const std::string why = drained.ok() ? std::string() : " (" + drained.message() + ")";
+    return Status::Unavailable("not drained: LSN " + std::to_string(flushed + 1) + " to " +
+                               std::to_string(end) + " are not in the database yet, and safe in " +
+                               options_.wal_dir + why + left);
+  }
+  // A database call that hangs is nothing to anybody once everything is there; the user's code is.
+  const bool is_users = !hanging.empty() && hanging.front() != kDatabaseCall;
+  if (is_users) return Status::Unavailable("everything is in the database" + left);
+  return Status::Ok();
 }
 
 Status WalTaskStorage::Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) {
   {
     MutexLock lock(mutex_);
-    while (life_ == Life::kClosing) changed_.Wait(mutex_);
+    const Monotonic until = WaitsUntil(mode, timeout);
+    while (life_ == Life::kClosing) {
+      const std::chrono::nanoseconds left = until - clock_.Now();
+      if (left.count() <= 0) return Status::Unavailable("another shutdown is still under way");
+      changed_.WaitFor(mutex_, std::min<std::chrono::nanoseconds>(left, kDrainSlice));
+    }
     if (life_ == Life::kClosed) return closed_with_;
     life_ = Life::kClosing;
   }
-  const wal::Deadline deadline =
-      mode == ShutdownMode::kGraceful ? MakeDeadline(timeout, {}) : wal::Deadline{};
-  RunHandlers(mode, deadline);
-  accepting_.store(false);
+  std::optional<Monotonic> end;
+  if (mode == ShutdownMode::kGraceful) end = MakeDeadline(timeout, {}).at;
+  const wal::Deadline deadline = DeadlineOf(mode, timeout);
+  std::vector<std::string> hanging = RunHandlers(mode, deadline);
+  gate_.Shut();
   admission_->Close();
-  const Status result = StopParts(Drain(mode, deadline));
+  const Status result = StopParts(Drain(mode, deadline), std::move(hanging), end);
   MutexLock lock(mutex_);
   life_ = Life::kClosed;
   closed_with_ = result;
@@ -428,8 +543,7 @@ Status WalTaskStorage::Close() {
 }
 
 WalTaskStorage::~WalTaskStorage() {
-  if (accepting_.load()) IgnoreStatus(Close(), "what is not drained is safe in the log");
-  EndThreads();
+  if (readable_.load()) IgnoreStatus(Close(), "what is not drained is safe in the log");
   LeaveBehind();
 }
 

@@ -10,8 +10,8 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/logging.h"
@@ -21,10 +21,13 @@
 #include "pipeline/admission/admission.h"
 #include "pipeline/admission/load_gauge.h"
 #include "metrics/stage_times.h"
+#include "pipeline/call_gate.h"
+#include "pipeline/callback_watch.h"
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/flusher.h"
 #include "pipeline/letter_desk.h"
 #include "pipeline/metrics_snapshot.h"
+#include "pipeline/monitor_thread.h"
 #include "pipeline/read_overlay.h"
 #include "pipeline/shutdown_handlers.h"
 #include "pipeline/storage_control.h"
@@ -47,6 +50,9 @@ struct WalStorageSetup {
   Clock* clock = &Clock::Real();
   bool create = true;    // false: kNotFound when there is no log
   bool salvage = false;  // recovery::Salvage before the log is opened
+  // Opening is for the database's sake: waits for it as long as recovery_timeout says.
+  bool needs_database = false;
+  std::stop_token stop;  // a requested stop ends the wait for the first contact
 };
 
 // What opening found and did.
@@ -107,7 +113,8 @@ class WalTaskStorage final : public TaskStorage {
   // database went away.
   Status Rebalance(std::chrono::milliseconds drain_timeout, const MoveProgress& on_progress);
 
-  // For the tool's report.
+  // For the tool and its reports.
+  [[nodiscard]] LetterDesk& letter_desk() { return *desk_; }
   [[nodiscard]] const wal::Log& log() const { return *log_; }
   [[nodiscard]] const DeadLetters& dead_letters() const { return *letters_; }
   [[nodiscard]] FlusherStats flusher_stats() const { return targets_->Totals(); }
@@ -120,10 +127,11 @@ class WalTaskStorage final : public TaskStorage {
   Status OpenParts(WalStorageSetup setup, OpenReport* report);
   Status OpenLog(wal::LogStart start, std::vector<TargetSetup> list);
   void FindKnownLosses(OpenReport* report) const;
-  Status FirstContact(OpenReport* report);
+  Status FirstContact(const WalStorageSetup& setup, OpenReport* report);
+  [[nodiscard]] bool HangsOnContact(const WalStorageSetup& setup, const OpenReport& report) const;
   Status CheckRecoveryAllowed(const Status& contact) const;
   void Announce(const OpenReport& report) const;
-  void RunMonitor();
+  MonitorThread::Until Tend();
   void WriteMetricsLine();
   void WriteMetricsFile(bool has_ended);
   void TendLetters();
@@ -131,36 +139,46 @@ class WalTaskStorage final : public TaskStorage {
   Histogram* Timed(Histogram* times) const { return options_.enable_metrics ? times : nullptr; }
   [[nodiscard]] std::string LetterAlarm(const DeadLetterStats& letters) const;
   void MakeDesks();
-  [[nodiscard]] LoadSample LoadNow() const;
 
   // --- writing
   wal::Deadline MakeDeadline(std::chrono::milliseconds timeout, const std::stop_token& stop) const;
+  Monotonic StartOf(const WriteOptions& options) const;
+  wal::Deadline EndOf(const WriteOptions& options, Monotonic start) const;
   bool Protects(const WriteOptions& options) const {
     return options_.protect_terminal_status && !options.reset;
   }
-  struct Place {            // where a record goes
+  struct Place {             // where a record goes
     std::uint64_t key = 0;
     std::uint16_t target = 0;
+    bool is_home = false;    // the target is the home of `key`, which Append fills in
   };
-  [[nodiscard]] Place HomeOf(std::string_view task_id) const;
+  static Place HomeOf(std::string_view task_id);
   template <typename Encode>
-  Result<wal::Lsn> Append(storage::OperationType type, const Place& place, std::size_t bytes,
-                          Time now, const WriteOptions& options, Encode&& encode,
+  Result<wal::Lsn> Append(storage::OperationType type, Place* place, std::size_t bytes, Time now,
+                          const WriteOptions& options, Encode&& encode,
                           std::int32_t rank = kTaskRank);
   Result<ActivityAck> AppendActivity(const Activity& activity, const WriteOptions& options);
-  Result<wal::Lsn> AppendEncoded(const wal::RecordHeader& header, std::span<const std::byte> body,
-                                 const WriteOptions& options);
-  Status Settle(wal::Lsn lsn, std::uint16_t target, const WriteOptions& options);
+  Result<LetterDesk::Sent> AppendRetry(const wal::RecordHeader& header,
+                                       std::span<const std::byte> body, bool goes_home,
+                                       std::chrono::milliseconds timeout,
+                                       const std::stop_token& stop);
+  Status Settle(wal::Lsn lsn, std::uint16_t target, const WriteOptions& options,
+                Monotonic start);
 
   // --- reading, life
   Status CheckReadable(Consistency consistency);
+  Status AwaitCalls(const wal::Deadline& deadline) const;
   Status Drain(ShutdownMode mode, const wal::Deadline& deadline);
-  void RunHandlers(ShutdownMode mode, const wal::Deadline& deadline);
-  Status StopParts(const Status& drained);
-  void StopTargets();
-  void EndThreads();
+  [[nodiscard]] wal::Deadline DeadlineOf(ShutdownMode mode, std::chrono::milliseconds timeout);
+  [[nodiscard]] Monotonic WaitsUntil(ShutdownMode mode, std::chrono::milliseconds timeout) const;
+  std::vector<std::string> RunHandlers(ShutdownMode mode, const wal::Deadline& deadline);
+  Status StopParts(const Status& drained, std::vector<std::string> hanging,
+                   std::optional<Monotonic> until);
+  std::vector<std::string> StopThreads(std::optional<Monotonic> end);
   void LeaveBehind();
 
+  // shared_ptr: see CallbackWatch.
+  const std::shared_ptr<CallbackWatch> callbacks_ = std::make_shared<CallbackWatch>();
   const Options options_;
   const LoggerLease logger_;  // ends behind all that logs
   FileSystem& fs_;
@@ -177,26 +195,29 @@ class WalTaskStorage final : public TaskStorage {
   std::unique_ptr<StorageMetrics> metrics_;
   std::unique_ptr<TargetQueries> queries_;
   std::unique_ptr<ReadOverlay> overlay_;
+  BacklogCount backlog_;                 // at open
   wal::Lsn flushed_at_open_ = 0;         // STATE's word, until the databases' is known
   std::uint64_t recovered_at_open_ = 0;  // records rescued or pending
   std::uint64_t damaged_at_open_ = 0;
 
-  std::atomic<bool> accepting_{false};
+  CallGate gate_;
   std::atomic<bool> readable_{false};
   std::atomic<std::uint64_t> filtered_{0};
   StageTimes times_;
   ShutdownHandlers handlers_;
-  bool is_hung_ = false;  // a call did not come back; set and read by those who end the storage
+  // A call or a callback did not come back; set and read by those who end the storage.
+  bool is_hung_ = false;
 
   enum class Life : std::uint8_t { kOpen, kClosing, kClosed };
   Mutex mutex_;
   CondVar changed_;
   Life life_ GUARDED_BY(mutex_) = Life::kOpen;
   Status closed_with_ GUARDED_BY(mutex_);
-  bool threads_end_ GUARDED_BY(mutex_) = false;
 
-  std::string letter_alarm_;  // the monitor's
-  std::jthread monitor_thread_;
+  // The monitor's.
+  std::string letter_alarm_;
+  MonitorThread::Until next_file_{}, next_line_{};
+  std::unique_ptr<MonitorThread> monitor_;
 };
 
 }  // namespace taskwal::pipeline

@@ -6,6 +6,7 @@
 #include "base/posix_file_system.h"
 #include "base/shell_text.h"
 #include "base/status_macros.h"
+#include "pipeline/error_hook.h"
 #include "pipeline/identity.h"
 #include "pipeline/wal_task_storage.h"
 
@@ -13,6 +14,9 @@ namespace taskwal::pipeline {
 namespace {
 
 constexpr std::chrono::milliseconds kMetricsFilePeriodMax{1000};
+// What a database that answers may take at open. It may have to refuse the log, and better before
+// than after records are acknowledged; but one that is silent delays nothing but the flush.
+constexpr std::chrono::milliseconds kAnswerTime{1000};
 
 wal::LogOptions LogOptionsOf(const Options& options) {
   wal::LogOptions log;
@@ -39,6 +43,12 @@ std::vector<TargetSetup> ListOf(WalStorageSetup* setup) {
   return list;
 }
 
+LoadSample LoadOf(const wal::Log& log, const TargetSet& targets) {
+  Stats stats;
+  targets.FillStats(&stats);
+  return {stats.pending, log.GetStats().unflushed_bytes, stats.accepted};
+}
+
 bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range) {
   return std::any_of(ranges.begin(), ranges.end(), [&](const wal::LsnRange& r) {
     return r.from <= range.from && range.to <= r.to;
@@ -48,7 +58,7 @@ bool Covers(const std::vector<wal::LsnRange>& ranges, const wal::LsnRange& range
 }  // namespace
 
 WalTaskStorage::WalTaskStorage(const WalStorageSetup& setup)
-    : options_(setup.options),
+    : options_(CallbackWatch::Over(callbacks_, setup.options)),
       logger_(options_.logger),
       fs_(*setup.fs),
       clock_(*setup.clock),
@@ -63,8 +73,7 @@ Result<std::unique_ptr<WalTaskStorage>> WalTaskStorage::Open(WalStorageSetup set
   const Status opened = storage->OpenParts(std::move(setup), report);
   if (opened.ok()) return storage;
   if (storage->log_ != nullptr) {
-    storage->EndThreads();
-    if (storage->targets_ != nullptr) storage->StopTargets();
+    if (storage->targets_ != nullptr) storage->StopThreads({});
     IgnoreStatus(storage->log_->Close(), "the refusal is what the caller has to hear of");
   }
   return opened;
@@ -89,14 +98,17 @@ Status WalTaskStorage::OpenParts(WalStorageSetup setup, OpenReport* report) {
                     [](const auto& found) { return recovery::IsDamage(found.verdict); }));
   FindKnownLosses(report);
   report->damaged += report->lost.size();
-  TASKWAL_TRY(FirstContact(report));
+  TASKWAL_TRY(FirstContact(setup, report));
   recovered_at_open_ = std::max(report->rescued, report->pending.count());
   damaged_at_open_ = report->damaged;
   Announce(*report);
-  accepting_.store(true);
+  if (targets_->ForAll() == wal::kEveryTarget) gate_.CountCalls();
+  gate_.Open();
   readable_.store(true);
-  admission_->CountBacklog(report->pending.count(), log_->GetStats().unflushed_bytes);
-  monitor_thread_ = std::jthread([this] { RunMonitor(); });
+  admission_->CountBacklog(backlog_.records, backlog_.bytes);
+  next_line_ = std::chrono::steady_clock::now() + options_.metrics_interval;
+  monitor_ = std::make_unique<MonitorThread>(
+      [admission = admission_.get()] { admission->MaybeLook(); }, [this] { return Tend(); });
   return Status::Ok();
 }
 
@@ -106,10 +118,12 @@ Status WalTaskStorage::OpenLog(wal::LogStart start, std::vector<TargetSetup> lis
   for (const std::string& what : damage) Logger().error("dead_letters damaged=\"{}\"", what);
   TASKWAL_ASSIGN(log_, wal::Log::Open(fs_, clock_, LogOptionsOf(options_), std::move(start)));
   gauge_ = std::make_unique<LoadGauge>(options_);
-  admission_ =
-      std::make_unique<Admission>(options_, clock_, *gauge_, [this] { return LoadNow(); });
   TASKWAL_ASSIGN(targets_, TargetSet::Make({*log_, *letters_, clock_, fs_, gauge_.get()}, options_,
                                            std::move(list)));
+  // Not by way of this: a monitor that hangs is left behind.
+  admission_ = std::make_unique<Admission>(
+      options_, clock_, *gauge_,
+      [log = log_.get(), targets = targets_.get()] { return LoadOf(*log, *targets); });
   control_ = std::make_unique<StorageControl>(*admission_, *gauge_, *targets_,
                                               [this] { return GetStats(); });
   MakeDesks();
@@ -140,15 +154,26 @@ void WalTaskStorage::FindKnownLosses(OpenReport* report) const {
   if (!read.ok()) Logger().error("dead_letters unreadable=\"{}\"", read.message());
 }
 
-Status WalTaskStorage::FirstContact(OpenReport* report) {
+Status WalTaskStorage::FirstContact(const WalStorageSetup& setup, OpenReport* report) {
   targets_->StartContact();
+  const auto longest = HangsOnContact(setup, *report)
+                           ? options_.recovery_timeout
+                           : std::min<Options::Duration>(options_.recovery_timeout, kAnswerTime);
   Status contact =
-      targets_->AwaitContact(std::chrono::steady_clock::now() + options_.recovery_timeout);
+      targets_->AwaitContact(std::chrono::steady_clock::now() + longest, setup.stop);
   if (contact.ok()) report->pending.from = targets_->flushed_lsn() + 1;
   Status allowed = contact.code() == StatusCode::kFenced ? contact : CheckRecoveryAllowed(contact);
   report->contact = std::move(contact);
+  const bool has_budget = options_.max_unflushed_records > 0 || options_.max_unflushed_bytes > 0;
+  if (allowed.ok()) backlog_ = targets_->TakeStock(has_budget);
   targets_->Release(allowed.ok());
   return allowed;
+}
+
+// Whether the log may be opened at all is for the database to say.
+bool WalTaskStorage::HangsOnContact(const WalStorageSetup& setup, const OpenReport& report) const {
+  const bool may_be_refused = !options_.enable_recovery && flushed_at_open_ < log_->end_lsn();
+  return setup.needs_database || report.prepared.copied || may_be_refused;
 }
 
 Status WalTaskStorage::CheckRecoveryAllowed(const Status& contact) const {
@@ -184,16 +209,19 @@ void WalTaskStorage::Announce(const OpenReport& report) const {
   event.corrupt = report.damaged;
   event.first_pending = report.pending.from;
   event.last_pending = report.pending.to;
-  options_.on_recovery(event);
+  try {
+    options_.on_recovery(event);
+  } catch (...) {
+    Logger().error("event=on_recovery_threw directory={}", options_.wal_dir);
+    TellError(options_, {"callback", "", 0, "on_recovery threw"});
+  }
 }
 
 void WalTaskStorage::MakeDesks() {
   const auto append = [this](const wal::RecordHeader& header, std::span<const std::byte> body,
-                             std::chrono::milliseconds timeout) {
-    WriteOptions options;
-    options.durability = Durability::kDisk;
-    options.timeout = timeout;
-    return AppendEncoded(header, body, options);
+                             bool goes_home, std::chrono::milliseconds timeout,
+                             const std::stop_token& stop) {
+    return AppendRetry(header, body, goes_home, timeout, stop);
   };
   const auto wait = [this](wal::Lsn lsn, std::chrono::milliseconds timeout) {
     return targets_->WaitFlushed(lsn, MakeDeadline(timeout, {}));
@@ -201,7 +229,9 @@ void WalTaskStorage::MakeDesks() {
   desk_ = std::make_unique<LetterDesk>(
       LetterDesk::Parties{*letters_, *log_, clock_, append, wait});
   const auto look = [this] {
-    return metrics::Source{GetStats(), control_->Buffer().targets, control_->Backpressure(),
+    // Without a look of its own: the callback that may follow from it is no business of whoever
+    // asks, least of all of the shutdown.
+    return metrics::Source{GetStats(), control_->Buffer().targets, gauge_->Snapshot(),
                            control_->FlowControl()};
   };
   const auto reset_times = [this] {
@@ -213,36 +243,20 @@ void WalTaskStorage::MakeDesks() {
       StorageMetrics::Parties{fs_, clock_, options_.wal_dir, look, reset_times});
 }
 
-// Looks at the load and the dead letters, keeps METRICS fresh, and now and then writes the metrics
-// line.
-void WalTaskStorage::RunMonitor() {
+// The monitor's turn behind its look at the load: the dead letters, METRICS, and now and then the
+// metrics line.
+MonitorThread::Until WalTaskStorage::Tend() {
   using std::chrono::steady_clock;
-  const auto file_period = std::min(options_.metrics_interval, kMetricsFilePeriodMax);
-  auto next_file = steady_clock::now();
-  auto next_line = next_file + options_.metrics_interval;
-  for (;;) {
-    admission_->MaybeLook();
-    if (steady_clock::now() >= next_file) {
-      next_file = steady_clock::now() + file_period;
-      TendLetters();
-      WriteMetricsFile(false);
-    }
-    if (options_.enable_metrics && steady_clock::now() >= next_line) {
-      next_line += options_.metrics_interval;
-      WriteMetricsLine();
-    }
-    const auto until = std::min(steady_clock::now() + options_.monitoring_interval, next_file);
-    MutexLock lock(mutex_);
-    bool in_time = true;
-    while (!threads_end_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
-    if (threads_end_) return;
+  if (steady_clock::now() >= next_file_) {
+    next_file_ = steady_clock::now() + std::min(options_.metrics_interval, kMetricsFilePeriodMax);
+    TendLetters();
+    WriteMetricsFile(false);
   }
-}
-
-LoadSample WalTaskStorage::LoadNow() const {
-  Stats stats;
-  targets_->FillStats(&stats);
-  return {stats.pending, log_->GetStats().unflushed_bytes, stats.accepted};
+  if (options_.enable_metrics && steady_clock::now() >= next_line_) {
+    next_line_ += options_.metrics_interval;
+    WriteMetricsLine();
+  }
+  return std::min(steady_clock::now() + options_.monitoring_interval, next_file_);
 }
 
 void WalTaskStorage::WriteMetricsLine() {
@@ -290,15 +304,6 @@ std::string WalTaskStorage::LetterAlarm(const DeadLetterStats& letters) const {
     return "a dead letter is older than dead_letter_age_max: `taskwal dlq list` shows it";
   }
   return {};
-}
-
-void WalTaskStorage::EndThreads() {
-  {
-    MutexLock lock(mutex_);
-    threads_end_ = true;
-    changed_.NotifyAll();
-  }
-  if (monitor_thread_.joinable()) monitor_thread_.join();
 }
 
 }  // namespace taskwal::pipeline

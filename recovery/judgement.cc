@@ -134,10 +134,12 @@ void Judge::PlaceSegments() {
     }
     const bool has_header = facts.header_state == HeaderState::kValid;
     // The header is synced before any frame is: frames without one count only where the header was
-    // lost later, which their being synced proves.
-    const bool has_synced = !facts.runs.empty() &&
-                            (facts.was_sealed || facts.runs.front().lsns.from <= out_.synced_lsn);
-    segment.owns = has_header || has_synced;
+    // lost later, which their being synced proves, and so does what is left of it.
+    const bool has_frames = !facts.runs.empty();
+    const bool had_header =
+        facts.was_sealed || facts.header_state == HeaderState::kDamaged ||
+        (has_frames && facts.runs.front().lsns.from <= out_.synced_lsn);
+    segment.owns = has_header || (has_frames && had_header);
     segment.half_made = !segment.owns && !facts.was_sealed;
     if (!segment.owns) continue;
     segment.first_lsn = has_header ? facts.header.first_lsn : facts.runs.front().lsns.from;
@@ -388,8 +390,12 @@ void Judge::JudgeFile(std::size_t i) {
     return;
   }
   if (facts.header_state != HeaderState::kValid && !told) {
+    // Nothing of a segment is left in it, and no LSN is missed that it could have held.
+    const bool is_garbage = facts.header_state == HeaderState::kDamaged && segment.half_made &&
+                            !segment.sealed;
     const Stake stake = segment.owns ? Stake::kSynced : Stake::kNone;
-    Add(i, SituationOf(i, Found::kBadHeader, stake), 0, {}, "segment header");
+    Add(i, SituationOf(i, is_garbage ? Found::kGarbage : Found::kBadHeader, stake), 0, {},
+        is_garbage ? "neither a header nor a frame of one" : "segment header");
   }
   if (facts.header_state == HeaderState::kValid && !facts.header_padding_clean) {
     const bool synced = !segment.lsns.empty() && segment.lsns.from <= out_.synced_lsn;

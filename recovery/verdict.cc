@@ -41,6 +41,7 @@ constexpr Row kTable[] = {
     {Found::kBadPadding, any, any, true, any, any, Verdict::kSuperseded},
     {Found::kBadPadding, Stake::kSynced, any, any, any, any, Verdict::kDamagedPadding},
     {Found::kBadPadding, any, any, any, any, any, Verdict::kTornTail},
+    {Found::kGarbage, any, any, any, any, any, Verdict::kNotASegment},
     // The header is synced before the first frame is: without one, nothing synced can stand there.
     {Found::kBadHeader, any, true, any, any, any, Verdict::kDamagedHeader},
     {Found::kBadHeader, Stake::kSynced, any, any, any, any, Verdict::kDamagedHeader},
@@ -79,6 +80,7 @@ bool IsDamage(Verdict verdict) {
     case Verdict::kTornTail:
     case Verdict::kUnknownTail:
     case Verdict::kEmptyFile:
+    case Verdict::kNotASegment:
     case Verdict::kSuperseded:
       return false;
     case Verdict::kDamage:
@@ -109,6 +111,8 @@ std::string_view VerdictName(Verdict verdict) {
       return "foreign segment";
     case Verdict::kEmptyFile:
       return "empty file";
+    case Verdict::kNotASegment:
+      return "not a segment";
     case Verdict::kOtherVersion:
       return "other format version";
     case Verdict::kSuperseded:

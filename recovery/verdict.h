@@ -15,6 +15,7 @@ enum class Verdict : std::uint8_t {
   kMissingSegment,  // a number between others, or one STATE counts on, is not there: damage
   kForeignSegment,  // of another log: reported, never read: damage
   kEmptyFile,       // made and never used, or half made: passed over
+  kNotASegment,     // named like one, with neither its header nor its frames: passed over
   kOtherVersion,    // a format this program does not read: refuse to open
   kSuperseded,      // beyond the next segment's first LSN: void, passed over
   kDamagedHeader,   // the header block of a segment whose frames are intact
@@ -34,6 +35,7 @@ enum class Found : std::uint8_t {
   kBadFooter,    // no valid footer at the very end of the file
   kBadPadding,   // bytes that must be zero are not
   kBadHeader,    // the segment header does not validate, or it is of an older use of the file
+  kGarbage,      // neither a segment header nor frames, but bytes
   kNoFile,       // there is no such segment
   kForeignFile,  // a segment of another log, or one under the wrong name
   kOtherVersion,

@@ -35,7 +35,7 @@ HttpResponse GetMetrics(Service& service) {
 }
 
 HttpResponse GetReady(Service& service) {
-  if (service.is_stopping || service.storage.IsShutdown()) {
+  if (service.stopping.stop_requested() || service.storage.IsShutdown()) {
     return ErrorAnswer(503, "the daemon is stopping");
   }
   return JsonAnswer(R"({"status":"ready"})");

@@ -3,15 +3,17 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
-#include <atomic>
 #include <exception>
 #include <optional>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "base/logging.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "server/access.h"
+#include "server/connection.h"
 
 namespace taskwal::server {
 namespace {
@@ -22,12 +24,66 @@ using Handled = httplib::Server::HandlerResponse;
 // A caller that sends one request after another keeps its connection; one that rests gives its
 // thread to others.
 constexpr std::size_t kRequestsOfConnection = 10000;
-constexpr time_t kIdleSeconds = 1;
 
-void Put(HttpResponse response, httplib::Response& into) {
+// As the library wants to have it.
+class Stream final : public httplib::Stream {
+ public:
+  explicit Stream(Connection& connection) : connection_(connection) {}
+
+  [[nodiscard]] bool is_readable() const override { return connection_.IsReadable(); }
+  [[nodiscard]] bool is_writable() const override { return connection_.IsWritable(); }
+  ssize_t read(char* into, std::size_t bytes) override { return connection_.Read({into, bytes}); }
+  ssize_t write(const char* from, std::size_t bytes) override {
+    return connection_.Write({from, bytes}) ? static_cast<ssize_t>(bytes) : -1;
+  }
+  void get_remote_ip_and_port(std::string& ip, int& port) const override {
+    std::tie(ip, port) = Pair(connection_.remote());
+  }
+  void get_local_ip_and_port(std::string& ip, int& port) const override {
+    std::tie(ip, port) = Pair(connection_.local());
+  }
+  [[nodiscard]] socket_t socket() const override { return connection_.fd(); }
+
+ private:
+  static std::pair<std::string, int> Pair(Connection::Address address) {
+    return {std::move(address.host), address.port};
+  }
+
+  Connection& connection_;
+};
+
+// The library's server with a loop of our own over each connection: its own one looks at a
+// connection that rests until that has rested for long enough, whatever happens meanwhile.
+class Server final : public httplib::Server {
+ public:
+  Server(std::chrono::milliseconds stall, std::chrono::milliseconds idle)
+      : stall_(stall), idle_(idle) {}
+  // Any thread.
+  void EndResting() { ends_.EndResting(); }
+  void EndAll() { ends_.EndAll(); }
+
+ private:
+  bool process_and_close_socket(socket_t socket) override {
+    Connection connection(socket, ends_, stall_);
+    Stream stream(connection);
+    bool is_served = false;
+    for (std::size_t left = kRequestsOfConnection; connection.AwaitRequest(idle_); --left) {
+      const bool is_last = left == 1 || ends_.has_begun();
+      bool is_closed = false;
+      is_served = process_request(stream, is_last, is_closed, nullptr);
+      if (!is_served || is_closed || is_last) break;
+    }
+    return is_served;
+  }
+
+  const std::chrono::milliseconds stall_, idle_;
+  ConnectionEnds ends_;
+};
+
+void Put(const HttpResponse& response, httplib::Response& into) {
   into.status = response.status;
   for (const auto& [name, value] : response.headers) into.set_header(name.c_str(), value);
-  into.set_content(std::move(response.body), response.content_type.c_str());
+  into.set_content(response.body, response.content_type.c_str());
 }
 
 // Of these the library reads no body before it asks for an answer.
@@ -57,8 +113,8 @@ std::string_view MeaningOf(int status) {
 }  // namespace
 
 struct HttpServer::Impl {
-  Impl(const ServerOptions& its_options, const Router& its_router)
-      : options(its_options), router(its_router) {}
+  Impl(const ServerOptions& its_options, const Router& its_router, std::chrono::milliseconds idle)
+      : options(its_options), router(its_router), server(its_options.read_timeout, idle) {}
 
   void SetUp();
   void Run();
@@ -76,9 +132,11 @@ struct HttpServer::Impl {
 
   const ServerOptions options;
   const Router& router;
-  httplib::Server server;
+  Server server;
   std::string url;
-  std::atomic<bool> has_ended{false};
+  Mutex mutex;
+  CondVar changed;
+  bool has_ended GUARDED_BY(mutex) = false;
   std::jthread thread;
 };
 
@@ -86,10 +144,6 @@ void HttpServer::Impl::SetUp() {
   const std::uint32_t threads = options.threads;
   server.new_task_queue = [threads] { return new httplib::ThreadPool(threads); };
   server.set_payload_max_length(options.max_body);
-  server.set_keep_alive_max_count(kRequestsOfConnection);
-  server.set_keep_alive_timeout(kIdleSeconds);
-  server.set_read_timeout(options.read_timeout);
-  server.set_write_timeout(options.read_timeout);
   server.set_tcp_nodelay(true);
   // The library's own default lets a second daemon listen on the same port unnoticed.
   server.set_socket_options([](socket_t socket) {
@@ -186,10 +240,11 @@ HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() { Stop(); }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Bind(const ServerOptions& options,
-                                                     const Router& router) {
+                                                     const Router& router,
+                                                     std::chrono::milliseconds idle) {
   TASKWAL_TRY(CheckServerOptions(options));
   TASKWAL_ASSIGN(const ListenAddress address, ParseListenAddress(options.listen));
-  auto impl = std::make_unique<Impl>(options, router);
+  auto impl = std::make_unique<Impl>(options, router, idle);
   impl->SetUp();
   int port = address.port;
   bool is_bound = false;
@@ -215,17 +270,33 @@ void HttpServer::Impl::Run() {
   } catch (const std::exception& error) {
     Logger().error("http server failed url={} error={}", url, error.what());
   }
+  MutexLock lock(mutex);
   has_ended = true;
+  changed.NotifyAll();
 }
 
 void HttpServer::Serve() {
   impl_->thread = std::jthread([impl = impl_.get()] { impl->Run(); });
   // Stop has no effect on a server that is about to start.
-  while (!impl_->server.is_running() && !impl_->has_ended) std::this_thread::yield();
+  while (!impl_->server.is_running() && !AwaitEnd({})) std::this_thread::yield();
 }
 
-void HttpServer::Stop() {
+void HttpServer::End() {
   impl_->server.stop();
+  impl_->server.EndResting();
+}
+
+bool HttpServer::AwaitEnd(std::chrono::steady_clock::time_point until) {
+  MutexLock lock(impl_->mutex);
+  bool in_time = true;
+  while (!impl_->has_ended && in_time) in_time = impl_->changed.WaitUntil(impl_->mutex, until);
+  return impl_->has_ended;
+}
+
+void HttpServer::Cut() { impl_->server.EndAll(); }
+
+void HttpServer::Stop() {
+  End();
   if (impl_->thread.joinable()) impl_->thread.join();
 }
 

@@ -4,6 +4,7 @@
 //                 401, 403      404, 405        413                 4xx, 5xx
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -17,8 +18,10 @@ class HttpServer {
  public:
   // Binds; callers may connect from now on, and wait for Serve. The router outlives it.
   // kInvalidArgument: options that may not be; kUnavailable: the address cannot be had.
-  static Result<std::unique_ptr<HttpServer>> Bind(const ServerOptions& options,
-                                                  const Router& router);
+  // `idle`: a connection that rests for so long is closed.
+  static Result<std::unique_ptr<HttpServer>> Bind(
+      const ServerOptions& options, const Router& router,
+      std::chrono::milliseconds idle = std::chrono::seconds(1));
   ~HttpServer();  // as Stop()
 
   // "http://127.0.0.1:8080", with the port that was picked.
@@ -26,7 +29,13 @@ class HttpServer {
 
   // Starts to answer, on threads of its own.
   void Serve();
-  // Takes no more connections and waits for the requests under way.
+  // Takes no more connections, and closes those that rest.
+  void End();
+  // Behind End: true when the requests under way have been answered by then.
+  bool AwaitEnd(std::chrono::steady_clock::time_point until);
+  // Behind End: reads and writes nothing more. Handlers run on to their end.
+  void Cut();
+  // Ends, and waits for the requests under way.
   void Stop();
 
  private:

@@ -137,6 +137,7 @@ class IngestRequest {
     options.timeout = std::max(
         std::chrono::milliseconds(0),
         std::chrono::duration_cast<std::chrono::milliseconds>(room_until_ - service_.clock.Now()));
+    options.stop = service_.stopping.get_token();
     auto appended = pipeline::AppendOperation(service_.storage, operation, options);
     item->status = appended.status();
     if (!appended.ok()) return;
@@ -154,8 +155,10 @@ class IngestRequest {
 };
 
 HttpResponse PostLogs(Service& service, const HttpRequest& request) {
-  if (!IsJson(request.body)) return ErrorAnswer(400, "the body is no JSON");
-  if (service.is_stopping) return ErrorAnswer(503, "the daemon is stopping");
+  // Half a surrogate pair is the fault of the item that it is in.
+  JsonCursor body(request.body);
+  if (!body.ReadRaw() || !body.AtEnd()) return ErrorAnswer(400, "the body is no JSON");
+  if (service.stopping.stop_requested()) return ErrorAnswer(503, "the daemon is stopping");
   IngestRequest ingest(service);
   ingest.Take(request.body);
   ingest.Settle();

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <stop_token>
 
 #include "base/clock.h"
 #include "server/router.h"
@@ -30,7 +31,8 @@ struct Service {
   std::atomic<std::uint64_t> packets{0};
   std::atomic<std::uint64_t> messages{0};
   std::atomic<std::uint64_t> operations{0};
-  std::atomic<bool> is_stopping{false};
+  // Requested when the daemon is to stop: writes are refused, and none waits for room any more.
+  std::stop_source stopping;
 };
 
 // The service outlives the router.

@@ -84,6 +84,9 @@ struct Batch {
   std::vector<ActivityRow> activities;
   // True: rows may be there already (a replay, or an activity id came twice).
   bool idempotent = false;
+  // Applying it ends by then, too: kUnavailable, or kInDoubt where the commit was sent. 0: by
+  // Options::database_timeout alone.
+  std::chrono::milliseconds time_max{0};
 };
 
 struct ApplyResult {
@@ -155,7 +158,8 @@ class Backend {
   [[nodiscard]] virtual std::uint32_t writers_max() const = 0;
   // True for memory: its commits count as durable, and it forgets all when the process ends.
   [[nodiscard]] virtual bool is_volatile() const = 0;
-  // Connects; checks or migrates the schema at the first connection. kUnavailable: retry.
+  // Connects; checks or migrates the schema at the first connection. All of it has the time of one
+  // call, but that libpq counts whole seconds, at least two for each address. kUnavailable: retry.
   // kInvalidArgument: the database's schema is newer than this program.
   virtual Result<std::unique_ptr<Session>> Connect() = 0;
   // Made with the database, kept in its schema-version table. Known after a first Connect.

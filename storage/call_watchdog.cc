@@ -13,15 +13,10 @@ namespace {
 
 class WatchThread {
  public:
+  // Never destroyed: a call that a shutdown left behind may be watched while the process ends.
   static WatchThread& Get() {
-    static WatchThread thread;
-    return thread;
-  }
-
-  ~WatchThread() {
-    MutexLock lock(mutex_);
-    ending_ = true;
-    changed_.NotifyOne();
+    static auto* thread = new WatchThread;
+    return *thread;
   }
 
   std::uint64_t Arm(int fd, Monotonic deadline) {
@@ -56,7 +51,7 @@ class WatchThread {
 
   void Work() {
     MutexLock lock(mutex_);
-    while (!ending_) {
+    for (;;) {
       wakes_at_ = ShutDownOverdue();
       if (wakes_at_ == Monotonic::max()) {
         changed_.Wait(mutex_);
@@ -85,12 +80,11 @@ class WatchThread {
 
   Mutex mutex_;
   CondVar changed_;
-  bool ending_ GUARDED_BY(mutex_) = false;
   std::uint64_t calls_ GUARDED_BY(mutex_) = 0;
   std::map<std::uint64_t, Armed> armed_ GUARDED_BY(mutex_);
   Monotonic wakes_at_ GUARDED_BY(mutex_) = Monotonic::min();
 
-  std::jthread thread_;  // the last member: ends before the others go
+  std::jthread thread_;  // the last member: works on the others from its start
 };
 
 }  // namespace

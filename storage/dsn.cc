@@ -1,7 +1,9 @@
 #include "storage/dsn.h"
 
 #include <algorithm>
-#include <utility>
+#include <charconv>
+#include <cstdint>
+#include <optional>
 
 #include "base/json_text.h"
 
@@ -33,16 +35,34 @@ Result<Dsn> ParseSqlite(std::string_view text, std::string_view path) {
   return Dsn{Dsn::Kind::kSqlite, std::string(text), std::string(path)};
 }
 
-// password=…, sslpassword=…, in a query or a keyword string: up to the next separator.
-std::string MaskParameters(std::string text) {
+// What a '%' with two hexadecimal digits at the text's start stands for.
+std::optional<char> PercentDecoded(std::string_view text) {
+  std::uint8_t value = 0;
+  if (text.size() < 3 || text[0] != '%') return std::nullopt;
+  const auto [end, error] = std::from_chars(text.data() + 1, text.data() + 3, value, 16);
+  if (error != std::errc() || end != text.data() + 3) return std::nullopt;
+  return static_cast<char>(value);
+}
+
+char LowerCase(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+
+// password=…, sslpassword=…, in a query or a keyword string, up to the next of the separators: in
+// whatever case and encoding, since a driver may read them so, and a refusal shows them.
+std::string MaskParameters(std::string_view text, std::string_view separators) {
   constexpr std::string_view kName = "password=";
-  for (std::size_t at = text.find(kName); at != std::string::npos; at = text.find(kName, at)) {
-    const std::size_t value = at + kName.size();
-    const std::size_t end = std::min(text.find_first_of("& ", value), text.size());
-    text.replace(value, end - value, kMask);
-    at = value + kMask.size();
+  std::string masked;
+  std::string decoded;
+  while (!text.empty()) {
+    const auto byte = PercentDecoded(text);
+    const std::size_t size = byte ? 3 : 1;
+    decoded += LowerCase(byte.value_or(text[0]));
+    masked += text.substr(0, size);
+    text.remove_prefix(size);
+    if (!decoded.ends_with(kName)) continue;
+    masked += kMask;
+    text.remove_prefix(std::min(text.find_first_of(separators), text.size()));
   }
-  return text;
+  return masked;
 }
 
 }  // namespace
@@ -71,7 +91,7 @@ std::string MaskDsn(std::string_view text) {
   std::string masked(text);
   const std::size_t scheme_end = masked.find("://");
   // A file name may hold anything, and no password.
-  if (scheme_end == std::string::npos) return MaskParameters(std::move(masked));
+  if (scheme_end == std::string::npos) return MaskParameters(masked, "& ");
   if (masked.compare(0, scheme_end, "sqlite") == 0) return masked;
   const std::size_t start = scheme_end + 3;
   // A password may hold an unescaped '/' or '@': whatever is before the last '@' is hidden, unless
@@ -87,7 +107,7 @@ std::string MaskDsn(std::string_view text) {
   if (at != std::string::npos && password < at) {
     masked.replace(password + 1, at - password - 1, kMask);
   }
-  return MaskParameters(std::move(masked));
+  return MaskParameters(masked, "&");
 }
 
 }  // namespace taskwal::storage

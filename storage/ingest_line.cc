@@ -1,7 +1,9 @@
 #include "storage/ingest_line.h"
 
 #include <limits>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/json_text.h"
 #include "base/status_macros.h"
@@ -17,7 +19,9 @@ enum LineMember : unsigned {
   kTaskId = 8,
   kStatus = 16,
   kError = 32,
-  kReset = 64
+  kReset = 64,
+  kDagId = 128,
+  kTasks = 256
 };
 
 struct Line {
@@ -28,6 +32,8 @@ struct Line {
   std::string task_id;
   std::string status;
   std::string error;
+  std::string dag_id;
+  std::vector<Task> tasks;
   bool reset = false;
 };
 
@@ -40,8 +46,9 @@ struct Member {
 constexpr Member<Line, std::string> kLineTexts[] = {{"op", &Line::op},
                                                     {"task_id", &Line::task_id},
                                                     {"status", &Line::status},
-                                                    {"error", &Line::error}};
-constexpr unsigned kLineTextBits[] = {kOp, kTaskId, kStatus, kError};
+                                                    {"error", &Line::error},
+                                                    {"dag_id", &Line::dag_id}};
+constexpr unsigned kLineTextBits[] = {kOp, kTaskId, kStatus, kError, kDagId};
 
 constexpr Member<Task, std::string> kTaskTexts[] = {
     {"id", &Task::id},
@@ -180,10 +187,19 @@ Status ReadObject(JsonCursor& in, std::string_view object, ReadMember read_membe
   return in.failed() ? Bad(object, in.error()) : Status::Ok();
 }
 
+Status ReadTasks(JsonCursor& in, std::vector<Task>* tasks) {
+  for (bool more = in.EnterArray(); more; more = in.NextElement()) {
+    const std::string field = "tasks[" + std::to_string(tasks->size()) + "]";
+    TASKWAL_TRY(ReadObject(in, field, &ReadTaskMember, &tasks->emplace_back()));
+  }
+  return in.failed() ? Bad("tasks", in.error()) : Status::Ok();
+}
+
 unsigned BitOf(std::string_view name) {
   if (name == "task") return kTask;
   if (name == "activity") return kActivity;
   if (name == "reset") return kReset;
+  if (name == "tasks") return kTasks;
   const auto* text = Find(kLineTexts, name);
   return text == nullptr ? 0 : kLineTextBits[text - kLineTexts];
 }
@@ -197,6 +213,7 @@ Status ReadLineMember(JsonCursor& in, Line* line) {
   line->seen |= bit;
   if (bit == kTask) return ReadObject(in, "task", &ReadTaskMember, &line->task);
   if (bit == kActivity) return ReadObject(in, "activity", &ReadActivityMember, &line->activity);
+  if (bit == kTasks) return ReadTasks(in, &line->tasks);
   if (bit == kReset) return ReadFlag(in, field, &line->reset);
   return ReadText(in, field, &(line->*Find(kLineTexts, name)->place));
 }
@@ -205,6 +222,7 @@ std::string_view NameOf(unsigned bit) {
   if (bit == kTask) return "task";
   if (bit == kActivity) return "activity";
   if (bit == kReset) return "reset";
+  if (bit == kTasks) return "tasks";
   for (std::size_t i = 0; i < std::size(kLineTexts); ++i) {
     if (kLineTextBits[i] == bit) return kLineTexts[i].name;
   }
@@ -213,7 +231,7 @@ std::string_view NameOf(unsigned bit) {
 
 // All of `required`, and nothing that is neither required nor `optional`.
 Status CheckMembers(const Line& line, unsigned required, unsigned optional) {
-  for (unsigned bit = kTask; bit <= kReset; bit <<= 1) {
+  for (unsigned bit = kTask; bit <= kTasks; bit <<= 1) {
     const std::string_view name = NameOf(bit);
     if ((required & bit) && !(line.seen & bit)) return Bad(name, "missing");
     if ((line.seen & bit) && !((required | optional) & bit)) {
@@ -230,6 +248,23 @@ Result<OperationBody> StatusUpdateOf(Line line) {
   TASKWAL_TRY(CheckStatusUpdate(line.task_id, line.error, *status));
   return OperationBody(UpdateStatusOp{std::move(line.task_id), *status, std::move(line.error), {},
                                       !line.reset});
+}
+
+// On more than one task.
+Result<OperationBody> BatchOf(Line line) {
+  if (line.op == "save_tasks") {
+    TASKWAL_TRY(CheckMembers(line, kTasks, 0));
+    if (line.tasks.empty()) return Bad("tasks", "none");
+    for (const Task& task : line.tasks) TASKWAL_TRY(CheckTask(task));
+    return OperationBody(SaveTasksOp{std::move(line.tasks), {}});
+  }
+  if (line.op == "delete_dag") {
+    TASKWAL_TRY(CheckMembers(line, kDagId, 0));
+    TASKWAL_TRY(CheckId("dag_id", line.dag_id, true));
+    return OperationBody(DeleteDagOp{std::move(line.dag_id), {}});
+  }
+  return Bad("op",
+             "none of save_task, save_tasks, update_status, delete_task, delete_dag, log_activity");
 }
 
 Result<OperationBody> OperationOf(Line line) {
@@ -250,7 +285,7 @@ Result<OperationBody> OperationOf(Line line) {
     TASKWAL_TRY(CheckActivity(line.activity));
     return OperationBody(LogActivityOp{std::move(line.activity)});
   }
-  return Bad("op", "none of save_task, update_status, delete_task, log_activity");
+  return BatchOf(std::move(line));
 }
 
 }  // namespace

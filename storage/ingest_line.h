@@ -10,7 +10,8 @@
 namespace taskwal::storage {
 
 // {"op":"save_task","task":{…}} | {"op":"update_status","task_id":…,"status":…,"error":…} |
-// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}}. The first two may have
+// {"op":"delete_task","task_id":…} | {"op":"log_activity","activity":{…}} |
+// {"op":"save_tasks","tasks":[{…},…]} | {"op":"delete_dag","dag_id":…}. The first two may have
 // "reset":true (WriteOptions::reset), else protects_terminal is set. Checked as the calls check;
 // kInvalidArgument names the field. Times and ids that are absent stay absent.
 Result<OperationBody> ParseIngestLine(std::string_view line);

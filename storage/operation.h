@@ -117,8 +117,7 @@ Status CheckId(std::string_view field, std::string_view id, bool required);
 // spaces.
 std::string TaskToJson(const Task& task);
 std::string ActivityToJson(const Activity& activity);
-// {"op":"save_task","task":{…}} and so on: what `ingest` would take; delete_dag and save_tasks,
-// which it does not take, in the same manner.
+// {"op":"save_task","task":{…}} and so on: what `ingest` takes.
 std::string OperationToJson(const OperationBody& body);
 
 }  // namespace taskwal::storage

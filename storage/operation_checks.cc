@@ -1,5 +1,7 @@
 // What every call is checked for before it is acknowledged, alike for every database. On the append
 // path: nothing is allocated while all is well.
+#include <algorithm>
+
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "storage/operation.h"
@@ -31,11 +33,36 @@ Status CheckText(std::string_view field, std::string_view value, std::size_t byt
   return Bad(field, "is not UTF-8 text without NUL");
 }
 
+bool IsTooDeep(std::string_view json) {
+  // PostgreSQL gives up at some 13,000, as its stack is then full; RFC 8259 leaves the limit to
+  // each implementation.
+  if (json.size() < 2 * kJsonDepthMax) return false;
+  const auto opened = std::ranges::count(json, '[') + std::ranges::count(json, '{');
+  if (static_cast<std::size_t>(opened) <= kJsonDepthMax) return false;
+  std::size_t depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_string && c == '\\') ++i;
+    if (c == '"') in_string = !in_string;
+    if (in_string) continue;
+    if ((c == '[' || c == '{') && ++depth > kJsonDepthMax) return true;
+    if (c == ']' || c == '}') --depth;
+  }
+  return false;
+}
+
 Status CheckJson(std::string_view field, const std::optional<std::string>& value) {
   if (!value) return Status::Ok();
   TASKWAL_TRY(CheckBytes(field, *value, kJsonBytesMax));
-  if (IsJson(*value)) [[likely]] return Status::Ok();
-  return Bad(field, "is not valid JSON");
+  if (IsJson(*value)) [[likely]] {
+    if (!IsTooDeep(*value)) [[likely]] return Status::Ok();
+    return Bad(field, "is nested deeper than " + std::to_string(kJsonDepthMax) + " levels");
+  }
+  JsonCursor cursor(*value);
+  const bool is_grammatical = cursor.ReadRaw() && cursor.AtEnd();
+  return Bad(field, is_grammatical ? "holds half a surrogate pair (as \\ud800 alone)"
+                                   : "is not valid JSON");
 }
 
 Status CheckTime(std::string_view field, const std::optional<Time>& value) {

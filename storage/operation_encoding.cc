@@ -187,18 +187,26 @@ bool GetBody(ByteReader& in, SaveTasksOp* op) {
 }
 
 template <typename Op>
-Result<OperationBody> DecodeAs(OperationType type, std::span<const std::byte> body) {
+Status Get(OperationType type, std::span<const std::byte> body, Op* op) {
   ByteReader in(body);
   const auto version = in.Get<std::uint8_t>();
   if (in.ok() && version != kBodyVersion) {
     return Malformed(type, "version " + std::to_string(version) + ", this program reads 1");
   }
-  Op op;
-  const bool known = GetBody(in, &op);
+  const bool known = GetBody(in, op);
   if (!in.ok()) return Malformed(type, "it ends early");
   if (!known) return Malformed(type, "a value that version 1 does not have");
   if (in.left() != 0) return Malformed(type, "bytes behind its end");
-  return OperationBody(std::move(op));
+  return Status::Ok();
+}
+
+// Where it is returned from, for a task is hundreds of bytes.
+template <typename Op>
+Result<OperationBody> DecodeAs(OperationType type, std::span<const std::byte> body) {
+  Result<OperationBody> decoded{OperationBody(std::in_place_type<Op>)};
+  Status status = Get(type, body, std::get_if<Op>(&*decoded));
+  if (!status.ok()) decoded = std::move(status);
+  return decoded;
 }
 
 // Starts a body; at its end the span must have been of exactly the size asked for.

@@ -7,10 +7,10 @@
 
 namespace taskwal::storage {
 
-Result<std::span<const std::string_view>> MigrationsOf(std::string_view dialect) {
-  if (dialect == "sqlite") return std::span<const std::string_view>(kSqliteMigrations);
-  if (dialect == "postgres") return std::span<const std::string_view>(kPostgresMigrations);
-  if (dialect == "mysql") return std::span<const std::string_view>(kMysqlMigrations);
+Result<Migrations> MigrationsOf(std::string_view dialect) {
+  if (dialect == "sqlite") return Migrations(kSqliteMigrations);
+  if (dialect == "postgres") return Migrations(kPostgresMigrations);
+  if (dialect == "mysql") return Migrations(kMysqlMigrations);
   return Status::InvalidArgument(
       "no schema for this kind of database; there is one for: mysql, postgres, sqlite");
 }

@@ -10,8 +10,11 @@
 
 namespace taskwal::storage {
 
+// The scripts that make a database's tables, one for each version.
+using Migrations = std::span<const std::string_view>;
+
 // In order from version 1. kInvalidArgument names the dialects this program has.
-Result<std::span<const std::string_view>> MigrationsOf(std::string_view dialect);
+Result<Migrations> MigrationsOf(std::string_view dialect);
 
 // All of them as one script, as `taskwal schema print` shows it.
 Result<std::string> SchemaText(std::string_view dialect);

@@ -207,6 +207,10 @@ std::uint64_t HighestStampOf(const Batch& batch) {
   return stamp;
 }
 
+std::chrono::milliseconds TimeOf(const Batch& batch, std::chrono::milliseconds timeout) {
+  return batch.time_max.count() > 0 ? std::min(batch.time_max, timeout) : timeout;
+}
+
 Status LaterOpener(std::string_view database, std::string_view wal_id, std::uint64_t stored,
                    std::uint64_t ours) {
   std::string text(database);

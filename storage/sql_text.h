@@ -3,6 +3,7 @@
 // parameter or a time is said by its Dialect; values are always parameters.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -59,6 +60,8 @@ std::vector<std::span<const TaskChange>> TurnsOf(const Batch& batch);
 std::string AndIsOpen(std::string_view place);
 // The highest stamp of any operation on tasks in the batch; 0 when there is none.
 std::uint64_t HighestStampOf(const Batch& batch);
+// How long it may take where a call may take `timeout`.
+std::chrono::milliseconds TimeOf(const Batch& batch, std::chrono::milliseconds timeout);
 // RegisterLog under a lower epoch than the stored one.
 Status LaterOpener(std::string_view database, std::string_view wal_id, std::uint64_t stored,
                    std::uint64_t ours);

@@ -24,8 +24,8 @@ inline constexpr std::uint16_t kFormatVersion = 1;
 inline constexpr std::uint64_t kSectorBytes = 512;          // frames start on a sector
 inline constexpr std::uint64_t kSegmentHeaderBytes = 4096;  // the first frame starts here
 inline constexpr std::uint64_t kFirstSegmentBytes = 1u << 20;
-inline constexpr std::uint64_t kFrameBodyBytesMax = 64u << 20;
-inline constexpr std::uint64_t kRecordBodyBytesMax = 48u << 20;  // above CONTRACT's largest call
+// A record is one call, and one of many tasks may be this large.
+inline constexpr std::uint64_t kFrameBodyBytesMax = 1u << 30;
 
 // Record types below kFirstUserType belong to the log itself; all others are the caller's numbers.
 inline constexpr std::uint8_t kVoidRecord = 0;  // an LSN that was claimed and never acknowledged
@@ -84,6 +84,7 @@ struct RecordPrefix {
   std::uint64_t stamp;
 };
 static_assert(sizeof(RecordPrefix) == 24);
+inline constexpr std::uint64_t kRecordBodyBytesMax = kFrameBodyBytesMax - sizeof(RecordPrefix);
 
 // Body of a footer: this, then index_count entries sorted by (key, sector).
 struct FooterSummary {

@@ -14,6 +14,7 @@ namespace taskwal::wal {
 namespace {
 
 constexpr int kZstdLevel = 1;
+constexpr std::size_t kBytesKept = 4u << 20;
 
 std::uint64_t HeaderChecksum(const FrameHeader& header, std::uint64_t seed, std::uint64_t offset) {
   const auto bytes =
@@ -43,6 +44,8 @@ std::uint64_t FrameSeed(const Uuid& wal_id, std::uint64_t segment_number, std::u
 }
 
 void FrameBuilder::Reset(Lsn first_lsn) {
+  if (buffer_.size() > kBytesKept) buffer_ = {};
+  if (packed_.size() > kBytesKept) packed_ = {};
   if (buffer_.size() < sizeof(FrameHeader)) buffer_.resize(sizeof(FrameHeader));
   used_ = sizeof(FrameHeader);
   first_lsn_ = first_lsn;
@@ -143,6 +146,8 @@ bool UnpackFrameBody(const FrameHeader& header, std::span<const std::byte> store
     raw->assign(stored.begin(), stored.end());
     return stored.size() == header.raw_bytes;
   }
+  // Looked at before there is so much memory for it.
+  if (ZSTD_getFrameContentSize(stored.data(), stored.size()) != header.raw_bytes) return false;
   raw->resize(header.raw_bytes);
   return ZSTD_decompress(raw->data(), raw->size(), stored.data(), stored.size()) ==
          header.raw_bytes;

@@ -41,7 +41,7 @@ class FrameBuilder {
   std::span<const std::byte> Finish(const Placement& placement);
 
  private:
-  std::vector<std::byte> buffer_;  // never shrinks; the first used_ bytes count
+  std::vector<std::byte> buffer_;  // kept, but for one of a large record; used_ bytes count
   std::size_t used_ = sizeof(FrameHeader);
   std::vector<std::byte> packed_;
   Lsn first_lsn_ = 1;

@@ -118,6 +118,7 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
         wake_.NotifyAll();
       });
       writer_.SetUnsealedCallback([this](std::uint64_t number) { return NoteUnsealed(number); });
+      LookAtSpace();
       return Status::Ok();
     }
     const bool may_shrink =
@@ -189,71 +190,109 @@ Result<Log::Reservation> Log::Reserve(const RecordHeader& header, std::size_t bo
   Impl& impl = *impl_;
   Reservation reservation;
   reservation.header = header;
-  std::uint8_t flags = level == Durability::kDisk ? kSlotNeedsSync : 0;
-  std::size_t in_ring = body_bytes;
+  const std::uint8_t flags = level == Durability::kDisk ? kSlotNeedsSync : 0;
   if (body_bytes > impl.large_bytes_) [[unlikely]] {
-    if (body_bytes > kRecordBodyBytesMax) {
-      return Status::InvalidArgument("a record of " + std::to_string(body_bytes) +
-                                     " bytes, above " + std::to_string(kRecordBodyBytesMax));
-    }
-    flags |= kSlotLarge;
-    in_ring = 0;
-    reservation.large = std::make_unique<std::byte[]>(body_bytes);
+    return impl.ReserveLarge(header, body_bytes, flags, deadline);
   }
   RingBuffer::Claim claim;
   if (!impl.is_short_.load(std::memory_order_relaxed) && !impl.writer_.is_broken()) [[likely]] {
-    claim = impl.writer_.ring().TryClaim(header, in_ring, flags);
+    claim = impl.writer_.ring().TryClaim(header, body_bytes, flags);
   }
   if (claim.slot == nullptr) [[unlikely]] {
-    TASKWAL_ASSIGN(claim, impl.ClaimSlowly(header, in_ring, flags, deadline));
+    TASKWAL_ASSIGN(claim, impl.ClaimSlowly(header, body_bytes, flags, deadline));
   }
   reservation.slot = reinterpret_cast<std::byte*>(claim.slot);
   reservation.lsn = claim.lsn;
-  reservation.body = reservation.large ? std::span(reservation.large.get(), body_bytes)
-                                       : RingBuffer::BodyOf(claim.slot, body_bytes);
+  reservation.body = RingBuffer::BodyOf(claim.slot, body_bytes);
   return reservation;
+}
+
+Result<Log::Reservation> Log::Impl::ReserveLarge(const RecordHeader& header, std::size_t body_bytes,
+                                                 std::uint8_t flags, const Deadline& deadline) {
+  // Flushing makes no room beyond the quota: who waited for it would wait for ever.
+  const std::uint64_t most = std::min<std::uint64_t>(kRecordBodyBytesMax, options_.quota_bytes);
+  if (body_bytes > most) {
+    return Status::InvalidArgument(
+        "a record of " + std::to_string(body_bytes) + " bytes, above " +
+        (most == kRecordBodyBytesMax ? "the limit of " : "the log's quota of ") +
+        std::to_string(most));
+  }
+  Reservation reservation;
+  reservation.header = header;
+  // Before the claim: behind it nothing may fail.
+  reservation.large = std::make_unique_for_overwrite<std::byte[]>(body_bytes);
+  reservation.body = std::span(reservation.large.get(), body_bytes);
+  TASKWAL_ASSIGN(const RingBuffer::Claim claim,
+                 ClaimSlowly(header, body_bytes, flags | kSlotLarge, deadline));
+  reservation.slot = reinterpret_cast<std::byte*>(claim.slot);
+  reservation.lsn = claim.lsn;
+  return reservation;
+}
+
+// Of the room that the last look at the space found. No system call: a caller's deadline must hold
+// though the disk does not answer.
+bool Log::Impl::ClaimDisk(std::uint64_t bytes) {
+  std::uint64_t claimed = large_claimed_.load();
+  do {
+    if (claimed + bytes > large_limit_.load()) {
+      large_wanted_.store(claimed + bytes);
+      return false;
+    }
+  } while (!large_claimed_.compare_exchange_weak(claimed, claimed + bytes));
+  return true;
 }
 
 Result<RingBuffer::Claim> Log::Impl::ClaimSlowly(const RecordHeader& header, std::size_t body_bytes,
                                                  std::uint8_t flags, const Deadline& deadline) {
+  const bool is_large = (flags & kSlotLarge) != 0;
   for (;;) {
     if (is_closed_.load(std::memory_order_acquire)) return Status::Closed("the log is closed");
     if (writer_.is_broken()) return writer_.health();
-    const bool is_short = is_short_.load(std::memory_order_relaxed);
-    if (!is_short) {
-      const RingBuffer::Claim claim = writer_.ring().TryClaim(header, body_bytes, flags);
+    const bool is_full =
+        is_short_.load(std::memory_order_relaxed) || (is_large && !ClaimDisk(body_bytes));
+    if (!is_full) {
+      const RingBuffer::Claim claim =
+          writer_.ring().TryClaim(header, is_large ? 0 : body_bytes, flags);
       if (claim.slot != nullptr) return claim;
+      if (is_large) large_claimed_.fetch_sub(body_bytes);
     }
     const Monotonic now = clock_.Now();
     if (now >= deadline.at || deadline.stop.stop_requested()) {
-      return Status::Overloaded(is_short ? "the log is full: its quota or the disk is used up"
-                                         : "the log buffer is full");
+      return Status::Overloaded(is_full ? "the log is full: its quota or the disk is used up"
+                                        : "the log buffer is full");
     }
     if (!options_.start_threads) {
-      TASKWAL_TRY(MakeRoomAlone(now));
+      TASKWAL_TRY(MakeRoomAlone(now, is_large ? body_bytes : 0));
       continue;
     }
-    {
-      MutexLock lock(wake_mutex_);
-      wake_writer_ = true;
-    }
-    wake_.NotifyAll();
-    writer_.WaitForRoom(std::min(deadline.at, now + kRoomPoll));
+    AwaitRoom(std::min(deadline.at, now + kRoomPoll));
   }
 }
 
+void Log::Impl::AwaitRoom(Monotonic until) {
+  {
+    MutexLock lock(wake_mutex_);
+    wake_writer_ = true;
+  }
+  wake_.NotifyAll();
+  writer_.WaitForRoom(until);
+}
+
 // Without threads nobody else makes room.
-Status Log::Impl::MakeRoomAlone(Monotonic now) {
+Status Log::Impl::MakeRoomAlone(Monotonic now, std::uint64_t large_bytes) {
   const bool has_worked = writer_.Step();
   if (has_worked || MaintenanceStep()) return Status::Ok();
   const Status synced = writer_.WaitDurable(writer_.ring().end_lsn(), {now, {}});
   return synced.code() == StatusCode::kUnavailable || synced.ok()
-             ? (is_short_.load(std::memory_order_relaxed) ? Status::Overloaded("the log is full")
-                                                          : Status::Ok())
+             ? (is_short_.load(std::memory_order_relaxed) || !HasDiskFor(large_bytes)
+                    ? Status::Overloaded("the log is full")
+                    : Status::Ok())
              : synced;
 }
 
-Status Log::Publish(Reservation reservation) {
+bool Log::IsLarge(std::size_t body_bytes) const { return body_bytes > impl_->large_bytes_; }
+
+Status Log::Publish(Reservation reservation, const Deadline& deadline) {
   Impl& impl = *impl_;
   auto* slot = reinterpret_cast<RingSlot*>(reservation.slot);
   if (!reservation.large) [[likely]] {
@@ -264,7 +303,7 @@ Status Log::Publish(Reservation reservation) {
   impl.writer_.KeepLarge(reservation.lsn, std::move(reservation.large), bytes);
   impl.writer_.ring().Publish(slot, reservation.lsn, 0);
   // Not kept by the ring, so a kill would lose it: acknowledged once the OS has it.
-  const Status written = impl.writer_.WaitWritten(reservation.lsn, {});
+  const Status written = impl.writer_.WaitWritten(reservation.lsn, deadline);
   if (!written.ok()) return Status::InDoubt(written.message(), reservation.lsn);
   return Status::Ok();
 }
@@ -287,8 +326,10 @@ void Log::RaiseStamp(std::uint64_t seen) {
 // ----------------------------------------------------------------------------
 
 Status Log::WaitDurable(Lsn lsn, const Deadline& deadline) {
-  return impl_->writer_.WaitDurable(lsn, deadline);
+  TASKWAL_TRY(impl_->writer_.WaitDurable(lsn, deadline));
+  return CheckKept(lsn);
 }
+Status Log::CheckKept(Lsn lsn) const { return impl_->writer_.CheckKept(lsn); }
 Status Log::WaitWritten(Lsn lsn, const Deadline& deadline) {
   return impl_->writer_.WaitWritten(lsn, deadline);
 }
@@ -347,9 +388,10 @@ Status Log::Impl::EndCleanly() {
   // A database call that hung may come back now and report what it flushed: STATE and the segments
   // are one writer's at a time.
   MutexLock retiring(retire_mutex_);
-  // A segment that never took a record leaves nothing to keep.
+  // A segment that never took a record leaves nothing to keep. One that could not be read may hold
+  // some.
   for (const ClosedSegment& segment : pool_.Closed()) {
-    if (segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn &&
+    if (segment.has_header && segment.first_lsn != 0 && segment.last_lsn < segment.first_lsn &&
         segment.last_lsn + 1 == segment.first_lsn && segment.first_lsn > writer_.durable_lsn()) {
       TASKWAL_TRY(pool_.Drop(segment));
     }

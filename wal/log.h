@@ -102,26 +102,32 @@ class Log {
   Result<Reservation> Reserve(const RecordHeader& header, std::size_t body_bytes, Durability level,
                               const Deadline& deadline);
   // Acknowledged at levels `memory` and `process` on an OK return. A record too large for the ring
-  // is written to the OS before it returns (kInDoubt with its LSN when that fails).
-  Status Publish(Reservation reservation);
+  // is written to the OS before it returns (kInDoubt with its LSN when that fails, or takes longer
+  // than until the deadline).
+  Status Publish(Reservation reservation, const Deadline& deadline = {});
+  // Whether a record of so many bytes is too large for the ring.
+  [[nodiscard]] bool IsLarge(std::size_t body_bytes) const;
 
-  // Reserve, encode(span), Publish.
+  // Reserve (until `room_until`), encode(span), Publish.
   template <typename Encode>
   Result<Lsn> Append(const RecordHeader& header, std::size_t body_bytes, Durability level,
-                     const Deadline& deadline, Encode&& encode) {
-    Result<Reservation> room = Reserve(header, body_bytes, level, deadline);
+                     const Deadline& room_until, Encode&& encode, const Deadline& deadline = {}) {
+    Result<Reservation> room = Reserve(header, body_bytes, level, room_until);
     if (!room.ok()) return room.status();
     const Lsn lsn = room->lsn;
     encode(room->body);
-    Status published = Publish(std::move(room).value());
+    Status published = Publish(std::move(room).value(), deadline);
     if (!published.ok()) return published;
     return lsn;
   }
 
   // --- waiting -------------------------------------------------------------------------------
   // Until every record up to `lsn` is on disk (fdatasync). The caller may do the write and the sync
-  // itself; others ride along. kUnavailable when the deadline passes, kIoError when the log broke.
+  // itself; others ride along. kUnavailable when the deadline passes, kIoError when the log broke,
+  // or has lost that record.
   Status WaitDurable(Lsn lsn, const Deadline& deadline);
+  // kIoError where a failed write or sync has cost the record, which the durable position passes.
+  [[nodiscard]] Status CheckKept(Lsn lsn) const;
   // Until every record up to `lsn` stands in a segment file (written, not synced).
   Status WaitWritten(Lsn lsn, const Deadline& deadline);
   // Until something beyond `lsn` stands in a segment file. False when the deadline passed first.
@@ -137,7 +143,8 @@ class Log {
   // --- reading -------------------------------------------------------------------------------
   [[nodiscard]] TailReader Tail(Lsn from);
   // Visits the records of `key` with LSN >= from that stand in segments, newest first, until
-  // `visit` returns false. Records still in the ring are written (not synced) first. The view is
+  // `visit` returns false. Records still in the ring are written (not synced) first; those appended
+  // since the call began are passed over. The view is
   // valid only inside the call; no lock is held in it. A segment that is retired meanwhile is
   // passed over. kCorruption when a needed frame is damaged.
   Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit);
@@ -147,6 +154,9 @@ class Log {
   // may go once retention allows it, after STATE with `watermarks` (by partition, may be empty) and
   // db_id is on disk.
   Status Retire(Lsn flushed, const std::vector<Lsn>& watermarks, std::uint16_t target = 0);
+  // The target may need again what it had settled: from here on nothing of it that is left from
+  // `lsn` on goes, until Retire is called for it.
+  void KeepFrom(Lsn lsn, std::uint16_t target = 0);
   // What STATE holds now. SetState replaces the identity parts (db_id, copied, lost…), durable on
   // return.
   [[nodiscard]] LogState state() const;

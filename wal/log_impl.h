@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,9 +32,17 @@ struct Log::Impl {
   void RunWriter(const std::stop_token& stop);
   void RunMaintenance(const std::stop_token& stop);
 
+  Result<Reservation> ReserveLarge(const RecordHeader& header, std::size_t body_bytes,
+                                   std::uint8_t flags, const Deadline& deadline);
   Result<RingBuffer::Claim> ClaimSlowly(const RecordHeader& header, std::size_t body_bytes,
                                         std::uint8_t flags, const Deadline& deadline);
-  Status MakeRoomAlone(Monotonic now);
+  bool ClaimDisk(std::uint64_t bytes);
+  [[nodiscard]] bool HasDiskFor(std::uint64_t bytes) const {
+    return bytes == 0 || large_claimed_.load() + bytes <= large_limit_.load();
+  }
+  [[nodiscard]] bool LacksRoomForLarge() const { return large_wanted_.load() != 0; }
+  Status MakeRoomAlone(Monotonic now, std::uint64_t large_bytes);
+  void AwaitRoom(Monotonic until);
 
   // --- log_space.cc
   std::vector<Uuid> Identities() const EXCLUDES(state_mutex_);
@@ -63,6 +72,12 @@ struct Log::Impl {
   std::uint64_t rescued_ = 0;
 
   std::atomic<bool> is_short_{false};
+  // Room on disk for records that do not go through the ring, so that none gets an LSN without it.
+  // All three are sums over the log's life, as LogWriter::large_written() is: the last look at the
+  // space allows claims up to the limit, whatever part of them is written meanwhile.
+  std::atomic<std::uint64_t> large_claimed_{0};
+  std::atomic<std::uint64_t> large_limit_{0};
+  std::atomic<std::uint64_t> large_wanted_{0};  // a limit that was not there; 0: none
   std::atomic<bool> is_closed_{false};
   std::atomic<Lsn> flushed_lsn_;
 
@@ -72,6 +87,7 @@ struct Log::Impl {
   // Held over the I/O of retiring and of changing STATE, so that these follow one another.
   Mutex retire_mutex_;
   Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
+  std::map<std::uint16_t, Lsn> needed_from_ GUARDED_BY(retire_mutex_);  // by target: see KeepFrom
   // Another process may have the directory: nothing is written there any more.
   bool is_ended_ GUARDED_BY(retire_mutex_) = false;
 

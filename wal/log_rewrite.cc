@@ -4,6 +4,7 @@
 // that starts right behind the durable position: from the ring, or, where the ring has given the
 // space back (level `process`), from the condemned file, its checksums deciding.
 #include <algorithm>
+#include <vector>
 
 #include "base/check.h"
 #include "base/logging.h"
@@ -36,7 +37,7 @@ Status LogWriter::RewriteAfterFailure() {
   for (const OpenSegment& segment : open_) numbers.push_back(segment.file->number());
   std::uint64_t number = next_number_;
   mutex_.Unlock();
-  std::uint64_t lost = 0;
+  std::vector<LsnRange> lost;
   DirectWriter writer(
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
         return MakeSegment(number++, first_lsn,
@@ -48,8 +49,7 @@ Status LogWriter::RewriteAfterFailure() {
   next_number_ = number;
   is_rewriting_ = false;
   if (copied.ok()) {
-    Logger().warn("event=log_rewritten from_lsn={} to_lsn={} lost={}", from, to, lost);
-    figures_.lost += lost;
+    Logger().warn("event=log_rewritten from_lsn={} to_lsn={} lost={}", from, to, NoteLost(lost));
     AdoptRewritten(writer.TakeSegments(), to);
   } else {
     Break(Status::IoError("the log is read-only: rewriting LSN " + std::to_string(from) + " to " +
@@ -61,7 +61,7 @@ Status LogWriter::RewriteAfterFailure() {
 
 Status LogWriter::CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t>& segments,
                                const RingPosition& released, DirectWriter* writer,
-                               std::uint64_t* lost) {
+                               std::vector<LsnRange>* lost) {
   Lsn next = from;
   if (next < released.next_lsn) {
     TASKWAL_TRY(CopyFromFiles(&next, released.next_lsn - 1, segments, writer, lost));
@@ -88,9 +88,10 @@ Status LogWriter::CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t
 // What neither ring nor file holds any more is declared lost, so that the durable position can go
 // on.
 Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64_t>& segments,
-                                DirectWriter* writer, std::uint64_t* lost) {
+                                DirectWriter* writer, std::vector<LsnRange>* lost) {
   const auto declare_lost = [&](Lsn below) -> Status {
-    for (; *next < below; ++*next, ++*lost) {
+    if (*next < below) lost->push_back({*next, below - 1});
+    for (; *next < below; ++*next) {
       TASKWAL_TRY(writer->Add({*next, {kLostRecord, 0, 0, 0}, {}}));
     }
     return Status::Ok();
@@ -126,6 +127,29 @@ Status LogWriter::CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64
   return declare_lost(to + 1);
 }
 
+// Before the durable position passes them. How many they are.
+std::uint64_t LogWriter::NoteLost(const std::vector<LsnRange>& lost) {
+  std::uint64_t count = 0;
+  for (const LsnRange& range : lost) count += range.count();
+  figures_.lost += count;
+  lost_.insert(lost_.end(), lost.begin(), lost.end());
+  has_lost_.store(!lost_.empty(), std::memory_order_release);
+  return count;
+}
+
+// The durable position passes what is lost: whoever waited for it must not take it for kept.
+Status LogWriter::CheckKept(Lsn lsn) const {
+  // Pairs with the store in NoteLost, by way of the durable position or without it.
+  if (!has_lost_.load(std::memory_order_acquire)) [[likely]] return Status::Ok();
+  MutexLock lock(mutex_);
+  const bool is_lost = std::any_of(lost_.begin(), lost_.end(), [&](const LsnRange& range) {
+    return range.from <= lsn && lsn <= range.to;
+  });
+  if (!is_lost) return Status::Ok();
+  return Status::IoError("LSN " + std::to_string(lsn) +
+                         " is lost: it was in no file and in no buffer after a failed sync");
+}
+
 void LogWriter::AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segments, Lsn end) {
   // From here on the old files' frames beyond the durable position are void: the fresh segment's
   // first LSN says so. Whatever still had unsynced frames is left unsealed.
@@ -137,8 +161,7 @@ void LogWriter::AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segment
   for (auto& segment : segments) open_.push_back({std::move(segment), 0, false});
   written_lsn_.store(end, std::memory_order_release);
   durable_lsn_.store(end, std::memory_order_release);
-  ring_->Release(ring_end);
-  large_.erase(large_.begin(), large_.lower_bound(ring_end.next_lsn));
+  ReleaseUpTo(ring_end);
   room_.NotifyAll();
 }
 

@@ -50,8 +50,8 @@ bool Log::Impl::LearnOlderSegments() {
     const auto stat = fs_.Stat(JoinPath(options_.directory, SegmentName(known.number)));
     const auto reader = SegmentReader::Open(fs_, options_.directory, known.number, ids);
     // A file without a usable header counts as holding what its neighbours leave open.
-    const bool has_header = reader.ok() && (*reader)->header_state() == HeaderState::kValid;
-    known.first_lsn = has_header ? (*reader)->header().first_lsn : next_first;
+    known.has_header = reader.ok() && (*reader)->header_state() == HeaderState::kValid;
+    known.first_lsn = known.has_header ? (*reader)->header().first_lsn : next_first;
     known.last_lsn = next_first - 1;
     if (stat.ok()) {
       known.bytes = stat->size;
@@ -68,22 +68,37 @@ void Log::Impl::CheckSpace() {
   const Monotonic now = clock_.Now();
   {
     MutexLock lock(retire_mutex_);
-    if (now < next_space_check_) return;
+    if (now < next_space_check_ && !LacksRoomForLarge()) return;
     next_space_check_ = now + kSpaceCheckEvery;
   }
   LookAtSpace();
 }
 
 void Log::Impl::LookAtSpace() {
+  // Asked for before the disk is: what is written by now, its answer counts.
+  const std::uint64_t written = writer_.large_written();
   const Lsn flushed = flushed_lsn_.load(std::memory_order_relaxed);
-  const std::uint64_t active = writer_.figures().open_bytes;
-  const std::uint64_t next = writer_.next_segment_bytes();
-  bool is_short = pool_.IsShort(flushed, active, next);
-  if (is_short && !pool_.Retirable(flushed, true).empty()) {
+  const auto look = [&] {
+    return pool_.Room(flushed, writer_.UnflushedBytes(flushed), writer_.next_segment_bytes());
+  };
+  const auto wanted = static_cast<std::int64_t>(large_wanted_.exchange(0) - written);
+  SegmentPool::RoomLeft room = look();
+  if (room.least() < std::max<std::int64_t>(wanted, 0) &&
+      !pool_.Retirable(flushed, true).empty()) {
     // What is kept for inspection goes first when space is short.
     IgnoreStatus(RetireNow(flushed, true), "told by the next look at the space");
-    is_short = pool_.IsShort(flushed, active, next);
+    room = look();
   }
+  // Only where that is enough: while a record waits for more, spares are of use to the others.
+  const auto spare = static_cast<std::int64_t>(pool_.spare_bytes());
+  if (room.of_quota >= wanted && room.on_disk >= 0 && room.on_disk < wanted &&
+      room.on_disk + spare >= wanted) {
+    pool_.RemoveSpares();
+    room = look();
+  }
+  const bool is_short = room.least() < 0;
+  large_limit_.store(written +
+                     static_cast<std::uint64_t>(std::max<std::int64_t>(room.least(), 0)));
   if (is_short != is_short_.exchange(is_short, std::memory_order_relaxed)) {
     Logger().warn("event={} directory={}", is_short ? "log_full" : "log_has_room",
                   options_.directory);
@@ -108,12 +123,28 @@ Status Log::Retire(Lsn flushed, const std::vector<Lsn>& watermarks, std::uint16_
     // Under the lock: two targets' calls must not store their positions in the other order.
     impl.flushed_lsn_.store(lowest, std::memory_order_relaxed);
   }
-  return impl.RetireNow(lowest, false);
+  {
+    MutexLock lock(impl.retire_mutex_);
+    impl.needed_from_.erase(target);
+  }
+  const Status retired = impl.RetireNow(lowest, false);
+  const bool is_awaited =
+      impl.is_short_.load(std::memory_order_relaxed) || impl.LacksRoomForLarge();
+  if (retired.ok() && is_awaited) impl.LookAtSpace();
+  return retired;
+}
+
+void Log::KeepFrom(Lsn lsn, std::uint16_t target) {
+  MutexLock lock(impl_->retire_mutex_);
+  impl_->needed_from_[target] = lsn;
 }
 
 Status Log::Impl::RetireNow(Lsn flushed, bool all) {
   MutexLock lock(retire_mutex_);
   if (is_ended_) return Status::Closed("the log is closed");
+  // What was asked for may be older than a setback of the database.
+  flushed = std::min(flushed, flushed_lsn_.load(std::memory_order_relaxed));
+  for (const auto& [target, from] : needed_from_) flushed = std::min(flushed, from - 1);
   const std::vector<ClosedSegment> going = pool_.Retirable(flushed, all);
   if (going.empty()) return Status::Ok();
   {
@@ -194,8 +225,7 @@ LogStats Log::GetStats() const {
   stats.sync_time = impl.writer_.sync_time();
   stats.log_bytes = impl.pool_.closed_bytes() + figures.open_bytes;
   stats.unflushed_bytes =
-      impl.pool_.UnflushedBytes(impl.flushed_lsn_.load(std::memory_order_relaxed)) +
-      figures.open_bytes;
+      impl.pool_.UnflushedBytes(flushed) + impl.writer_.UnflushedBytes(flushed);
   stats.bytes_written = figures.bytes_written;
   stats.writes = figures.writes;
   stats.syncs = figures.syncs;
@@ -224,14 +254,16 @@ Status Log::Lookup(std::uint64_t key, Lsn from,
   const std::vector<LogWriter::Place> places = impl.writer_.FindInOpenSegments(key);
   bool go_on = true;
   for (const LogWriter::Place& place : places) {
+    const Lsn below = std::min(place.void_from, end + 1);
     const Status looked =
-        impl.LookupIn(place.segment, {place.offset}, key, from, place.void_from, visit, &go_on);
+        impl.LookupIn(place.segment, {place.offset}, key, from, below, visit, &go_on);
     if (!looked.ok() && impl.Holds(place.segment)) return looked;
     if (!go_on) return Status::Ok();
   }
-  const Lsn open_first = impl.writer_.open_first_lsn();
-  Lsn void_from = open_first;
+  // What came since would be visited behind older records: a reading above may have taken long.
+  Lsn void_from = std::min(impl.writer_.open_first_lsn(), end + 1);
   for (const ClosedSegment& segment : impl.ClosedNewestFirst()) {
+    if (segment.first_lsn > end) continue;
     if (void_from <= from) break;  // everything older ends below
     const bool was_searched =
         std::any_of(places.begin(), places.end(),

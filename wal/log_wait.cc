@@ -14,17 +14,19 @@ namespace {
 // A stop request has no handle on the sleepers: those that have one look up this often.
 constexpr auto kStopPoll = std::chrono::milliseconds(5);
 constexpr auto kCoveredPoll = std::chrono::milliseconds(100);
-// How long closing waits for room on the disk (not for the disk itself).
+// How long closing waits for the next record to be on the disk.
 constexpr auto kCloseWait = std::chrono::seconds(5);
+constexpr auto kMorePoll = std::chrono::seconds(1);
 // A neighbour that has claimed and not yet published does not wake anybody.
 constexpr auto kPublishPoll = std::chrono::microseconds(200);
 // How often a leader lets others run before it gathers, while fewer are back than the last commit
 // released: a small part of what a sync takes.
 constexpr int kGroupYields = 100;
 constexpr std::uint64_t kOverlapFactor = 3;
-// A caller that has less time than this leaves the sync to the writer: a device may take its time,
-// and whoever leads cannot be called back.
-constexpr auto kLeaderPatience = std::chrono::seconds(1);
+// Of one waiter; and the least that a sync counts for.
+constexpr std::chrono::microseconds kWakeCost{4};
+constexpr std::chrono::microseconds kSyncAtLeast{100};
+constexpr std::chrono::milliseconds kAwakeMax{1};
 
 Monotonic NextLook(const Deadline& deadline, Monotonic now) {
   if (!deadline.stop.stop_possible()) return deadline.at;
@@ -90,10 +92,22 @@ bool LogWriter::IsWorthOverlapping() const {
   return ring_->end_lsn() - covered >= kOverlapFactor * carried;
 }
 
+// A device may take its time, and whoever leads cannot be called back: one that may want to leave
+// lets the writer do it.
 bool LogWriter::MayLead(const Deadline& deadline) const {
   if (!config_.has_writer_thread) return true;
-  if (deadline.stop.stop_possible()) return false;
-  return deadline.at == Monotonic::max() || deadline.at - clock_.Now() >= kLeaderPatience;
+  return deadline.at == Monotonic::max() && !deadline.stop.stop_possible();
+}
+
+// How long a waiter had better stay awake. Waking them costs some microseconds each, one after the
+// other, while the device stands idle: where that comes to more than a sync takes, they let each
+// other run instead (RocksDB's adaptive yield in its write queue).
+std::chrono::nanoseconds LogWriter::TimeAwake() const {
+  const std::chrono::nanoseconds sync(recent_sync_ns_.load(std::memory_order_relaxed));
+  // As many as the last time, though they are still on their way.
+  const auto waking = std::max(waiting_.sleepers(), last_group_.load()) * kWakeCost;
+  if (waking < std::max<std::chrono::nanoseconds>(sync, kSyncAtLeast)) return {};
+  return std::min<std::chrono::nanoseconds>(2 * sync + waking, kAwakeMax);
 }
 
 Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
@@ -108,7 +122,7 @@ Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
       is_asked = asked_lsn_ >= lsn && IsAsked();
     }
     if (is_asked) on_ask_();
-    waiting_.Sleep(place, until);
+    waiting_.Sleep(place, until, TimeAwake());
   }
   return Status::Ok();
 }
@@ -146,10 +160,12 @@ Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBucke
 
 Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {
   if (written_lsn() >= lsn) return Status::Ok();
+  const bool is_patient = MayLead(deadline);
   MutexLock lock(mutex_);
   while (written_lsn() < lsn) {
     TASKWAL_TRY(CheckUsable());
-    const std::uint32_t lane = IsUnderWay(lsn, false) ? kNoLane : TakeLane();
+    const bool is_under_way = IsUnderWay(lsn, false);
+    const std::uint32_t lane = is_patient && !is_under_way ? TakeLane() : kNoLane;
     if (lane != kNoLane) {
       const Status led = LeadCommit(lane, false);
       if (led.ok() && lsn < cursor_.next_lsn) continue;
@@ -157,6 +173,13 @@ Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {
     }
     const Monotonic now = clock_.Now();
     if (IsOver(deadline, now)) return Status::Unavailable("not written by the deadline");
+    if (!is_patient && !is_under_way) {
+      asked_written_lsn_ = std::max(asked_written_lsn_, lsn);
+      mutex_.Unlock();
+      on_ask_();
+      mutex_.Lock();
+      if (written_lsn() >= lsn) break;
+    }
     ++more_waiters_;
     more_written_.WaitUntil(mutex_, std::min(NextLook(deadline, now), now + kStopPoll));
     --more_waiters_;
@@ -169,9 +192,12 @@ bool LogWriter::WaitForMore(Lsn lsn, const Deadline& deadline) {
   while (written_lsn() <= lsn) {
     const Monotonic now = clock_.Now();
     if (IsOver(deadline, now) || !CheckUsable().ok()) return false;
+    const Monotonic look = std::min(NextLook(deadline, now), now + kMorePoll);
     ++more_waiters_;
-    more_written_.WaitUntil(mutex_, NextLook(deadline, now));
+    const bool in_time = more_written_.WaitFor(mutex_, look - now);
     --more_waiters_;
+    // As long as told, whatever a clock that is not the machine's says by now.
+    if (!in_time && look == deadline.at) return written_lsn() > lsn;
   }
   return true;
 }
@@ -215,7 +241,8 @@ bool LogWriter::Step() {
     RingPosition next;
     const bool has_more = ring_->Read(cursor_, &record, &flags, &next);
     // Callers that wait write for themselves; the writer helps when they cannot keep up.
-    const bool is_led = waiting_.sleepers() > 0 && ring_->used_bytes() < ring_->ring_bytes() / 4;
+    const bool is_led = waiting_.sleepers() > 0 && asked_written_lsn_ < cursor_.next_lsn &&
+                        ring_->used_bytes() < ring_->ring_bytes() / 4;
     wants_sync = WantsSync() || IsAsked();
     if (!wants_sync && (!has_more || is_led)) return WriteIdleFrame();
   }
@@ -225,8 +252,14 @@ bool LogWriter::Step() {
 }
 
 Status LogWriter::Close() {
-  // A disk that stays full must not hold up the end: what is not written is kept by the ring.
-  TASKWAL_TRY(WaitDurable(ring_->end_lsn(), {clock_.Now() + kCloseWait, {}}));
+  // For as long as records reach the disk, however slowly. One that stays full must not hold up the
+  // end: what is not written is kept by the ring.
+  for (bool is_written = false; !is_written;) {
+    const Lsn before = durable_lsn();
+    const Status written = WaitDurable(ring_->end_lsn(), {clock_.Now() + kCloseWait, {}});
+    is_written = written.ok();
+    if (!is_written && durable_lsn() == before) return written;
+  }
   MutexLock lock(mutex_);
   for (;;) {
     while (busy_lanes_ > 0 || is_rolling_ || is_rewriting_ ||
@@ -290,6 +323,15 @@ LogWriter::Figures LogWriter::figures() const {
   for (const OpenSegment& segment : open_) figures.open_bytes += segment.file->used_bytes();
   figures.next_segment_bytes = next_bytes_;
   return figures;
+}
+
+std::uint64_t LogWriter::UnflushedBytes(Lsn flushed) const {
+  MutexLock lock(mutex_);
+  std::uint64_t sum = 0;
+  for (const OpenSegment& segment : open_) {
+    if (segment.file->last_lsn() > flushed) sum += segment.file->used_bytes();
+  }
+  return sum;
 }
 
 std::uint64_t LogWriter::next_segment_bytes() const {

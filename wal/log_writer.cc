@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "metrics/stage_times.h"
 #include "wal/direct_writer.h"
 
 namespace taskwal::wal {
@@ -145,16 +144,36 @@ Status LogWriter::CheckUsable() const {
   return Status::Ok();
 }
 
-// A frame of the usual size, or of the one record that is larger.
+// A frame of the usual size, or of the one record that is larger. A segment of few records is small
+// and filled to its end.
 std::uint64_t LogWriter::RoomWanted() {
   RecordView record;
   std::uint8_t flags = 0;
   RingPosition next;
-  std::uint64_t body = config_.frame_bytes;
+  std::uint64_t body = config_.segment_records_max > 0 ? 0 : config_.frame_bytes;
   if (ring_->Read(cursor_, &record, &flags, &next)) {
     std::uint64_t bytes = record.body.size();
     if ((flags & kSlotLarge) != 0) bytes = large_.at(record.lsn).second;
     body = std::max(body, sizeof(RecordPrefix) + bytes);
+  }
+  return AlignUp(sizeof(FrameHeader) + body, kSectorBytes);
+}
+
+// For a frame of what waits, as far as a new segment takes it.
+std::uint64_t LogWriter::RoomForWaiting() {
+  RingPosition at = cursor_;
+  RecordView record;
+  std::uint8_t flags = 0;
+  RingPosition next;
+  const RingBuffer::Limit limit = ring_->Claimed();
+  std::uint64_t body = 0;
+  for (std::uint64_t count = 0; count < config_.segment_records_max &&
+                                ring_->ReadUpTo(limit, at, &record, &flags, &next);
+       ++count, at = next) {
+    const bool is_large = (flags & kSlotLarge) != 0;
+    const std::uint64_t bytes = is_large ? large_.at(record.lsn).second : record.body.size();
+    if (count > 0 && body + sizeof(RecordPrefix) + bytes > config_.frame_bytes) break;
+    body += sizeof(RecordPrefix) + bytes;
   }
   return AlignUp(sizeof(FrameHeader) + body, kSectorBytes);
 }
@@ -168,6 +187,9 @@ bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
   RingPosition next;
   const RingBuffer::Limit limit = ring_->Claimed();
   const std::uint64_t records_max = RecordsLeft();
+  // The first record has room; what came since may have none.
+  const std::uint64_t body_max =
+      std::min(config_.frame_bytes, open_.back().file->room() - sizeof(FrameHeader));
   while (lane.builder.count() < records_max &&
          ring_->ReadUpTo(limit, at, &record, &flags, &next)) {
     if ((flags & kSlotLarge) != 0) {
@@ -176,7 +198,7 @@ bool LogWriter::FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) {
     }
     const std::uint64_t grown =
         lane.builder.body_bytes() + sizeof(RecordPrefix) + record.body.size();
-    if (lane.builder.count() > 0 && grown > config_.frame_bytes) break;
+    if (lane.builder.count() > 0 && grown > body_max) break;
     lane.builder.Add(record.header, record.body);
     AppendKeys(config_.index_keys, record, &lane.keys);
     *needs_sync = *needs_sync || (flags & kSlotNeedsSync) != 0;
@@ -204,6 +226,7 @@ void LogWriter::PlaceFrame(std::uint32_t lane_number, const RingPosition& end, b
   work->serial = first_serial_ + entries_.size();
   entries_.push_back({last, end, work->segment, false, false, needs_sync, 0, clock_.Now()});
   ++segment.users;
+  segment.ends_idle = false;  // the sync of this frame is that of an idle one before it, too
   cursor_ = end;
   figures_.bytes_written += work->bytes.size();
   ++figures_.writes;
@@ -228,6 +251,17 @@ void LogWriter::PlanSyncs(const SegmentFile* only, Work* work) {
 // The I/O of a commit, without the mutex. Crash anywhere in here: unacknowledged frames, found or
 // cut.
 void LogWriter::Perform(Work* work) {
+  if (work->to_sync.empty()) return PerformUntimed(work);
+  const Monotonic start = clock_.Now();
+  PerformUntimed(work);
+  const std::chrono::nanoseconds spent = clock_.Now() - start;
+  sync_time_.Record(spent);
+  // Two lanes may end at once: one of them is then not counted.
+  const std::int64_t recent = recent_sync_ns_.load(std::memory_order_relaxed);
+  recent_sync_ns_.store(recent + (spent.count() - recent) / 8, std::memory_order_relaxed);
+}
+
+void LogWriter::PerformUntimed(Work* work) {
   const auto run = [&](SegmentFile* segment, const Status& status) {
     if (status.ok()) return true;
     Logger().error("event=log_write_failed segment={} error=\"{}\"", segment->number(),
@@ -236,7 +270,6 @@ void LogWriter::Perform(Work* work) {
     work->failed = segment;
     return false;
   };
-  const StageTimer timer(work->to_sync.empty() ? nullptr : &sync_time_, clock_);
   const bool own_sync = work->segment != nullptr && !work->to_sync.empty();
   for (SegmentFile* segment : work->to_sync) {
     if (segment == work->segment) continue;
@@ -305,10 +338,16 @@ void LogWriter::ReleaseRing() {
     ++released_count_;
   }
   if (released_count_ == before) return;
-  const RingPosition end = entries_[released_count_ - 1].ring_end;
-  ring_->Release(end);
-  large_.erase(large_.begin(), large_.lower_bound(end.next_lsn));
+  ReleaseUpTo(entries_[released_count_ - 1].ring_end);
   if (room_waiters_ > 0) room_.NotifyAll();
+}
+
+void LogWriter::ReleaseUpTo(const RingPosition& end) {
+  ring_->Release(end);
+  const auto behind = large_.lower_bound(end.next_lsn);
+  for (auto large = large_.begin(); large != behind; large = large_.erase(large)) {
+    large_written_.fetch_add(large->second.second, std::memory_order_release);
+  }
 }
 
 // --- segments
@@ -350,6 +389,13 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   is_rolling_ = true;
   const std::uint64_t number = next_number_++;
   const Lsn first_lsn = cursor_.next_lsn;
+  const bool is_full_by_count = RecordsLeft() == 0;
+  if (config_.segment_records_max > 0) frame_bytes = std::max(frame_bytes, RoomForWaiting());
+  if (is_full_by_count) {
+    // What it did not use was filled for nothing.
+    const std::uint64_t used = AlignUp(open_.back().file->used_bytes(), kSegmentHeaderBytes);
+    next_bytes_ = std::min(2 * used, config_.segment_bytes);
+  }
   const std::uint64_t bytes = std::max(next_bytes_, kSegmentHeaderBytes + frame_bytes);
   mutex_.Unlock();
   if (on_roll_) on_roll_();
@@ -365,7 +411,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
     if (made.status().code() != StatusCode::kUnavailable) Break(made.status());
     return made.status();
   }
-  next_bytes_ = std::min(next_bytes_ * 2, config_.segment_bytes);
+  if (!is_full_by_count) next_bytes_ = std::min(next_bytes_ * 2, config_.segment_bytes);
   open_.push_back({std::move(made).value(), 0, false});
   return Status::Ok();
 }
@@ -402,10 +448,11 @@ Status LogWriter::SealFront() {
   const Lsn void_from = open_.size() > 1 ? open_[1].file->first_lsn() : file->last_lsn() + 1;
   // A condemned file gets no footer: what counts of it ends where the next segment begins.
   const bool is_condemned = file->failed.load(std::memory_order_acquire);
+  const bool ends_idle = front.ends_idle;
   mutex_.Unlock();
   Result<std::uint64_t> bytes = file->bytes();
   Status noted;
-  if (!is_condemned) bytes = file->Seal(config_.directory);
+  if (!is_condemned) bytes = file->Seal(config_.directory, ends_idle);
   if (!bytes.ok()) {
     // Its records are on disk; without a footer it is merely slower to read.
     Logger().warn("event=seal_failed segment={} error=\"{}\"", file->number(),
@@ -443,6 +490,7 @@ bool LogWriter::WriteIdleFrame() {
   builder.Reset(cursor_.next_lsn);
   const auto bytes = builder.Finish({file->seed(), offset, file->header().epoch, durable});
   named_lsn_ = durable;
+  open_.back().ends_idle = true;
   ++busy_lanes_;
   // A frame placed behind it could be on disk before it: after a crash reading would end at the
   // hole, and what was acknowledged behind it would be gone.

@@ -74,9 +74,15 @@ class LogWriter {
   // A body too large for the ring, kept until it is written; its slot is published already or will
   // be.
   void KeepLarge(Lsn lsn, std::unique_ptr<std::byte[]> body, std::size_t bytes) EXCLUDES(mutex_);
+  // Bytes of those that stand in files; only grows.
+  [[nodiscard]] std::uint64_t large_written() const {
+    return large_written_.load(std::memory_order_acquire);
+  }
 
   Status WaitDurable(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
   Status WaitWritten(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
+  // kIoError where a failed write or sync of this process has cost it.
+  [[nodiscard]] Status CheckKept(Lsn lsn) const EXCLUDES(mutex_);
   bool WaitForMore(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
   // Sleeps until room may have come free in the ring; at most until `until`.
   void WaitForRoom(Monotonic until) EXCLUDES(mutex_);
@@ -116,6 +122,8 @@ class LogWriter {
     std::uint64_t next_segment_bytes = 0;
   };
   [[nodiscard]] Figures figures() const EXCLUDES(mutex_);
+  // Of the open segments that hold anything above `flushed`.
+  [[nodiscard]] std::uint64_t UnflushedBytes(Lsn flushed) const EXCLUDES(mutex_);
   [[nodiscard]] LatencySummary sync_time() const { return sync_time_.Summary(); }
   void ResetTimes() { sync_time_.Reset(); }
   // Size of the next segment, for making it ahead.
@@ -127,7 +135,8 @@ class LogWriter {
   }
   // Called (no lock held) before each segment but the first.
   void SetRollCallback(std::function<void()> callback) { on_roll_ = std::move(callback); }
-  // Called (no lock held) when a caller that cannot wait for the disk wants a sync of Step.
+  // Called (no lock held) when a caller that cannot wait for the disk wants a write or a sync of
+  // Step.
   void SetAskCallback(std::function<void()> callback) { on_ask_ = std::move(callback); }
   // Called before a segment is closed without a footer; where it fails, the segment stays open and
   // is told of again.
@@ -171,6 +180,7 @@ class LogWriter {
     std::unique_ptr<SegmentFile> file;
     std::uint32_t users = 0;  // lanes writing or syncing it
     bool sealing = false;
+    bool ends_idle = false;   // with an idle frame, which nobody has synced
   };
 
   // --- one commit -------------------------------------------------------------------------------
@@ -180,16 +190,19 @@ class LogWriter {
   bool FillFrame(Lane& lane, RingPosition* end, bool* needs_sync) REQUIRES(mutex_);
   Status MakeRoom(std::uint64_t frame_bytes) REQUIRES(mutex_);
   std::uint64_t RoomWanted() REQUIRES(mutex_);
+  std::uint64_t RoomForWaiting() REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t RecordsLeft() const REQUIRES(mutex_);
   void PlaceFrame(std::uint32_t lane, const RingPosition& end, bool needs_sync, Work* work)
       REQUIRES(mutex_);
   void PlanSyncs(const SegmentFile* only, Work* work) REQUIRES(mutex_);
   void Perform(Work* work);
+  void PerformUntimed(Work* work);
   Status Conclude(const Work& work) EXCLUDES(mutex_);
   Status Complete(const Work& work) REQUIRES(mutex_);
   void MarkSynced(const Work& work) REQUIRES(mutex_);
   void Advance() REQUIRES(mutex_);
   void ReleaseRing() REQUIRES(mutex_);
+  void ReleaseUpTo(const RingPosition& end) REQUIRES(mutex_);
 
   // --- segments ---------------------------------------------------------------------------------
   Result<std::unique_ptr<SegmentFile>> MakeSegment(std::uint64_t number, Lsn first_lsn,
@@ -204,9 +217,11 @@ class LogWriter {
   // ------------------------------------------------
   Status RewriteAfterFailure() REQUIRES(mutex_);
   Status CopyUnsynced(Lsn from, Lsn to, const std::vector<std::uint64_t>& segments,
-                      const RingPosition& released, DirectWriter* writer, std::uint64_t* lost);
+                      const RingPosition& released, DirectWriter* writer,
+                      std::vector<LsnRange>* lost);
   Status CopyFromFiles(Lsn* next, Lsn to, const std::vector<std::uint64_t>& segments,
-                       DirectWriter* writer, std::uint64_t* lost);
+                       DirectWriter* writer, std::vector<LsnRange>* lost);
+  std::uint64_t NoteLost(const std::vector<LsnRange>& lost) REQUIRES(mutex_);
   void AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segments, Lsn end) REQUIRES(mutex_);
   void Break(const Status& why) REQUIRES(mutex_);
 
@@ -218,6 +233,7 @@ class LogWriter {
                            Monotonic* until) REQUIRES(mutex_);
   bool IsUnderWay(Lsn lsn, bool sync) REQUIRES(mutex_);
   Lsn CoveredLsn() const REQUIRES(mutex_);
+  [[nodiscard]] std::chrono::nanoseconds TimeAwake() const;
   bool IsWorthOverlapping() const REQUIRES(mutex_);
   Status CheckUsable() const REQUIRES(mutex_);
   bool WantsSync() REQUIRES(mutex_);
@@ -238,7 +254,10 @@ class LogWriter {
   std::atomic<Lsn> durable_lsn_{0};
   std::atomic<std::uint64_t> stamp_{0};
   std::atomic<bool> is_broken_{false};
+  std::atomic<bool> has_lost_{false};
+  std::atomic<std::uint64_t> large_written_{0};
   Histogram sync_time_;  // of commits that sync, their write included
+  std::atomic<std::int64_t> recent_sync_ns_{0};  // the same, moving average
 
   mutable Mutex mutex_;
   std::vector<Lane> lanes_ GUARDED_BY(mutex_);
@@ -260,11 +279,13 @@ class LogWriter {
   bool is_naming_ GUARDED_BY(mutex_) = false;     // an idle frame is being written
   bool is_abandoned_ GUARDED_BY(mutex_) = false;
   Lsn asked_lsn_ GUARDED_BY(mutex_) = 0;  // the highest that the writer's Step is to sync
+  Lsn asked_written_lsn_ GUARDED_BY(mutex_) = 0;  // and to write
   std::uint32_t busy_lanes_ GUARDED_BY(mutex_) = 0;
   Status broken_ GUARDED_BY(mutex_);
+  std::vector<LsnRange> lost_ GUARDED_BY(mutex_);  // declared so by this process
   Figures figures_ GUARDED_BY(mutex_);
   // Callers whose wait the last commit ended, its leader among them.
-  std::uint64_t last_group_ GUARDED_BY(mutex_) = 1;
+  std::atomic<std::uint32_t> last_group_{1};
   WaitBuckets waiting_;  // under mutex_, but for sleeping and waking
   CondVar lanes_idle_;   // rolling, rewriting or a busy lane ended
   CondVar more_written_;

@@ -38,8 +38,12 @@ Lsn WholeLsn(std::uint32_t bits, Lsn near) {
                     static_cast<std::int32_t>(bits - static_cast<std::uint32_t>(near))));
 }
 
-std::uint64_t SeedOf(const Uuid& wal_id) {
-  return Checksum(std::as_bytes(std::span(wal_id.bytes)));
+// With the epoch: pages of an earlier ring that a loss of power leaves behind a newer header must
+// not validate under it. (Version 1 was without.)
+std::uint64_t SeedOf(const RingHeader& header) {
+  const std::uint64_t seed = Checksum(std::as_bytes(std::span(header.wal_id.bytes)));
+  if (header.version == 1) return seed;
+  return Checksum(std::as_bytes(std::span(&header.epoch, 1)), seed);
 }
 
 std::uint32_t SlotChecksum(const RingSlot* slot, std::size_t body_bytes, std::uint64_t seed,
@@ -61,15 +65,15 @@ Result<std::unique_ptr<RingBuffer>> RingBuffer::Create(FileSystem& fs, const std
   ring->header_ = new (file->header().data()) RingHeader{};
   ring->ring_ = file->ring();
   ring->ring_bytes_ = ring_bytes;
-  ring->seed_ = SeedOf(wal_id);
   ring->released_ = {0, next_lsn};
   RingHeader& header = *ring->header_;
-  header.version = 1;
+  header.version = kRingVersion;
   header.header_bytes = kSegmentHeaderBytes;
   header.wal_id = wal_id;
   header.ring_bytes = ring_bytes;
   header.boot_id = boot_id;
   header.epoch = epoch;
+  ring->seed_ = SeedOf(header);
   header.claimed.store(Pack(next_lsn, 0), std::memory_order_relaxed);
   header.released.store(Pack(next_lsn, 0), std::memory_order_relaxed);
   header.consumed.store(Pack(next_lsn, 0), std::memory_order_relaxed);
@@ -181,7 +185,7 @@ class RingWalk {
   RingWalk(RingFile& file, const RingHeader& header, Lsn near, bool same_boot)
       : ring_(file.ring()),
         ring_bytes_(header.ring_bytes),
-        seed_(SeedOf(header.wal_id)),
+        seed_(SeedOf(header)),
         same_boot_(same_boot) {
     // On another boot the log may lack what had been consumed when the pages were written back.
     const std::uint64_t first = same_boot ? header.consumed.load(std::memory_order_relaxed)
@@ -297,7 +301,8 @@ Result<Rescue> RescueRing(FileSystem& fs, const std::string& path, const std::ve
   if (!opened.ok()) return opened.status();
   std::unique_ptr<RingFile> file = std::move(opened).value();
   const auto& header = *reinterpret_cast<const RingHeader*>(file->header().data());
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version != 1 ||
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 ||
+      header.version < 1 || header.version > kRingVersion ||
       header.ring_bytes != file->ring_bytes() ||
       std::find(wal_ids.begin(), wal_ids.end(), header.wal_id) == wal_ids.end()) {
     rescue.refused = "not a ring of this log";
@@ -314,6 +319,8 @@ Result<Rescue> RescueRing(FileSystem& fs, const std::string& path, const std::ve
   std::size_t whole = 0;  // up to the last record that is not void
   while (walk.Next(&record)) {
     if (record.lsn < next_lsn) continue;
+    // A large record's body went with the power, and nothing that came later may outlive it.
+    if (!rescue.same_boot && record.header.type == kVoidRecord) break;
     rescue.records.push_back(record);
     if (record.header.type != kVoidRecord) whole = rescue.records.size();
   }

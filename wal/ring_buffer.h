@@ -25,11 +25,12 @@
 namespace taskwal::wal {
 
 inline constexpr char kRingFileName[] = "RING";
+inline constexpr std::uint32_t kRingVersion = 2;  // 1 is still read
 
 // Header block of the RING file.
 struct RingHeader {
   char magic[8];               // "TWALRNG\1"
-  std::uint32_t version;       // 1
+  std::uint32_t version;       // kRingVersion
   std::uint32_t header_bytes;  // 4096
   Uuid wal_id;
   std::uint64_t ring_bytes;
@@ -57,7 +58,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 struct RingSlot {
   std::uint64_t lsn;
   std::atomic<std::int32_t> state;  // 0 free, -(body bytes + 1) claimed, body bytes + 1 published
-  std::uint32_t checksum;           // XXH3 of all that follows, seeded with wal_id and LSN
+  std::uint32_t checksum;           // XXH3 of all that follows, seeded with wal_id, epoch, LSN
   std::uint64_t key;
   std::uint64_t stamp;
   std::uint8_t type;

@@ -5,14 +5,19 @@
  *   -DPUBLISH_FIRST     the length turns positive before the body is copied
  *   -DBODY_BEFORE_HEADER  the body is copied before the header stands
  *   -DRESCUE_FROM_RELEASED  the rescue starts where space was released, not where it was consumed
+ *   -DLARGE_LIKE_OTHERS  a large record is acknowledged once it is published
+ *   -DCLOSED_APART      whether the ring is closed is looked at before the claim, not with it
  *
  * Mapping to ring_buffer.cc: claim = TryClaim's compare-and-swap; header = the stores behind it;
  * copy = the caller; publish = Publish; take = Read and the write of the frame (the page cache
- * outlives the process); consume, zero, release = Release; Rescue = RingWalk.
+ * outlives the process); consume, zero, release = Release; Closer = CloseForClaims, behind which
+ * the writer takes what was claimed and ends the ring; Rescue = RingWalk.
  *
  * A unit stands for the space of one header. A record takes one or two units; the second holds
  * nothing but body, bytes of the caller's choice: here the worst, the likeness of a claimed header
- * of the next LSN. A checksum is a token that only a whole record has. */
+ * of the next LSN. A checksum is a token that only a whole record has. A large record has a slot
+ * without a body, which dies with the process: it is acknowledged once the file holds it. One of
+ * the three producers may have one: that keeps the states to be looked at few. */
 
 #define UNITS 4
 #ifndef RECORDS
@@ -21,6 +26,8 @@
 #define LSNS (3 * RECORDS)
 
 bool killed = false;
+bool closed = false;    /* a bit of the word that is claimed by */
+bool ended = false;     /* sealed: there is no ring any more */
 byte claimed = 0;       /* in units since the ring was made */
 byte claimed_lsn = 1;   /* the next one */
 byte released = 0;
@@ -28,12 +35,12 @@ byte released_lsn = 1;
 byte consumed = 0;      /* everything before it is in the file */
 byte consumed_lsn = 1;
 byte file_lsn = 0;      /* the file holds 1..file_lsn */
-byte producers_done = 0;
 
 byte lsn_at[UNITS];
 short state_at[UNITS];  /* 0 free, -length claimed, length published */
 byte body_at[UNITS];
 byte sum_at[UNITS];
+bool large_at[UNITS];   /* a bit of the slot's flags */
 bool acknowledged[LSNS + 1];
 bool rescued[LSNS + 1];
 
@@ -54,22 +61,37 @@ inline store_header() {
   state_at[unit] = -length
 }
 
-proctype Producer() provided (!killed) {
+proctype Producer(bool may_be_large) provided (!killed) {
   byte count = 0;
   byte unit, lsn, length;
+  bool large;
   do
   :: count == RECORDS -> break
   :: count < RECORDS ->
     if
-    :: length = 1
-    :: length = 2
+    :: length = 1; large = false
+    :: length = 2; large = false
+    :: may_be_large -> length = 1; large = true
     fi;
+#ifdef CLOSED_APART
+    if
+    :: closed -> break
+    :: !closed
+    fi;
+#endif
     atomic {  /* claim */
-      claimed + length - released <= UNITS;
-      unit = claimed % UNITS;
-      lsn = claimed_lsn;
-      claimed = claimed + length;
-      claimed_lsn = claimed_lsn + 1
+      if
+#ifndef CLOSED_APART
+      :: closed -> break
+      :: !closed && claimed + length - released <= UNITS ->
+#else
+      :: claimed + length - released <= UNITS ->
+#endif
+        unit = claimed % UNITS;
+        lsn = claimed_lsn;
+        claimed = claimed + length;
+        claimed_lsn = claimed_lsn + 1
+      fi
     }
 #ifdef BODY_BEFORE_HEADER
     copy_body();
@@ -81,12 +103,19 @@ proctype Producer() provided (!killed) {
 #endif
     copy_body();
 #endif
+    large_at[unit] = large;
     sum_at[unit] = lsn;
     state_at[unit] = length;  /* publish */
+#ifndef LARGE_LIKE_OTHERS
+    !large || file_lsn >= lsn;
+#endif
     acknowledged[lsn] = true;
     count++
-  od;
-  producers_done++
+  od
+}
+
+proctype Closer() provided (!killed) {
+  closed = true
 }
 
 proctype Writer() provided (!killed) {
@@ -106,7 +135,7 @@ proctype Writer() provided (!killed) {
 #ifndef NO_ZEROING
       lsn_at[unit] = 0;
       state_at[unit] = 0;
-      d_step { body_at[unit] = 0; sum_at[unit] = 0 }
+      d_step { body_at[unit] = 0; sum_at[unit] = 0; large_at[unit] = false }
 #endif
       unit = (unit + 1) % UNITS;
       length--
@@ -114,7 +143,7 @@ proctype Writer() provided (!killed) {
     od;
     skip;  /* a d_step may not be jumped into */
     d_step { released = at; released_lsn = lsn }
-  :: producers_done == 3 && at == claimed -> break
+  :: closed && at == claimed -> ended = true; break
   od
 }
 
@@ -153,7 +182,11 @@ inline rescue() {
   :: left > 0 ->
     look(0, lsn, found);
     if
-    :: found > 0 -> rescued[lsn] = true; start = start + found; left = left - found; lsn++
+    :: found > 0 ->
+      rescued[lsn] = !large_at[start % UNITS];
+      start = start + found;
+      left = left - found;
+      lsn++
     :: found < 0 -> start = start - found; left = left + found; lsn++  /* a void record */
     :: found == 0 ->
       /* Behind a slot without a header: the next header tells how many never came to be. */
@@ -180,15 +213,19 @@ init {
   byte start, left, lsn, offset, next, seen, size, i;
   short found;
   atomic {
-    run Producer();
-    run Producer();
-    run Producer();
+    run Producer(true);
+    run Producer(false);
+    run Producer(false);
     run Writer();
+    run Closer();
     run Killer()
   }
   killed;
   atomic {
-    rescue();
+    if
+    :: !ended -> rescue()
+    :: ended
+    fi;
     for (i : 1 .. LSNS) {
       /* Nothing acknowledged is lost, whoever died where. */
       assert(!acknowledged[i] || i <= file_lsn || rescued[i])

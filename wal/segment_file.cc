@@ -95,7 +95,8 @@ std::uint64_t SegmentFile::Place(std::uint64_t frame_bytes, Lsn last_lsn, std::u
   return offset;
 }
 
-Result<std::uint64_t> SegmentFile::Seal(const std::string& directory) const {
+Result<std::uint64_t> SegmentFile::Seal(const std::string& directory,
+                                        bool ends_unsynced) const {
   FooterSummary summary{};
   const std::vector<FooterEntry> entries = index_.Sorted();
   summary.first_lsn = header_.first_lsn;
@@ -106,9 +107,11 @@ Result<std::uint64_t> SegmentFile::Seal(const std::string& directory) const {
   summary.index_count = static_cast<std::uint32_t>(entries.size());
   const auto footer = MakeFooter(summary, entries,
                                  {seed_, next_offset_, header_.epoch, last_lsn_});
+  // A footer on disk before that frame would turn a power cut into damage.
+  Status status = ends_unsynced ? files_[0]->Sync() : Status::Ok();
   // Cut first: with a valid footer the file ends exactly behind it, so that any later growth shows.
   // Crash between the two: an unsealed segment, sealed at the next open.
-  Status status = files_[0]->Truncate(next_offset_);
+  if (status.ok()) status = files_[0]->Truncate(next_offset_);
   if (status.ok()) status = files_[0]->WriteAndSync(next_offset_, footer);
   if (!status.ok()) {
     return Status(status.code(), "sealing " + JoinPath(directory, SegmentName(number())) + ": " +

@@ -58,6 +58,10 @@ class SegmentFile {
   [[nodiscard]] bool HasRoom(std::uint64_t frame_bytes) const {
     return next_offset_ + frame_bytes <= bytes_;
   }
+  // For a frame, in whole sectors.
+  [[nodiscard]] std::uint64_t room() const {
+    return (bytes_ - next_offset_) / kSectorBytes * kSectorBytes;
+  }
   // The place of a frame of `frame_bytes` (whole sectors).
   std::uint64_t Place(std::uint64_t frame_bytes, Lsn last_lsn, std::uint32_t records,
                       std::uint64_t stamp_max);
@@ -73,8 +77,9 @@ class SegmentFile {
   std::atomic<bool> failed{false};
 
   // Cuts the unused rest, writes the footer, syncs; the size of the file. Only when every frame is
-  // on disk. Changes nothing here, as others may look on meanwhile.
-  Result<std::uint64_t> Seal(const std::string& directory) const;
+  // on disk; with `ends_unsynced`, all but the last one, which is synced first. Changes nothing
+  // here, as others may look on meanwhile.
+  Result<std::uint64_t> Seal(const std::string& directory, bool ends_unsynced = false) const;
   void CloseFiles() { files_.clear(); }
 
   [[nodiscard]] std::uint64_t number() const { return header_.number; }

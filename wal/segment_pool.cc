@@ -218,14 +218,24 @@ std::uint64_t SegmentPool::UnflushedBytes(Lsn flushed) const {
   return sum;
 }
 
-bool SegmentPool::IsShort(Lsn flushed, std::uint64_t active_bytes, std::uint64_t next_bytes) const {
-  if (UnflushedBytes(flushed) + active_bytes > options_.quota_bytes) return true;
+std::uint64_t SegmentPool::spare_bytes() const {
+  MutexLock lock(mutex_);
+  std::uint64_t sum = 0;
+  for (const Spare& spare : spares_) sum += spare.bytes;
+  return sum;
+}
+
+SegmentPool::RoomLeft SegmentPool::Room(Lsn flushed, std::uint64_t active_bytes,
+                                        std::uint64_t next_bytes) const {
+  const auto of_quota = static_cast<std::int64_t>(options_.quota_bytes) -
+                        static_cast<std::int64_t>(UnflushedBytes(flushed) + active_bytes);
   const Result<DiskSpace> space = fs_.Space(options_.directory);
-  if (!space.ok()) return false;  // the next write tells
+  if (!space.ok()) return {of_quota, of_quota};  // the next write tells
   const std::uint64_t quarter = space->total / 4;
   const std::uint64_t keep = std::max({std::min(2 * next_bytes, quarter), space->total / 20,
                                        std::min(std::uint64_t{256u << 20}, quarter)});
-  return space->available < keep;
+  return {of_quota,
+          static_cast<std::int64_t>(space->available) - static_cast<std::int64_t>(keep)};
 }
 
 }  // namespace taskwal::wal

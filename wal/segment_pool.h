@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -25,6 +26,7 @@ struct ClosedSegment {
   Lsn last_lsn = 0;     // meaningful where first_lsn is; below first_lsn: holds no record
   std::uint64_t bytes = 0;
   Time closed_at{};
+  bool has_header = true;  // false: damaged, or could not be read; first_lsn is a guess
 };
 
 struct PoolOptions {
@@ -70,11 +72,18 @@ class SegmentPool {
   Status Drop(const ClosedSegment& segment);
 
   // --- room ------------------------------------------------------------------------------------
-  // True when the unflushed segments exceed the quota, or the file system has less free than
-  // max(2 segments, 5 %, 256 MiB capped to a quarter of the disk): an embedded database on the same
-  // disk needs room to take the backlog.
-  [[nodiscard]] bool IsShort(Lsn flushed, std::uint64_t active_bytes,
-                             std::uint64_t next_bytes) const;
+  // Bytes that the log may still take: up to its quota, and on the disk beside max(2 segments, 5 %,
+  // 256 MiB capped to a quarter of it), which stay free: an embedded database on the same disk
+  // needs room to take the backlog. Negative: that much is lacking.
+  struct RoomLeft {
+    std::int64_t of_quota = 0;
+    std::int64_t on_disk = 0;
+
+    [[nodiscard]] std::int64_t least() const { return std::min(of_quota, on_disk); }
+  };
+  [[nodiscard]] RoomLeft Room(Lsn flushed, std::uint64_t active_bytes,
+                              std::uint64_t next_bytes) const;
+  [[nodiscard]] std::uint64_t spare_bytes() const;
   [[nodiscard]] std::uint64_t UnflushedBytes(Lsn flushed) const;
   // Gives up the reserve file so that a STATE can be written on a full disk; made again by
   // MakeAhead.

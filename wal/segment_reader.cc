@@ -85,11 +85,22 @@ struct SegmentReader::Impl {
     return std::span<const std::byte>(window.get() + at, std::min(size, window_bytes - at));
   }
 
+  // One that held a frame of many MiB, which is delivered by now.
+  void ForgetLargeWindow() {
+    if (window_capacity <= 4 * kWindowBytes) return;
+    window.reset();
+    window_capacity = window_bytes = 0;
+  }
+
   Status LoadWindow(std::uint64_t offset, std::size_t size, std::size_t ahead) {
+    // Of a frame that says it is large there may be but the beginning.
+    if (size > kWindowBytes) {
+      TASKWAL_ASSIGN(const std::uint64_t bytes, file->Size());
+      size = std::min<std::uint64_t>(size, bytes - std::min(offset, bytes));
+    }
     const std::uint64_t left = bytes_at_open - std::min(offset, bytes_at_open);
     const std::size_t wanted = std::max(size, std::min<std::uint64_t>(ahead, left));
-    const bool far_too_large = window_capacity > 4 * kWindowBytes && wanted <= kWindowBytes;
-    if (wanted > window_capacity || far_too_large) {
+    if (wanted > window_capacity) {
       window = std::make_unique_for_overwrite<std::byte[]>(wanted);
       window_capacity = wanted;
     }
@@ -121,14 +132,19 @@ struct SegmentReader::Impl {
 };
 
 void SegmentReader::Impl::ReadHeader(std::span<const std::byte> block) {
-  if (block.size() < sizeof header || IsZero(block)) {
+  const std::size_t compared = std::min(block.size(), sizeof kMagic);
+  const bool has_magic = std::memcmp(block.data(), kMagic, compared) == 0;
+  if (IsZero(block) || (block.size() < sizeof header && has_magic)) {
     state = HeaderState::kEmpty;
+    return;
+  }
+  if (block.size() < sizeof header) {
+    state = HeaderState::kDamaged;
     return;
   }
   std::memcpy(&header, block.data(), sizeof header);
   const auto checked = block.first(offsetof(SegmentHeader, checksum));
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 ||
-      Checksum(checked) != header.checksum) {
+  if (!has_magic || Checksum(checked) != header.checksum) {
     state = HeaderState::kDamaged;
     return;
   }
@@ -204,6 +220,7 @@ Status SegmentReader::Impl::CheckPadding(const Probe& probe, std::uint64_t offse
 
 Result<SegmentEvent> SegmentReader::Impl::Take(const Probe& probe, const Frame& frame) {
   TASKWAL_TRY(CheckPadding(probe, frame.offset));
+  ForgetLargeWindow();
   SegmentEvent event;
   event.kind = SegmentEvent::Kind::kFrame;
   event.offset = frame.offset;
@@ -229,17 +246,21 @@ Result<bool> SegmentReader::Impl::IsWholeFooter(std::uint64_t offset, const Prob
 }
 
 // A file that is not sealed may hold stale bytes behind its last frame, a sealed one a footer: with
-// a field of it changed it is still told from them by the others.
+// a field of it changed it is still told from them by the others. Stale bytes may be a whole footer
+// of this epoch, and end with the file, too; but then both of its LSNs are those of an older use.
 Result<bool> SegmentReader::Impl::ResemblesFooter(std::span<const std::byte> bytes,
                                                   std::uint64_t offset) const {
-  constexpr int kFieldsEnough = 4;
-  if (bytes.size() < sizeof(FrameHeader) || state != HeaderState::kValid) return false;
+  constexpr int kFieldsEnough = 5;
+  constexpr std::size_t kBytesEnough = sizeof(FrameHeader) + sizeof(FooterSummary);
+  if (bytes.size() < kBytesEnough || state != HeaderState::kValid) return false;
   const auto found = LoadLittle<FrameHeader>(bytes.data());
+  const auto summary = LoadLittle<FooterSummary>(bytes.data() + sizeof found);
   TASKWAL_ASSIGN(const std::uint64_t size, file->Size());
   const bool fields[] = {
       found.magic == kFooterMagic,
       found.header_bytes == sizeof found && found.flags == 0 && found.count == 0,
       found.first_lsn >= header.first_lsn,
+      summary.first_lsn == header.first_lsn,
       found.epoch == header.epoch,
       found.body_bytes == found.raw_bytes && offset + FrameBytesOnDisk(found) == size,
   };

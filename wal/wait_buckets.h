@@ -7,7 +7,9 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 #include "base/futex.h"
 #include "wal/record.h"
@@ -32,9 +34,15 @@ class WaitBuckets {
     leader_lsn_ = lsn;
     return EnterBucket(kLeader);
   }
-  void Sleep(const Place& place, Until until) {
+  // Until woken, or `until`; for the first `awake` of it by letting others run instead of asleep.
+  void Sleep(const Place& place, Until until, std::chrono::nanoseconds awake) {
     Bucket& bucket = buckets_[place.bucket];
-    FutexWait(bucket.turn, place.turn, until);
+    const auto is_woken = [&] { return bucket.turn.load(std::memory_order_relaxed) != place.turn; };
+    if (awake.count() > 0) {
+      const Until asleep_at = std::min(until, std::chrono::steady_clock::now() + awake);
+      while (!is_woken() && std::chrono::steady_clock::now() < asleep_at) std::this_thread::yield();
+    }
+    if (!is_woken()) FutexWait(bucket.turn, place.turn, until);
     // Pairs with Add: what was stored before the wake-up is seen.
     static_cast<void>(bucket.turn.load(std::memory_order_acquire));
     bucket.sleepers.fetch_sub(1, std::memory_order_relaxed);

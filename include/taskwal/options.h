@@ -90,7 +90,7 @@ struct Options {
   // --- the log ------------------------------------------------------------------------------
   // Made when absent, parents included; one process writes it at a time.
   std::string wal_dir = "taskwal.wal";
-  // False: every call goes straight to the database (development).
+  // False: every call goes straight to the database, past admission, too (development).
   bool wal_enabled = true;
   Durability durability = Durability::kDisk;        // of calls that do not say
   // Log buffer; rounded up to a power of two, at most 1/8 of the disk.
@@ -189,8 +189,8 @@ struct Options {
   Duration breaker_open_time{60000};        // until trials are let through
   std::uint32_t breaker_trials = 1;         // that many good ones close it, one bad one opens it
   Duration breaker_trial_interval{0};       // between the starts of two trials, at least
-  // A worker gives a batch back that it has not brought in for this long, so that another may have
-  // it; 0: it keeps it.
+  // A batch's time: a transaction that is still running then is cut, and the worker gives the batch
+  // back, so that another may have it, and the next ones are smaller. 0: database_timeout alone.
   Duration batch_timeout{0};
   // A worker with nothing to do takes whole partitions of one that is busy with others.
   bool work_stealing = false;
@@ -224,14 +224,14 @@ struct Options {
   // --- metrics and hooks --------------------------------------------------------------------
   bool enable_metrics = true;
   Duration metrics_interval{10000};         // period of the metrics log line
-  // Called on a flusher thread, no lock held.
+  // Called on a flusher thread, no lock held. Any that hangs is left behind at the shutdown.
   std::function<void(const FlushEvent&)> on_flush;
   // Called when the state has changed, no lock held, on the thread that found out.
   std::function<void(const PressureEvent&)> on_pressure;
   std::function<void(const BreakerEvent&)> on_breaker;
   std::function<void(const ErrorEvent&)> on_error;
   std::function<void(const RecoveryEvent&)> on_recovery;  // called inside Open
-  // shared_ptr: spdlog's own ownership of loggers. Empty: warnings and errors go to stderr.
+  // The process has one: that of the storage opened last. Empty: stderr. (spdlog shares ownership.)
   std::shared_ptr<spdlog::logger> logger;
 };
 

@@ -70,7 +70,10 @@ struct TargetStats {
   std::uint64_t flushed_lsn = 0;     // its records up to here are in it, or in dead letters
   std::uint64_t applied = 0;
   std::uint64_t dead_lettered = 0;
-  std::uint64_t pending = 0;         // at most, until what it had to do at open has been read
+  // Not yet in it. Of a damaged file nobody can say whose records it held: of several targets each
+  // counts them until it has read to the end of the log. What could not be counted at open counts
+  // once it is read.
+  std::uint64_t pending = 0;
   std::uint64_t flush_operations = 0;
   std::uint64_t flush_errors = 0;
   std::uint64_t bytes_flushed = 0;   // of records brought, as encoded in the log

@@ -31,6 +31,7 @@ inline constexpr std::size_t kIdBytesMax = 255;            // ids, action, proce
 inline constexpr std::size_t kSubDagPathBytesMax = 4096;
 inline constexpr std::size_t kMessageBytesMax = 1u << 20;  // message, error
 inline constexpr std::size_t kJsonBytesMax = 16u << 20;    // payload, data
+inline constexpr std::size_t kJsonDepthMax = 10'000;       // arrays and objects within each other
 
 struct Task {
   std::string id;  // required

@@ -117,7 +117,7 @@ class TaskStorage {
 
   // Replaces the whole task; an absent field is its default; created_at see Task.
   virtual Result<Ack> SaveTask(const Task& task, const WriteOptions& options = {}) = 0;
-  // One transaction, or (a row is refused) all in dead letters. Above 48 MiB: kInvalidArgument.
+  // One transaction, or (a row is refused) all in dead letters. Above 128 MiB: kInvalidArgument.
   virtual Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options = {}) = 0;
   // Sets status, error, updated_at; running sets started_at and clears completed_at, a terminal
   // status sets completed_at, pending clears both. Changes nothing when there is no such task, nor
@@ -163,8 +163,8 @@ class TaskStorage {
   // Returns when everything acknowledged before the call is in the database or in dead letters.
   virtual Status Flush(std::chrono::milliseconds timeout) = 0;
   // Runs the handlers, stops accepting, then drains as told. kUnavailable: not drained in time, the
-  // records are safe in the log. A second call returns what the first did. A database call or a
-  // handler that hangs is left behind at the deadline (at once in kImmediate, but for a moment).
+  // records are safe in the log; or the user's handler or callback hangs, is named, and left behind
+  // by the deadline (or after a moment). A second call: the same, or kUnavailable by its deadline.
   virtual Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) = 0;
   // Shutdown(kGraceful, Options::shutdown_timeout). Called by the destructor of an open storage.
   virtual Status Close() = 0;

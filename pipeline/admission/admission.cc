@@ -86,7 +86,7 @@ Result<wal::Lsn> Admission::EnterAndWait(Visit* visit, const Append& append) {
     const Monotonic until = visit->waits ? std::min(visit->deadline, clock_.Now() + kSlice)
                                          : Monotonic::min();
     bool has_waited = false;
-    if (TryGate(visit) && MayAskLog(*visit)) {
+    if (TryGate(visit) && MayAskLog(visit)) {
       Result<wal::Lsn> lsn = append({until, visit->call.stop});
       if (lsn.ok() || lsn.status().code() != StatusCode::kOverloaded) return lsn;
       has_waited = clock_.Now() >= until;
@@ -166,10 +166,30 @@ bool Admission::HasAbove(const Ranks& ranks, std::int32_t rank) {
                      [](const auto& visits) { return !visits.empty(); });
 }
 
-bool Admission::MayAskLog(const Visit& visit) {
-  if (visit.call.rank == kTaskRank || waiting_.load() == 0) return true;
+bool Admission::MayAskLog(Visit* visit) {
+  const std::int32_t rank = visit->call.rank;
+  if (rank == kTaskRank || waiting_.load() == 0) return true;
   MutexLock lock(mutex_);
-  return !HasAbove(at_log_, visit.call.rank);
+  if (HasAbove(at_gate_, rank)) {
+    StepBack(visit);
+    return false;
+  }
+  return !HasAbove(at_log_, rank);
+}
+
+// Who ranks above waits for a token or a budget: it must not wait for those of one that waits
+// itself.
+void Admission::StepBack(Visit* visit) {
+  GiveBackGate(visit->call);
+  visit->holds = false;
+  changed_.NotifyAll();
+  if (!visit->waits) return;
+  const auto rank = static_cast<std::size_t>(visit->call.rank);
+  auto& peers = at_gate_[rank];
+  const auto behind = std::find_if(peers.begin(), peers.end(), [&](const Visit* other) {
+    return other->number > visit->number;
+  });
+  peers.splice(behind, at_log_[rank], visit->place);
 }
 
 // There is no room at once: whether this call may wait for it.

@@ -7,8 +7,9 @@
 //
 // While nothing is limited and nobody waits the door stands open, which costs a call one load
 // (is_open). Else Enter decides: task operations first, then activities by priority; at the gate,
-// who came first within a rank. Waiting callers look up every few milliseconds, so that a deadline
-// or a stop is honoured in time. Any thread.
+// who came first within a rank. Who waits for room steps back through the gate, and gives back what
+// it gave him, while a higher rank waits there. Waiting callers look up every few milliseconds, so
+// that a deadline or a stop is honoured in time. Any thread.
 #pragma once
 
 #include <array>
@@ -98,7 +99,8 @@ class Admission {
   Result<wal::Lsn> EnterAndWait(Visit* visit, const Append& append);
   Status CheckCall(const Call& call);
   bool TryGate(Visit* visit) EXCLUDES(mutex_);
-  bool MayAskLog(const Visit& visit) EXCLUDES(mutex_);
+  bool MayAskLog(Visit* visit) EXCLUDES(mutex_);
+  void StepBack(Visit* visit) REQUIRES(mutex_);
   Status StartWaiting(Visit* visit) EXCLUDES(mutex_);
   Status CheckWaiting(const Visit& visit) EXCLUDES(mutex_);
   void Sleep(const Visit& visit) EXCLUDES(mutex_);

@@ -13,7 +13,8 @@ constexpr double kEmergencyFactor = 2;     // of a threshold other than that of 
 // is no emergency, and one at each look is.
 constexpr double kAttemptsMin = 20;
 constexpr double kIdleFade = 0.5;          // at each look with nothing to do
-// Arrivals ahead of what is applied matter once this share of the record threshold waits.
+// Arrivals ahead of what is applied matter once this share of the record threshold waits; of its
+// default, where it is off.
 constexpr double kInflowFloor = 0.1;
 constexpr double kUsualFactor = 3;         // an adapting threshold lies at three times the usual
 constexpr std::int32_t kShedFirst = 2, kShedMost = 4;
@@ -115,8 +116,11 @@ LoadGauge::Scores LoadGauge::Judge(const LoadFigures& figures) const {
   const double records = Against(figures.records, in_force_.records);
   const double latency = Against(figures.latency_ms, in_force_.latency_ms);
   const double errors = Against(figures.error_rate, options_.pressure_error_rate);
+  const bool has_threshold = in_force_.records > 0;
+  const double enough = has_threshold ? in_force_.records
+                                      : static_cast<double>(Options().pressure_records);
   double inflow = 0;
-  if (records >= kInflowFloor) {
+  if (figures.records >= kInflowFloor * enough) {
     const double ratio = figures.arrivals_per_second / std::max(figures.applied_per_second, 1.0);
     inflow = Against(ratio, options_.pressure_inflow);
   }

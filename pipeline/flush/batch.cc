@@ -158,12 +158,15 @@ void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
   std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) {
     return a.id != b.id ? a.id < b.id : a.order < b.order;
   });
+  // One change at most for each: none is moved again, for a row is hundreds of bytes.
+  changes->reserve(steps.size());
   for (std::size_t i = 0; i < steps.size();) {
-    TaskChange change;
+    const TaskChange* const before = changes->empty() ? nullptr : &changes->back();
+    TaskChange& change = changes->emplace_back();
     change.id = std::string(steps[i].id);
     change.open_only = steps[i].open_only;
-    const bool follows = !changes->empty() && changes->back().id == change.id;
-    change.turn = follows ? changes->back().turn + 1 : 0;
+    const bool follows = before != nullptr && before->id == change.id;
+    change.turn = follows ? before->turn + 1 : 0;
     last_turn = std::max(last_turn, change.turn);
     Before state = Before::kNothing;
     // Folding moves the task out, and with it the bytes of the step's own id: compare with the
@@ -175,7 +178,6 @@ void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
     }
     for (; i < end; ++i) Fold(&change, &state, steps[i]);
     change.kind = KindOf(state);
-    changes->push_back(std::move(change));
   }
   if (last_turn == 0) return;
   std::stable_sort(changes->begin(), changes->end(), [](const auto& a, const auto& b) {

@@ -23,21 +23,45 @@ BatchSizer::BatchSizer(const Options& options)
       adjustment_(options.batch_adjustment),
       interval_(options.batch_evaluation_interval),
       throughput_target_(static_cast<double>(options.throughput_target)),
+      cut_after_(options.batch_timeout),
       size_(std::max(options.batch_size, 1u)) {
   if (is_adaptive_) size_ = std::clamp(size_, min_, max_);
 }
 
 std::uint32_t BatchSizer::size() const {
   MutexLock lock(mutex_);
+  return Size();
+}
+
+std::uint32_t BatchSizer::Wanted() const {
   return pinned_.value_or(static_cast<std::uint32_t>(size_));
+}
+
+std::uint32_t BatchSizer::Size() const { return std::min(Wanted(), cut_to_.value_or(Wanted())); }
+
+void BatchSizer::OnCut(std::uint64_t records) {
+  MutexLock lock(mutex_);
+  const auto half = static_cast<std::uint32_t>(std::max<std::uint64_t>(records / 2, 1));
+  cut_to_ = std::min(half, Size());
+  if (is_adaptive_ && !pinned_) size_ = std::clamp<double>(*cut_to_, min_, max_);
+}
+
+void BatchSizer::MayTakeMore(std::uint64_t records, std::chrono::nanoseconds duration) {
+  if (!cut_to_ || 2 * records < *cut_to_ || duration > cut_after_ / 4) return;
+  if (*cut_to_ >= Wanted() / 2) {
+    cut_to_.reset();
+  } else {
+    *cut_to_ *= 2;
+  }
 }
 
 void BatchSizer::OnCommitted(std::uint64_t records, std::chrono::nanoseconds duration,
                              Monotonic now) {
-  if (!is_adaptive_) return;
   MutexLock lock(mutex_);
+  MayTakeMore(records, duration);
+  if (!is_adaptive_) return;
   if (!evaluated_at_) evaluated_at_ = now;
-  if (2 * records >= pinned_.value_or(static_cast<std::uint32_t>(size_))) {
+  if (2 * records >= Size()) {
     ++seen_.batches;
     seen_.records += records;
     seen_.spent += duration;
@@ -64,8 +88,7 @@ void BatchSizer::Evaluate(Monotonic now) {
   const double score = ScoreOf(latency_ms, rate);
   if (!pinned_ && !seen.has_failed) size_ = std::clamp(NextSize(latency_ms, score), min_, max_);
   score_ = score;
-  const auto size = pinned_.value_or(static_cast<std::uint32_t>(size_));
-  history_.push_back({size, latency_ms, rate, score});
+  history_.push_back({Size(), latency_ms, rate, score});
   if (history_.size() > kHistory) history_.pop_front();
 }
 
@@ -107,7 +130,7 @@ void BatchSizer::Pin(std::optional<std::uint32_t> size) {
 BatchSizeSnapshot BatchSizer::Snapshot() const {
   MutexLock lock(mutex_);
   BatchSizeSnapshot snapshot;
-  snapshot.size = pinned_.value_or(static_cast<std::uint32_t>(size_));
+  snapshot.size = Size();
   snapshot.pinned = pinned_;
   snapshot.min = static_cast<std::uint32_t>(min_);
   snapshot.max = static_cast<std::uint32_t>(max_);

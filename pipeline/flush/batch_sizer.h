@@ -1,6 +1,10 @@
 // How many records a transaction takes, so that it lasts as long as wanted: grows in small steps
 // while there is time left, falls at once to what fits. Small batches (there was no more to bring)
-// tell nothing and are not looked at. Any thread.
+// tell nothing and are not looked at.
+//
+// Whatever the size, a transaction that was cut (Options::batch_timeout) halves what the next ones
+// may take, down to a single record; it doubles again while they need less than a quarter of the
+// time. Any thread.
 #pragma once
 
 #include <chrono>
@@ -25,6 +29,8 @@ class BatchSizer {
       EXCLUDES(mutex_);
   // One failed: under such conditions less at once loses less.
   void OnFailed(Monotonic now) EXCLUDES(mutex_);
+  // One of so many records was not done in time.
+  void OnCut(std::uint64_t records) EXCLUDES(mutex_);
   // This size from now on, or (nothing) the controller's again, from there.
   void Pin(std::optional<std::uint32_t> size) EXCLUDES(mutex_);
   [[nodiscard]] BatchSizeSnapshot Snapshot() const EXCLUDES(mutex_);
@@ -37,6 +43,9 @@ class BatchSizer {
     bool has_failed = false;
   };
 
+  [[nodiscard]] std::uint32_t Wanted() const REQUIRES(mutex_);
+  [[nodiscard]] std::uint32_t Size() const REQUIRES(mutex_);
+  void MayTakeMore(std::uint64_t records, std::chrono::nanoseconds duration) REQUIRES(mutex_);
   void Evaluate(Monotonic now) REQUIRES(mutex_);
   [[nodiscard]] double ScoreOf(double latency_ms, double rate) REQUIRES(mutex_);
   [[nodiscard]] double NextSize(double latency_ms, double score) REQUIRES(mutex_);
@@ -47,10 +56,12 @@ class BatchSizer {
   const double adjustment_;
   const std::chrono::milliseconds interval_;
   const double throughput_target_;
+  const std::chrono::nanoseconds cut_after_;
 
   mutable Mutex mutex_;
   double size_ GUARDED_BY(mutex_);
   std::optional<std::uint32_t> pinned_ GUARDED_BY(mutex_);
+  std::optional<std::uint32_t> cut_to_ GUARDED_BY(mutex_);  // not more than that for now
   Seen seen_ GUARDED_BY(mutex_);
   std::optional<Monotonic> evaluated_at_ GUARDED_BY(mutex_);
   double best_rate_ GUARDED_BY(mutex_) = 0;

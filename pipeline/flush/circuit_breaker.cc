@@ -6,6 +6,12 @@
 #include "pipeline/flush/retry_policy.h"
 
 namespace taskwal::pipeline {
+namespace {
+
+// A trial connects, asks twice what the database has, and applies a batch.
+constexpr int kTrialCalls = 4;
+
+}  // namespace
 
 BreakerLimits BreakerLimitsOf(const Options& options) {
   BreakerLimits limits;
@@ -16,6 +22,7 @@ BreakerLimits BreakerLimitsOf(const Options& options) {
   limits.open_time = options.breaker_open_time;
   limits.trials = options.breaker_trials;
   limits.trial_interval = options.breaker_trial_interval;
+  limits.trial_timeout = kTrialCalls * options.database_timeout + options.batch_timeout;
   return limits;
 }
 
@@ -26,7 +33,7 @@ CircuitBreaker::CircuitBreaker(const BreakerLimits& limits,
       calls_(limits.window),
       failed_calls_(limits.window) {}
 
-bool CircuitBreaker::Allow(Monotonic now, bool urgent) {
+bool CircuitBreaker::Allow(Monotonic now, bool urgent, Period* period) {
   bool is_allowed = true;
   State before = State::kClosed;
   State after = State::kClosed;
@@ -35,6 +42,7 @@ bool CircuitBreaker::Allow(Monotonic now, bool urgent) {
     before = state_;
     if (state_ == State::kOpen && now >= TrialAt(urgent)) {
       state_ = State::kHalfOpen;
+      ++period_;
       trials_out_ = trials_good_ = 0;
       last_trial_ = now - limits_.trial_interval;
     }
@@ -42,30 +50,38 @@ bool CircuitBreaker::Allow(Monotonic now, bool urgent) {
     if (state_ == State::kHalfOpen) is_allowed = AllowTrial(now);
     ++(is_allowed ? counts_.requests : counts_.refused);
     after = state_;
+    if (is_allowed && period != nullptr) *period = period_;
   }
   Tell(before, after);
   return is_allowed;
 }
 
 bool CircuitBreaker::AllowTrial(Monotonic now) {
-  // One that has not been heard of for so long never will be: it must not keep the rest out.
-  if (now - last_trial_ >= limits_.open_time) trials_out_ = 0;
-  if (trials_out_ + trials_good_ >= std::max(limits_.trials, 1u)) return false;
+  const bool has_deadline = limits_.trial_timeout.count() > 0;
+  if (has_deadline && now - last_trial_ >= limits_.trial_timeout) trials_out_ = 0;
+  if (!HasTrialLeft()) return false;
   if (now - last_trial_ < limits_.trial_interval) return false;
   ++trials_out_;
   last_trial_ = now;
   return true;
 }
 
-void CircuitBreaker::OnSuccess(Monotonic now) {
+bool CircuitBreaker::HasTrialLeft() const {
+  return trials_out_ + trials_good_ < std::max(limits_.trials, 1u);
+}
+
+bool CircuitBreaker::IsLate(std::optional<Period> period) const {
+  return period && *period != period_;
+}
+
+void CircuitBreaker::OnSuccess(Monotonic now, std::optional<Period> period) {
   State before = State::kClosed;
   State after = State::kClosed;
   {
     MutexLock lock(mutex_);
     before = state_;
     ++counts_.successes;
-    // A call that was let through before the breaker opened proves nothing about the time since.
-    if (state_ == State::kOpen) return;
+    if (state_ == State::kOpen || IsLate(period)) return;
     calls_.Add(now);
     failures_ = 0;
     if (state_ == State::kHalfOpen) {
@@ -77,14 +93,14 @@ void CircuitBreaker::OnSuccess(Monotonic now) {
   Tell(before, after);
 }
 
-void CircuitBreaker::OnFailure(Monotonic now) {
+void CircuitBreaker::OnFailure(Monotonic now, std::optional<Period> period) {
   State before = State::kClosed;
   State after = State::kClosed;
   {
     MutexLock lock(mutex_);
     before = state_;
     ++counts_.failures;
-    if (state_ == State::kOpen) return;
+    if (state_ == State::kOpen || IsLate(period)) return;
     ++failures_;
     calls_.Add(now);
     failed_calls_.Add(now);
@@ -130,8 +146,12 @@ CircuitBreaker::State CircuitBreaker::state() const {
 Monotonic CircuitBreaker::next_trial(Monotonic now, bool urgent) const {
   MutexLock lock(mutex_);
   if (state_ == State::kOpen) return std::max(now, TrialAt(urgent));
-  if (state_ == State::kHalfOpen) return std::max(now, last_trial_ + limits_.trial_interval);
-  return now;
+  if (state_ != State::kHalfOpen) return now;
+  if (HasTrialLeft()) return std::max(now, last_trial_ + limits_.trial_interval);
+  // Nobody is woken by a report.
+  const Monotonic look_again = now + kUrgentRetry;
+  if (limits_.trial_timeout.count() == 0) return look_again;
+  return std::clamp(last_trial_ + limits_.trial_timeout, now, look_again);
 }
 
 BreakerSnapshot CircuitBreaker::Snapshot(Monotonic now) {
@@ -149,6 +169,7 @@ BreakerSnapshot CircuitBreaker::Snapshot(Monotonic now) {
 
 // What was counted before belongs to the time before.
 void CircuitBreaker::CloseAgain() {
+  if (state_ != State::kClosed) ++period_;
   state_ = State::kClosed;
   failures_ = 0;
   calls_.Clear();
@@ -156,7 +177,10 @@ void CircuitBreaker::CloseAgain() {
 }
 
 void CircuitBreaker::Open(Monotonic now) {
-  if (state_ != State::kOpen) ++counts_.opened;
+  if (state_ != State::kOpen) {
+    ++counts_.opened;
+    ++period_;
+  }
   state_ = State::kOpen;
   opened_at_ = now;
 }

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -33,6 +34,8 @@ struct BreakerLimits {
   std::chrono::milliseconds open_time{60000};
   std::uint32_t trials = 1;              // let through half-open; all must succeed
   std::chrono::milliseconds trial_interval{0};  // between the starts of two of them, at least
+  // One that has not reported by then never will; 0: it always does.
+  std::chrono::milliseconds trial_timeout{0};
 };
 
 BreakerLimits BreakerLimitsOf(const Options& options);
@@ -45,23 +48,30 @@ class CircuitBreaker {
   explicit CircuitBreaker(const BreakerLimits& limits,
                           std::function<void(State from, State to)> on_change = {});
 
+  // Grows with every change of the state.
+  using Period = std::uint64_t;
   // Whether a call may be made now. `urgent`: somebody waits, so an open breaker lets a trial
-  // through kUrgentRetry after it opened, if that is sooner.
-  bool Allow(Monotonic now, bool urgent) EXCLUDES(mutex_);
-  void OnSuccess(Monotonic now) EXCLUDES(mutex_);
-  void OnFailure(Monotonic now) EXCLUDES(mutex_);
+  // through kUrgentRetry after it opened, if that is sooner. `period`: when it was let through, for
+  // the report; may be null.
+  bool Allow(Monotonic now, bool urgent, Period* period = nullptr) EXCLUDES(mutex_);
+  // What became of a call. One of another period than the present one proves nothing of this one.
+  void OnSuccess(Monotonic now, std::optional<Period> period = {}) EXCLUDES(mutex_);
+  void OnFailure(Monotonic now, std::optional<Period> period = {}) EXCLUDES(mutex_);
   // Opens at once, whatever the count.
   void Trip(Monotonic now) EXCLUDES(mutex_);
   // Closes at once and forgets what it has counted.
   void Reset() EXCLUDES(mutex_);
 
   [[nodiscard]] State state() const EXCLUDES(mutex_);
-  // When Allow may say yes again; `now` itself while it may at once.
+  // When Allow may say yes again, if no call is reported until then; `now` itself while it may at
+  // once.
   [[nodiscard]] Monotonic next_trial(Monotonic now, bool urgent) const EXCLUDES(mutex_);
   [[nodiscard]] BreakerSnapshot Snapshot(Monotonic now) EXCLUDES(mutex_);
 
  private:
   bool AllowTrial(Monotonic now) REQUIRES(mutex_);
+  [[nodiscard]] bool HasTrialLeft() const REQUIRES(mutex_);
+  [[nodiscard]] bool IsLate(std::optional<Period> period) const REQUIRES(mutex_);
   void CloseAgain() REQUIRES(mutex_);
   void Open(Monotonic now) REQUIRES(mutex_);
   [[nodiscard]] bool IsTooMuch(Monotonic now) REQUIRES(mutex_);
@@ -73,6 +83,7 @@ class CircuitBreaker {
 
   mutable Mutex mutex_;
   State state_ GUARDED_BY(mutex_) = State::kClosed;
+  Period period_ GUARDED_BY(mutex_) = 0;
   std::uint32_t failures_ GUARDED_BY(mutex_) = 0;   // in a row
   SlidingWindow calls_ GUARDED_BY(mutex_);          // that have been reported
   SlidingWindow failed_calls_ GUARDED_BY(mutex_);

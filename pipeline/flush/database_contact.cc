@@ -34,30 +34,12 @@ Verdict Judge(const wal::LogState& state, const LogRow& row, const Uuid& db_id, 
 // Where partition `p` goes on. The confirmed positions count only in the database that confirmed
 // them.
 Lsn StartOf(const wal::LogState& state, const LogRow& row, bool is_confirmed, std::size_t p,
-            ContactPlan* plan) {
-  const Lsn oldest_kept = state.first_lsn - 1;
+            bool* went_back) {
   const Lsn stored = At(row.watermarks, p);
   const bool is_behind = is_confirmed && stored < At(state.watermarks, p);
-  if (is_behind) {
-    plan->went_back = true;
-    if (stored < oldest_kept) {
-      // What was confirmed last is the last there was of this partition, up to there.
-      const Lsn last = std::min(oldest_kept, At(state.watermarks, p));
-      plan->missing.to = std::max(plan->missing.to, last);
-      plan->missing.from = std::min(plan->missing.from, stored + 1);
-    }
-  }
+  *went_back = *went_back || is_behind;
   const Lsn settled = is_confirmed && !is_behind && !row.watermarks.empty() ? state.flushed_lsn : 0;
-  return std::max({stored, settled, oldest_kept});
-}
-
-// A watermark is the LSN of a record that is there.
-void TrimMissing(const std::vector<Lsn>& stored, wal::LsnRange* missing) {
-  while (!missing->empty() &&
-         std::find(stored.begin(), stored.end(), missing->from) != stored.end()) {
-    ++missing->from;
-  }
-  if (missing->empty()) *missing = {};
+  return std::max({stored, settled, state.first_lsn - 1});
 }
 
 std::string WhyRefused(Verdict verdict, const Meeting& meeting) {
@@ -107,9 +89,11 @@ void ForgetEarlier(const ContactParties& parties, ContactPlan* plan) {
   if (plan->missing.empty()) return;
   for (const wal::TargetState& one : parties.log.state().targets) {
     if (one.number != parties.target) continue;
-    plan->missing.from = std::max(plan->missing.from, one.joined_lsn + 1);
+    for (MissingRecords& missing : plan->missing) {
+      missing.lsns.from = std::max(missing.lsns.from, one.joined_lsn + 1);
+    }
   }
-  if (plan->missing.empty()) plan->missing = {};
+  std::erase_if(plan->missing, [](const MissingRecords& one) { return one.lsns.empty(); });
 }
 
 // Durable on return.
@@ -127,16 +111,18 @@ Status RecordOwnIdentity(const ContactParties& parties) {
       });
 }
 
-void Report(const ContactPlan& plan, const std::string& database) {
-  if (!plan.went_back) return;
-  if (plan.missing.empty()) {
-    Logger().warn("flusher event=database_went_back db={} action=replay", database);
-  } else {
-    Logger().error(
-        "flusher event=database_went_back db={} action=replay missing_from={} missing_to={} "
-        "reason=\"confirmed before, and not in the log any more\"",
-        database, plan.missing.from, plan.missing.to);
-  }
+// Where the database went back, segments that were settled are needed again: from here on none of
+// them goes, and what has gone until now is what is missing.
+ContactPlan PlanStart(const ContactParties& parties, const LogRow& row, wal::LogState* state) {
+  const auto decide = [&] {
+    return Decide(*state, row, parties.backend.db_id(), parties.backend.is_volatile());
+  };
+  const ContactPlan plan = decide();
+  if (plan.verdict != Verdict::kGoOn || !plan.went_back) return plan;
+  const Lsn start = *std::min_element(plan.start.begin(), plan.start.end());
+  parties.log.KeepFrom(start + 1, parties.target);
+  state->first_lsn = parties.log.first_lsn();
+  return decide();
 }
 
 }  // namespace
@@ -148,11 +134,13 @@ ContactPlan Decide(const wal::LogState& state, const LogRow& row, const Uuid& db
   if (plan.verdict != Verdict::kGoOn) return plan;
   plan.is_new_database = !is_volatile && state.db_id.IsZero();
   const bool is_confirmed = !is_volatile && !plan.is_new_database;
-  plan.missing.from = UINT64_MAX;
   for (std::size_t p = 0; p < state.partitions; ++p) {
-    plan.start.push_back(StartOf(state, row, is_confirmed, p, &plan));
+    plan.start.push_back(StartOf(state, row, is_confirmed, p, &plan.went_back));
   }
-  TrimMissing(row.watermarks, &plan.missing);
+  if (!plan.went_back) return plan;
+  std::vector<Lsn> stored = row.watermarks;
+  stored.resize(state.partitions);
+  plan.missing = FindMissing(stored, state.watermarks, state.first_lsn - 1);
   return plan;
 }
 
@@ -211,7 +199,8 @@ void TakeOwnIdentity(const Uuid& wal_id, Lsn end_lsn, const FileStat& lock, wal:
 }
 
 Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogState& confirmed) {
-  auto& [log, backend, fs, directory, target, may_take_identity, databases] = parties;
+  auto& [log, backend, fs, directory, target, may_take_identity, databases, is_setback_certain] =
+      parties;
   Contact contact;
   wal::LogState state = confirmed;
   TASKWAL_ASSIGN(contact.session, backend.Connect());
@@ -225,12 +214,27 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
   const Meeting meeting{state,       row,       backend.db_id(), backend.is_volatile(),
                         log.end_lsn(), directory, backend.name(), databases};
   TASKWAL_ASSIGN(ContactPlan plan, PlanContact(meeting));
+  // STATE and all headers of segments were damaged: nothing in the directory tells it.
+  const bool is_ours = plan.verdict != Verdict::kTakeIdentity && !row.watermarks.empty();
+  if (is_ours && row.watermarks.size() != state.partitions) {
+    return Status::Unavailable(backend.name() + ": has this log with " +
+                               std::to_string(row.watermarks.size()) + " partitions, " + directory +
+                               " with " + std::to_string(state.partitions) +
+                               ": `taskwal adopt --moved` settles it");
+  }
   if (plan.verdict == Verdict::kTakeIdentity) {
     if (may_take_identity) TASKWAL_TRY(may_take_identity());
     TASKWAL_TRY(RecordOwnIdentity(parties));
     state = wal::StateOfTarget(log.state(), target);
     row = {};
     TASKWAL_ASSIGN(plan, PlanContact(meeting));
+  }
+  if (plan.went_back) plan = PlanStart(parties, row, &state);
+  std::vector<Lsn> stored = row.watermarks;
+  stored.resize(state.partitions);
+  if (plan.went_back && is_setback_certain && !is_setback_certain(stored)) {
+    return Status::Unavailable(backend.name() +
+                               ": behind what it had confirmed; it is looked at once more");
   }
   // Crash behind it: the directory knows its database, which does not know it yet: met again as
   // such.
@@ -245,9 +249,8 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
   }
   TASKWAL_ASSIGN(row, session.RegisterLog(state.wal_id, state.epoch, plan.start));
   // A commit of an earlier connection may have landed since the first look.
-  if (was_known) plan = Decide(state, row, backend.db_id(), backend.is_volatile());
+  if (was_known) plan = PlanStart(parties, row, &state);
   ForgetEarlier(parties, &plan);
-  Report(plan, backend.name());
   contact.identity.wal_id = state.wal_id;
   contact.identity.epoch = state.epoch;
   contact.identity.db_id = backend.db_id();
@@ -260,8 +263,9 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
     }
   }
   contact.start = std::move(plan.start);
+  contact.found = was_known ? row.watermarks : std::move(stored);
   contact.stored = std::move(row.watermarks);
-  contact.missing = plan.missing;
+  contact.missing = std::move(plan.missing);
   return contact;
 }
 

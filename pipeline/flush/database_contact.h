@@ -11,6 +11,7 @@
 
 #include "base/file_system.h"
 #include "pipeline/flush/log_identity.h"
+#include "pipeline/flush/missing_records.h"
 #include "storage/backend.h"
 #include "taskwal/status.h"
 #include "wal/log.h"
@@ -30,9 +31,7 @@ struct ContactPlan {
   bool is_new_database = false;      // db_id is to be recorded: nothing is confirmed there yet
   bool went_back = false;            // the database is behind what was confirmed there
   std::vector<wal::Lsn> start;       // by partition: settled up to here
-  // Went back so far that these are not in the log any more: from behind the partition that is
-  // furthest back to the last that was confirmed. Some between may be there.
-  wal::LsnRange missing;
+  std::vector<MissingRecords> missing;  // went back so far that these are not in the log any more
 };
 
 // `row` is what the database knows of state.wal_id. state.epoch is ours; state.watermarks and
@@ -78,8 +77,9 @@ struct Contact {
   LogIdentity identity;
   std::vector<wal::Lsn> start;    // by partition
   std::vector<wal::Lsn> stored;   // watermarks in the database now
+  std::vector<wal::Lsn> found;    // the same, before a database that did not know us was told
   bool went_back = false;         // see ContactPlan
-  wal::LsnRange missing;
+  std::vector<MissingRecords> missing;
 };
 
 struct ContactParties {
@@ -91,6 +91,9 @@ struct ContactParties {
   // Asked before the directory takes an identity of its own. Empty: it may.
   std::function<Status()> may_take_identity{};
   std::vector<std::string> databases{};  // see Meeting
+  // Asked before a database that is behind is taken to have gone back, and anything is done about
+  // it: false is kUnavailable. `stored`: what it has, by partition. Empty: it has.
+  std::function<bool(const std::vector<wal::Lsn>& stored)> is_setback_certain{};
 };
 // `confirmed`: what this process has seen committed, by partition, and how far all is settled;
 // where this is the first contact, what STATE says of the target (StateOfTarget). kUnavailable:

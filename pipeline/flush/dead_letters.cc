@@ -17,6 +17,20 @@ namespace {
 using wal::Lsn;
 using wal::LsnRange;
 
+constexpr std::uint64_t kSectorBytes = 512;
+
+// Fills the last sector of what stands up to `end`, so that no later write touches it: a power cut
+// may leave the sector that was being written as garbage. The clearing of a task whose id no task
+// can have: every reader takes it, and it changes nothing.
+std::vector<std::byte> MakeFiller(std::uint64_t number, std::uint64_t end) {
+  TaskCleared nobody;
+  const std::size_t smallest =
+      MakeEntry(EntryKind::kTaskCleared, EncodeTaskCleared(nobody), number, end).size();
+  const std::uint64_t sectors = (end + smallest + kSectorBytes - 1) / kSectorBytes;
+  nobody.task_id.assign(sectors * kSectorBytes - end - smallest, '\0');
+  return MakeEntry(EntryKind::kTaskCleared, EncodeTaskCleared(nobody), number, end);
+}
+
 // The file that letters are appended to. One caller at a time.
 class LetterWriter {
  public:
@@ -33,8 +47,11 @@ class LetterWriter {
   // Durable on return.
   Result<LetterPlace> Append(EntryKind kind, std::span<const std::byte> body) {
     TASKWAL_TRY(OpenFile());
-    const std::vector<std::byte> entry = MakeEntry(kind, body, number_, end_);
-    const Status written = file_->WriteAndSync(end_, entry);
+    std::vector<std::byte> bytes = MakeEntry(kind, body, number_, end_);
+    const LetterPlace place{number_, end_, bytes.size()};
+    const std::vector<std::byte> filler = MakeFiller(number_, end_ + bytes.size());
+    bytes.insert(bytes.end(), filler.begin(), filler.end());
+    const Status written = file_->WriteAndSync(end_, bytes);
     if (!written.ok()) {
       // The page cache cannot be trusted with this file any more. The next one names how much of it
       // counts, so what this attempt left behind is void.
@@ -42,8 +59,7 @@ class LetterWriter {
       is_condemned_ = true;
       return written;
     }
-    const LetterPlace place{number_, end_, entry.size()};
-    end_ += entry.size();
+    end_ += bytes.size();
     return place;
   }
   [[nodiscard]] std::uint64_t number() const { return number_; }
@@ -55,7 +71,9 @@ class LetterWriter {
   }
 
   Status OpenFile() {
-    const bool is_full = end_ >= kLetterFileBytes;
+    // Nothing is written behind what ends within a sector, but for the header of a new file.
+    const bool is_open_ended = end_ % kSectorBytes != 0 && end_ != kLetterFileHeaderBytes;
+    const bool is_full = end_ >= kLetterFileBytes || is_open_ended;
     if (file_ && !is_full) return Status::Ok();
     if (!is_condemned_ && !is_full && end_ > 0) {
       TASKWAL_ASSIGN(auto file, fs_.OpenWritable(PathOf(number_), false));
@@ -434,6 +452,26 @@ Status DeadLetters::ClearDag(const std::string& dag_id, wal::Lsn lsn, wal::Lsn o
   return Status::Ok();
 }
 
+Status DeadLetters::VoidClears(
+    const wal::LsnRange& lsns,
+    const std::function<bool(const std::string& task_id, wal::Lsn lsn)>& is_gone) {
+  std::vector<TaskCleared> clears;
+  {
+    MutexLock lock(impl_->mutex);
+    clears = impl_->index.ClearsIn(lsns);
+  }
+  for (TaskCleared& cleared : clears) {
+    if (!is_gone(cleared.task_id, cleared.lsn)) continue;
+    cleared.origin = 0;
+    const Impl::Turn mine(*impl_);
+    TASKWAL_TRY(impl_->Append(EntryKind::kTaskCleared, EncodeTaskCleared(cleared),
+                              [&](LetterIndex& known, LetterStats&, const LetterPlace&) {
+                                known.Clear(cleared);
+                              }));
+  }
+  return Status::Ok();
+}
+
 bool DeadLetters::WasClearedSince(const std::string& task_id, wal::Lsn origin,
                                   wal::Lsn before) const {
   MutexLock lock(impl_->mutex);
@@ -474,6 +512,22 @@ Result<DeadLetter> DeadLetters::Read(const LetterKey& key) const {
     // Moved by cleaning in between.
     if (letter.status().code() != StatusCode::kNotFound || tries > 0) return letter;
   }
+}
+
+Result<std::vector<DeadLetter>> DeadLetters::NewestRejected(std::uint16_t target) const {
+  std::vector<LetterKey> keys;
+  {
+    MutexLock lock(impl_->mutex);
+    keys = impl_->index.NewestRejected(target);
+  }
+  std::vector<DeadLetter> newest;
+  for (const LetterKey& key : keys) {
+    auto letter = Read(key);
+    if (letter.status().code() == StatusCode::kNotFound) continue;  // settled
+    if (!letter.ok()) return letter.status();
+    newest.push_back(*std::move(letter));
+  }
+  return newest;
 }
 
 Status DeadLetters::ForEach(const std::function<bool(const DeadLetter&)>& visit) const {

@@ -47,6 +47,11 @@ struct LetterOrigin {
   friend bool operator==(const LetterOrigin&, const LetterOrigin&) = default;
 };
 
+// In the metadata of a loss: only records of these partitions are lost in its range ("0,3").
+inline constexpr char kLossPartitions[] = "partitions";
+// In that of a rejected record: what the poison guard knew then (poison_guard.h).
+inline constexpr char kGuardMark[] = "guard";
+
 struct DeadLetter {
   enum class Kind : std::uint8_t { kRejected, kLoss } kind = Kind::kRejected;
   Uuid wal_id;
@@ -118,7 +123,8 @@ class DeadLetters {
   void Close();
 
   // Durable on return. Adding what is there already changes nothing and is OK; of a loss only the
-  // LSNs that no other loss covers are added. kUnavailable: no space, try again.
+  // LSNs that no other loss of all partitions, or of the same ones, covers are added.
+  // kUnavailable: no space, try again.
   Status Add(const DeadLetter& letter);
   // kOverloaded: no more may be added. Losses are, whatever the limits.
   [[nodiscard]] Status CheckRoom(const LetterLimits& limits) const;
@@ -151,6 +157,12 @@ class DeadLetters {
   Status ClearTask(const std::string& task_id, wal::Lsn lsn, wal::Lsn origin = 0);
   // ClearTask for every task of the DAG whose save is held.
   Status ClearDag(const std::string& dag_id, wal::Lsn lsn, wal::Lsn origin = 0);
+  // Takes back the clears in `lsns` that `is_gone` says of: the save or delete was lost before the
+  // database had it, or with the database, and what comes now follows the letter again. Durable on
+  // return. A clear that is made once more (the record turned up after all) counts again.
+  Status VoidClears(
+      const wal::LsnRange& lsns,
+      const std::function<bool(const std::string& task_id, wal::Lsn lsn)>& is_gone);
   // Whether a save or delete newer than the lettered operation at `origin` was applied below
   // `before`.
   [[nodiscard]] bool WasClearedSince(const std::string& task_id, wal::Lsn origin,
@@ -162,6 +174,9 @@ class DeadLetters {
   [[nodiscard]] LetterStats GetStats() const;
   // kNotFound: there is none that is open.
   [[nodiscard]] Result<DeadLetter> Read(const LetterKey& key) const;
+  // The newest rejected record of this target for each type of operation, where it is still open
+  // and has a guard mark (those that follow a save, and retries, have none).
+  [[nodiscard]] Result<std::vector<DeadLetter>> NewestRejected(std::uint16_t target) const;
   // Open letters and losses in the order they were added (those that were moved by cleaning last,
   // after a restart), until `visit` returns false. kCorruption: an entry that was sound at open is
   // not any more.

@@ -21,6 +21,13 @@ class FlushCounters {
     MutexLock lock(mutex_);
     change(stats_);
   }
+  // `move` brings records from one count to another: between what is unread, in the queues and
+  // settled. A snapshot made in another one finds each record in exactly one of them.
+  template <typename Move>
+  void Transfer(Move&& move) EXCLUDES(transfer_, mutex_) {
+    MutexLock lock(transfer_);
+    move();
+  }
   [[nodiscard]] std::uint64_t flush_operations() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     return stats_.flush_operations;
@@ -86,6 +93,7 @@ class FlushCounters {
 
  private:
   Histogram flush_time_;
+  Mutex transfer_;  // before mutex_, and before the queues' own
   mutable Mutex mutex_;
   FlusherStats stats_ GUARDED_BY(mutex_);  // but for alarm and flush_time
   std::map<std::uint32_t, std::string> alarms_ GUARDED_BY(mutex_);

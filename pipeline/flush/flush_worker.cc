@@ -17,6 +17,9 @@ using storage::OperationType;
 using storage::WatermarkMove;
 using wal::Lsn;
 
+// For others to take what a worker has given back.
+constexpr std::chrono::milliseconds kHandOverTime{10};
+constexpr double kNearlyAll = 0.8;
 constexpr auto kNothingToDo = std::chrono::hours(1);
 constexpr std::string_view kFollowsItsSave = "follows the save of its task, which was refused";
 
@@ -59,8 +62,10 @@ void FlushWorker::Begin(const LogIdentity& identity, std::unique_ptr<storage::Se
   connected_at_ = looked_at_;
   batch_.clear();
   parts_.clear();
+  asides_.clear();
   attempt_.clear();
   failures_ = 0;
+  rests_until_ = {};
 }
 
 FlushWorker::Turn FlushWorker::Step() {
@@ -77,12 +82,17 @@ FlushWorker::Turn FlushWorker::Step() {
 
 FlushWorker::Turn FlushWorker::Threw(const std::string& what) {
   setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.exceptions; });
+  may_land_ = may_land_ || !attempt_.empty();
   TellError(setting_.options, {"worker", setting_.backend.name(), index_, what});
   return Failed(Status::Unavailable(setting_.backend.name() + ": " + what));
 }
 
 bool FlushWorker::Retire() {
   if (!batch_.empty()) return false;
+  for (const Aside& aside : asides_) setting_.queues.TakeUp(*aside.records.front());
+  asides_.clear();
+  CountInHand();
+  setting_.queues.Release(index_);
   session_.reset();
   return true;
 }
@@ -99,16 +109,22 @@ FlushWorker::Turn FlushWorker::Work() {
   if (!fenced_.ok()) return Turn::kFenced;
   const Monotonic now = setting_.clock.Now();
   if (HasOldConnection(now)) Disconnect();
-  if (IsOverdue(now)) GiveBack();
-  if (batch_.empty() && !TakeBatch(now)) return now < LookAt() ? Turn::kIdle : Look(now);
+  if (IsOverdue(now)) GiveBack(now);
+  if (batch_.empty() && now < rests_until_) return Turn::kPaused;
+  if (batch_.empty() && !TakeUp(now) && !TakeBatch(now)) {
+    return now < LookAt(now) ? Turn::kIdle : Look(now);
+  }
   if (now < PausedUntil()) return Turn::kPaused;
-  if (!setting_.breaker.Allow(now, setting_.queues.awaited_lsn() > 0)) return Turn::kPaused;
+  const bool is_urgent = setting_.queues.awaited_lsn() > 0;
+  if (!setting_.breaker.Allow(now, is_urgent, &allowed_in_)) return Turn::kPaused;
   if (!session_) {
-    const Turn connected = Connect();
-    if (connected != Turn::kProgress || batch_.empty()) return connected;
-    if (IsOverdue(now)) {
-      setting_.breaker.OnSuccess(now);
-      GiveBack();
+    const Turn turn = Connect();
+    if (turn != Turn::kProgress || batch_.empty()) return turn;
+    const Monotonic connected_at = setting_.clock.Now();
+    if (IsOverdue(connected_at)) {
+      setting_.breaker.OnSuccess(connected_at, allowed_in_);
+      if (is_cut_) failures_ = 0;  // it answers; only the batch was too large for its time
+      GiveBack(connected_at);
       return Turn::kProgress;
     }
   }
@@ -120,32 +136,99 @@ bool FlushWorker::TakeBatch(Monotonic now) {
   if (!due || *due > now) return false;
   batch_ = setting_.queues.Take(index_);
   if (batch_.empty()) return false;
+  batch_records_ = batch_.size();
   parts_ = PartsOfBatch();
-  guard_.StartBatch(batch_.size());
   idempotent_ = batch_.front()->lsn <= identity_.replayed_until;
   refusals_ = 0;
   first_refused_.reset();
-  taken_at_ = now;
-  const std::uint64_t records = batch_.size();
-  setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& w) { w.in_hand = records; });
+  begun_at_ = now;
+  is_cut_ = may_land_ = false;
+  CountInHand();
   return true;
 }
 
-// An attempt in doubt has to be settled first: whoever takes its records must know.
-bool FlushWorker::IsOverdue(Monotonic now) const {
-  const auto longest = setting_.options.batch_timeout;
-  return longest.count() > 0 && !batch_.empty() && attempt_.empty() && failures_ > 0 &&
-         now - taken_at_ >= longest;
+// What was set aside and has rested: the refused record by itself, then the rest.
+bool FlushWorker::TakeUp(Monotonic now) {
+  const auto due = std::find_if(asides_.begin(), asides_.end(),
+                                [&](const Aside& aside) { return DueAt(aside) <= now; });
+  if (due == asides_.end()) return false;
+  batch_ = std::move(due->records);
+  refusals_ = due->refusals;
+  first_refused_ = due->first_refused;
+  idempotent_ = due->idempotent;
+  batch_records_ = due->batch_records;
+  asides_.erase(due);
+  setting_.queues.TakeUp(*batch_.front());
+  parts_ = PartsOfBatch();
+  Part& next = parts_.back();
+  if (next.end - next.begin > 1) {
+    next.begin = 1;
+    parts_.push_back({0, 1});
+  }
+  begun_at_ = now;
+  is_cut_ = may_land_ = false;
+  return true;
 }
 
-void FlushWorker::GiveBack() {
+// The next part's only record was refused: it rests, and what is behind it in its partition with
+// it. Everything else of the batch stays in hand; the parts before it are settled.
+void FlushWorker::SetAside(std::chrono::milliseconds pause) {
+  const std::size_t first = parts_.back().begin;
+  const QueuedRecord& refused = *batch_[first];
+  Aside aside{{}, refusals_, first_refused_, setting_.clock.Now(), pause, idempotent_,
+              batch_records_};
+  std::vector<QueuedRecord*> others;
+  for (std::size_t i = first; i < batch_.size(); ++i) {
+    const bool goes_along = batch_[i]->partition == refused.partition;
+    (goes_along ? aside.records : others).push_back(batch_[i]);
+  }
+  asides_.push_back(std::move(aside));
+  setting_.queues.SetAside(refused);
+  batch_ = std::move(others);
+  parts_ = PartsOfBatch();
+  refusals_ = 0;
+  if (batch_.empty()) setting_.queues.Release(index_);
+}
+
+Monotonic FlushWorker::DueAt(const Aside& aside) const {
+  const bool is_urgent = setting_.queues.awaited_lsn() > 0;
+  return aside.refused_at + (is_urgent ? std::min(aside.pause, kUrgentRetry) : aside.pause);
+}
+
+void FlushWorker::CountInHand() {
+  std::uint64_t records = batch_.size();
+  for (const Aside& aside : asides_) records += aside.records.size();
+  setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& w) { w.in_hand = records; });
+}
+
+// An attempt in doubt has to be settled first: whoever takes its records must know. Where the
+// commit was sent, that it is not there yet settles nothing: it may still land, and then only the
+// same records again are known for it.
+bool FlushWorker::IsOverdue(Monotonic now) const {
+  const auto longest = setting_.options.batch_timeout;
+  if (longest.count() == 0 || batch_.empty() || !attempt_.empty() || may_land_) return false;
+  return is_cut_ || now - begun_at_ >= longest;
+}
+
+// To the batch in hand, for its next transaction; 0: there is no limit. A record by itself cannot
+// be made less, nor can what may still land.
+std::chrono::milliseconds FlushWorker::TimeLeft(Monotonic now) const {
+  const auto longest = setting_.options.batch_timeout;
+  const Part& part = parts_.back();
+  if (longest.count() == 0 || part.end - part.begin == 1 || may_land_) return {};
+  const auto left = std::chrono::floor<std::chrono::milliseconds>(begun_at_ + longest - now);
+  return std::max(left, std::chrono::milliseconds(1));
+}
+
+// Without a rest this worker would have it again before any other wakes.
+void FlushWorker::GiveBack(Monotonic now) {
+  rests_until_ = std::max(PausedUntil(), now + kHandOverTime);
   batch_.clear();
   parts_.clear();
+  // Counted before another can bring it.
+  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.timeouts; });
+  CountInHand();
   setting_.queues.Release(index_, true);
-  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) {
-    ++worker.timeouts;
-    worker.in_hand = 0;
-  });
 }
 
 // Retries are brought apart from what is newer than they are: they are compared with the rows.
@@ -190,7 +273,7 @@ FlushWorker::Turn FlushWorker::Connect() {
 FlushWorker::Turn FlushWorker::Judge(Standing standing) {
   switch (standing) {
     case Standing::kMeetAgain:
-      setting_.breaker.OnSuccess(setting_.clock.Now());
+      setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
       return Turn::kMeetAgain;
     case Standing::kFenced:
       return Fence("log " + identity_.wal_id.ToString() + " was moved on by somebody else");
@@ -204,16 +287,17 @@ FlushWorker::Turn FlushWorker::Judge(Standing standing) {
 }
 
 // One worker is enough; a database that forgets has confirmed nothing.
-Monotonic FlushWorker::LookAt() const {
+Monotonic FlushWorker::LookAt(Monotonic now) const {
   if (index_ > 0 || setting_.backend.is_volatile()) return Monotonic::max();
   const Monotonic at = looked_at_ + setting_.options.health_check_interval;
-  return std::max({at, PausedUntil(), setting_.breaker.next_trial(at, false)});
+  const Monotonic trial = setting_.breaker.next_trial(std::max(at, now), false);
+  return std::max({at, PausedUntil(), trial});
 }
 
 // Nothing was to be done for a while: whether the database still has all that it confirmed. A
 // failover may have cost it the last of that, and without a batch nobody would ask.
 FlushWorker::Turn FlushWorker::Look(Monotonic now) {
-  if (!setting_.breaker.Allow(now, false)) return Turn::kPaused;
+  if (!setting_.breaker.Allow(now, false, &allowed_in_)) return Turn::kPaused;
   looked_at_ = now;
   const std::vector<Lsn> known = setting_.queues.stored();
   auto row = session_ ? session_->ReadLog(identity_.wal_id)
@@ -230,7 +314,7 @@ FlushWorker::Turn FlushWorker::Look(Monotonic now) {
 void FlushWorker::Recovered() {
   failures_ = 0;
   looked_at_ = setting_.clock.Now();
-  setting_.breaker.OnSuccess(looked_at_);
+  setting_.breaker.OnSuccess(looked_at_, allowed_in_);
   if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
     Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
   }
@@ -238,7 +322,7 @@ void FlushWorker::Recovered() {
 
 FlushWorker::Turn FlushWorker::Fence(const std::string& why) {
   session_.reset();
-  setting_.breaker.OnSuccess(setting_.clock.Now());
+  setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
   fenced_ = Status::Fenced(setting_.backend.name() + ": " + why);
   return Turn::kFenced;
 }
@@ -253,11 +337,13 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
   if (!batch.ok()) {
     // What must not be lettered holds back no more than what comes behind it.
     if (batch.status().code() != StatusCode::kOverloaded || !Split()) return Failed(batch.status());
-    setting_.breaker.OnSuccess(setting_.clock.Now());
+    setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
     return Turn::kProgress;
   }
   attempt_ = batch->moves;
   attempt_rows_ = batch->dag_deletes.size() + batch->tasks.size() + batch->activities.size();
+  const Monotonic applied_at = setting_.clock.Now();
+  batch->time_max = TimeLeft(applied_at);
   // From here on until there is an answer, the attempt is in doubt.
   const auto result = session_->Apply(*batch);
   const std::chrono::duration<double> spent = setting_.clock.Now() - started_at_;
@@ -268,6 +354,12 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
     const Status& why = result.status();
     if (why.code() == StatusCode::kRejected) return Refused(why);
     if (why.code() == StatusCode::kFenced) return Fence(why.message());
+    may_land_ = may_land_ || why.code() == StatusCode::kInDoubt;
+    // Servers give up a little before the time is over. What had little time tells nothing.
+    const auto time = batch->time_max;
+    is_cut_ = 2 * time >= setting_.options.batch_timeout && time.count() > 0 &&
+              setting_.clock.Now() - applied_at >= kNearlyAll * time;
+    if (is_cut_ && setting_.sizer != nullptr) setting_.sizer->OnCut(part.end - part.begin);
     return Failed(why);
   }
   switch (result->outcome) {
@@ -276,7 +368,7 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
       return Turn::kProgress;
     case ApplyResult::Outcome::kRepeatIdempotent:
       if (idempotent_) break;
-      setting_.breaker.OnSuccess(setting_.clock.Now());
+      setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
       attempt_.clear();
       idempotent_ = true;
       return Turn::kProgress;
@@ -356,15 +448,18 @@ std::vector<WatermarkMove> FlushWorker::MovesOf(const Part& part) const {
 void FlushWorker::Settle(std::uint64_t duplicates) {
   const FlushEvent event = EventOf(parts_.back(), Status::Ok());
   CountSettled(event, duplicates);
+  const Part& part = parts_.back();
+  setting_.guard.OnSettled(std::span(batch_).subspan(part.begin, part.end - part.begin));
   // Before Settle, as the counters: whoever waits for it finds no alarm of what is over.
   Recovered();
   setting_.queues.Settle(index_, attempt_, setting_.clock.Now());
   parts_.pop_back();
   attempt_.clear();
   refusals_ = 0;
+  begun_at_ = looked_at_;
+  is_cut_ = may_land_ = false;
   if (parts_.empty()) {
     batch_.clear();
-    guard_.EndBatch();
     setting_.queues.Release(index_);
   }
   Tell(event);
@@ -383,20 +478,23 @@ void FlushWorker::Tell(const FlushEvent& event) const {
 }
 
 void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates) {
-  const auto settled = setting_.queues.Count(attempt_);
   const Time now = setting_.clock.WallNow();
   const Part& part = parts_.back();
   std::uint64_t bytes = 0;
   for (std::size_t i = part.begin; i < part.end; ++i) bytes += batch_[i]->body.size();
-  setting_.counters.Update([&](FlusherStats& stats) {
-    stats.applied += settled.applied;
-    stats.dead_lettered += settled.lettered;
-    stats.duplicates += duplicates;
-    stats.rows_written += attempt_rows_;
-    stats.bytes_flushed += bytes;
-    ++stats.flush_operations;
-    stats.last_flush_time = now;
-    stats.database_available = true;
+  PartitionQueues::Settled settled;
+  setting_.counters.Transfer([&] {
+    settled = setting_.queues.Count(attempt_);
+    setting_.counters.Update([&](FlusherStats& stats) {
+      stats.applied += settled.applied;
+      stats.dead_lettered += settled.lettered;
+      stats.duplicates += duplicates;
+      stats.rows_written += attempt_rows_;
+      stats.bytes_flushed += bytes;
+      ++stats.flush_operations;
+      stats.last_flush_time = now;
+      stats.database_available = true;
+    });
   });
   setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& worker) {
     ++worker.batches;
@@ -406,12 +504,20 @@ void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates
   setting_.counters.RecordFlush(index_, event.duration);
   if (setting_.gauge != nullptr) {
     setting_.gauge->OnCommitted(event.duration);
-    setting_.gauge->OnSettled(settled.applied + settled.lettered, settled.bytes);
+    const std::uint64_t records = settled.applied + settled.lettered;
+    if (records > 0 && !IsDueElsewhere()) setting_.gauge->OnSettled(records, settled.bytes);
   }
   if (setting_.sizer != nullptr) {
     setting_.sizer->OnCommitted(event.records, event.duration, setting_.clock.Now());
     setting_.queues.SetBatchRecords(setting_.sizer->size());
   }
+}
+
+// A barrier, which comes alone, that another target has still to bring.
+bool FlushWorker::IsDueElsewhere() const {
+  const QueuedRecord& first = *batch_[parts_.back().begin];
+  const bool is_barrier = storage::IsBarrier(static_cast<OperationType>(first.type));
+  return is_barrier && setting_.is_last && !setting_.is_last(first.lsn);
 }
 
 FlushEvent FlushWorker::EventOf(const Part& part, const Status& status) const {
@@ -431,15 +537,28 @@ FlushWorker::Turn FlushWorker::Refused(const Status& why) {
   const Part part = parts_.back();
   const FlushEvent event = EventOf(part, why);
   attempt_.clear();
-  setting_.breaker.OnSuccess(setting_.clock.Now());  // it answers
+  may_land_ = false;  // its transaction has had the watermark
+  setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);  // it answers
   CountError(why, true);
+  // What is left of it is brought in parts, each with a time of its own.
+  begun_at_ = setting_.clock.Now();
   if (!first_refused_) first_refused_ = setting_.clock.WallNow();
-  if (!Split() && ++refusals_ > setting_.options.max_flush_retries) {
-    const Status lettered = LetterRefused(*batch_[part.begin], why, refusals_);
+  if (!Split()) {
+    const Status lettered = RefusedAlone(why);
     if (!lettered.ok()) return Failed(lettered);
   }
   Tell(event);
   return Turn::kProgress;
+}
+
+// Without a pause it is tried again at once.
+Status FlushWorker::RefusedAlone(const Status& why) {
+  if (++refusals_ > setting_.options.max_flush_retries) {
+    return LetterRefused(*batch_[parts_.back().begin], why, refusals_);
+  }
+  const std::chrono::milliseconds pause = retry_.Delay(refusals_, random_);
+  if (pause.count() > 0) SetAside(pause);
+  return Status::Ok();
 }
 
 void FlushWorker::CountError(const Status& why, bool answers) {
@@ -470,7 +589,7 @@ FlushWorker::Turn FlushWorker::Failed(const Status& why) {
   pause_ = retry_.Delay(++failures_, random_);
   failed_at_ = now;
   if (is_database) {
-    setting_.breaker.OnFailure(now);
+    setting_.breaker.OnFailure(now, allowed_in_);
   } else {
     setting_.breaker.Trip(now);
   }
@@ -499,8 +618,10 @@ Monotonic FlushWorker::PausedUntil() const {
 std::chrono::nanoseconds FlushWorker::NextTurnIn() const {
   const Monotonic now = setting_.clock.Now();
   if (batch_.empty()) {
-    const auto due = setting_.queues.DueAt(index_, now);
-    const Monotonic next = std::min(due.value_or(Monotonic::max()), LookAt());
+    Monotonic due = setting_.queues.DueAt(index_, now).value_or(Monotonic::max());
+    for (const Aside& aside : asides_) due = std::min(due, DueAt(aside));
+    const Monotonic takes_at = std::max(due, rests_until_);
+    const Monotonic next = std::min(takes_at, LookAt(now));
     return std::min<std::chrono::nanoseconds>(next - now, kNothingToDo);
   }
   const bool is_urgent = setting_.queues.awaited_lsn() > 0;
@@ -537,18 +658,23 @@ Result<bool> FlushWorker::GoesToLetters(QueuedRecord& record, const OperationBod
 Status FlushWorker::LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts) {
   // One that is refused again says nothing new of the schema, and takes no more room.
   if (RetryIn(record)) return AddLetter(record, why.message(), attempts);
-  if (!guard_.MayLetter()) {
+  const auto type = static_cast<OperationType>(record.type);
+  const auto mark = setting_.guard.Claim(type, record.lsn, batch_records_);
+  if (!mark) {
     return Status::Overloaded("too many rows are refused for poison: nothing more is dead-lettered "
                               "and the log waits: " + why.message());
   }
-  TASKWAL_TRY(AddLetter(record, why.message(), attempts));
-  guard_.OnLettered();
+  const Status added = AddLetter(record, why.message(), attempts, *mark);
+  if (!added.ok()) {
+    setting_.guard.TakeBack(type);
+    return added;
+  }
   Logger().warn("flusher event=dead_lettered lsn={} error=\"{}\"", record.lsn, why.message());
   return Status::Ok();
 }
 
 Status FlushWorker::AddLetter(QueuedRecord& record, const std::string& error,
-                              std::uint32_t attempts) {
+                              std::uint32_t attempts, const std::string& guard_mark) {
   DeadLetter letter;
   letter.wal_id = identity_.OwnerOf(record.lsn);
   letter.lsns = {record.lsn, record.lsn};
@@ -579,6 +705,7 @@ Status FlushWorker::AddLetter(QueuedRecord& record, const std::string& error,
   letter.backend = setting_.backend.name();
   letter.metadata = {{"epoch", std::to_string(identity_.epoch)},
                      {"worker", std::to_string(index_)}};
+  if (!guard_mark.empty()) letter.metadata[kGuardMark] = guard_mark;
   TASKWAL_TRY(setting_.letters.Add(letter));
   record.is_lettered = true;
   return Status::Ok();

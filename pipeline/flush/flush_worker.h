@@ -4,8 +4,16 @@
 //
 //   take ─▶ [ connect, recheck ] ─▶ apply the first part ─┬─ committed ─▶ settle, next part
 //              ▲                                          ├─ refused, several records ─▶ two halves
-//              └── pause (backoff, breaker) ◀─────────────┼─ refused, one ─▶ dead letter, settle
+//              └── pause (backoff, breaker) ◀─────────────┼─ refused, one ─▶ aside, for a pause
+//                                                         │     in the end: dead letter
+//                                                         ├─ out of time ─▶ give the batch back
 //                                                         └─ anything else: the same part again
+//
+// What is set aside is the refused record and what the batch has of its partition behind it; the
+// other partitions go on, with this batch and the next.
+//
+// A batch has Options::batch_timeout from when it is taken; each part that refusals leave of it has
+// as long. What is given back is taken again, by whoever comes first: less at once, if it was cut.
 //
 // Steps are called by one thread at a time, and only between two contacts with the database.
 #pragma once
@@ -45,6 +53,7 @@ struct FlushSetting {
   DeadLetters& letters;
   CircuitBreaker& breaker;
   FlushCounters& counters;
+  PoisonGuard& guard;
   Clock& clock;
   const Options& options;
   std::function<void(std::uint64_t)> raise_stamp;  // told the highest stamp in the database
@@ -54,6 +63,7 @@ struct FlushSetting {
   // Told of every transaction; may be null.
   LoadGauge* gauge = nullptr;
   BatchSizer* sizer = nullptr;
+  std::function<bool(wal::Lsn)> is_last{};  // as FlushTarget's
 };
 
 class FlushWorker {
@@ -75,7 +85,8 @@ class FlushWorker {
   // How long Step has nothing to do, if nothing changes.
   [[nodiscard]] std::chrono::nanoseconds NextTurnIn() const;
   [[nodiscard]] const Status& fenced() const { return fenced_; }
-  // No more batches are to come: its connection is closed. False while there is one in hand.
+  // No more batches are to come: its connection is closed, and what it has set aside is others'.
+  // False while there is a batch in hand.
   bool Retire();
   // Before a contact.
   void Disconnect();
@@ -87,26 +98,44 @@ class FlushWorker {
     std::size_t end = 0;
   };
 
+  // A refused record, first, and what comes behind it.
+  struct Aside {
+    std::vector<QueuedRecord*> records;
+    std::uint32_t refusals = 0;
+    std::optional<Time> first_refused;
+    Monotonic refused_at{};
+    std::chrono::milliseconds pause{0};
+    bool idempotent = false;
+    std::uint64_t batch_records = 0;
+  };
+
   bool TakeBatch(Monotonic now);
+  bool TakeUp(Monotonic now);
+  void SetAside(std::chrono::milliseconds pause);
+  [[nodiscard]] Monotonic DueAt(const Aside& aside) const;
+  void CountInHand();
   [[nodiscard]] std::vector<Part> PartsOfBatch() const;
   Turn Work();
   Turn Connect();
   Turn Judge(Standing standing);
-  [[nodiscard]] Monotonic LookAt() const;
+  [[nodiscard]] Monotonic LookAt(Monotonic now) const;
   Turn Look(Monotonic now);
   void Recovered();
   Turn Fence(const std::string& why);
   Turn ApplyPart();
   Turn Refused(const Status& why);
+  Status RefusedAlone(const Status& why);
   Turn Failed(const Status& why);
   Turn Threw(const std::string& what);
   [[nodiscard]] bool IsOverdue(Monotonic now) const;
+  [[nodiscard]] std::chrono::milliseconds TimeLeft(Monotonic now) const;
   [[nodiscard]] bool HasOldConnection(Monotonic now) const;
-  void GiveBack();
+  void GiveBack(Monotonic now);
   bool Split();
   void Settle(std::uint64_t duplicates);
   void CountError(const Status& why, bool answers);
   void CountSettled(const FlushEvent& event, std::uint64_t duplicates);
+  [[nodiscard]] bool IsDueElsewhere() const;
   [[nodiscard]] Monotonic PausedUntil() const;
 
   Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);
@@ -114,7 +143,8 @@ class FlushWorker {
                    std::vector<storage::Operation>* operations);
   Result<bool> GoesToLetters(QueuedRecord& record, const storage::OperationBody& body);
   Status LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts);
-  Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts);
+  Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts,
+                   const std::string& guard_mark = {});
   [[nodiscard]] std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
   void Tell(const FlushEvent& event) const;
   [[nodiscard]] FlushEvent EventOf(const Part& part, const Status& status) const;
@@ -130,20 +160,25 @@ class FlushWorker {
 
   std::vector<QueuedRecord*> batch_;    // in hand, in LSN order; settled parts are gone
   std::vector<Part> parts_;             // still to be applied, the next one last
+  std::uint64_t batch_records_ = 0;     // as it was taken
   std::vector<storage::WatermarkMove> attempt_;  // sent, outcome unknown
   std::uint64_t attempt_rows_ = 0;      // in it
   bool idempotent_ = false;             // of the batch in hand
-  PoisonGuard guard_;
+  std::vector<Aside> asides_;
   std::uint32_t refusals_ = 0;          // of the single record in hand
   std::optional<Time> first_refused_;   // of the batch in hand
 
+  CircuitBreaker::Period allowed_in_ = 0;  // the call in hand
   std::uint32_t failures_ = 0;          // in a row
   Monotonic failed_at_{};
   std::chrono::milliseconds pause_{0};
   Monotonic started_at_{};              // of the transaction in hand
   Monotonic connected_at_{};
   Monotonic looked_at_{};               // an answer of the database, or a contact
-  Monotonic taken_at_{};                // of the batch in hand
+  Monotonic begun_at_{};                // the batch in hand was taken, or the database answered
+  bool is_cut_ = false;                 // its last transaction, by Options::batch_timeout
+  bool may_land_ = false;               // a commit was sent, and never answered
+  Monotonic rests_until_{};             // takes nothing before
 };
 
 }  // namespace taskwal::pipeline

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 #include <stop_token>
 #include <thread>
 #include <utility>
@@ -10,6 +11,8 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "pipeline/admission/load_gauge.h"
+#include "pipeline/error_hook.h"
+#include "pipeline/flush/backlog_count.h"
 #include "pipeline/flush/batch_sizer.h"
 #include "pipeline/flush/circuit_breaker.h"
 #include "pipeline/flush/database_contact.h"
@@ -25,7 +28,6 @@ namespace {
 using wal::Lsn;
 
 constexpr auto kReaderPoll = std::chrono::milliseconds(50);
-constexpr std::chrono::nanoseconds kShortestPause = std::chrono::milliseconds(10);
 constexpr std::chrono::nanoseconds kNoContactPause = std::chrono::seconds(1);
 constexpr auto kRetireEvery = std::chrono::seconds(1);
 constexpr std::uint64_t kRetireBatches = 1000;
@@ -44,10 +46,11 @@ PartitionQueues::Limits LimitsOf(const wal::Log& log, const storage::Backend& ba
   PartitionQueues::Limits limits;
   limits.partitions = log.state().partitions;
   limits.workers = std::clamp(options.worker_count, 1u, WorkersMax(log, backend, options));
-  // A quarter of the bound; the rest is for frames, and for the batches in hand: decoded, composed
-  // and bound to statements.
-  limits.partition_bytes = std::max<std::size_t>(options.memory_bytes / 4 / limits.partitions,
+  // A sixth of the bound; the rest is for frames, and for the batches in hand: decoded, composed
+  // and bound to statements, where a large record is there several times.
+  limits.partition_bytes = std::max<std::size_t>(options.memory_bytes / 6 / limits.partitions,
                                                  kPartitionBytesMin);
+  limits.bytes = limits.partition_bytes * limits.partitions;
   limits.batch_records = std::max(options.batch_size, 1u);
   limits.batch_bytes = options.batch_bytes;
   limits.due_records = std::max(options.max_buffer_size, 1u);
@@ -74,7 +77,17 @@ struct Flusher::Impl {
   Status Contact();
   Status TryContact();
   Status NoteSetback(const pipeline::Contact& contact);
+  Status DeclareMissing(const pipeline::Contact& contact);
+  Status DeclareUnknownPast(const wal::LogState& confirmed);
+  Status DeclareGone(std::span<const MissingRecords> missing, const LogIdentity& identity,
+                     const std::string& reason);
+  Status VoidClears(const pipeline::Contact& contact);
   void Adopt(pipeline::Contact contact);
+  void LoadGuard(Lsn settled);
+  bool IsFirstContact() EXCLUDES(mutex);
+  Lsn StartOfBooks(Lsn settled) EXCLUDES(mutex);
+  void CountFound(Lsn from, Lsn to);
+  void NoteFound(std::uint64_t records) EXCLUDES(mutex);
   Status ContactFailed(const Status& status);
   [[nodiscard]] Monotonic ContactAt(Monotonic now) const;
 
@@ -97,10 +110,13 @@ struct Flusher::Impl {
   void LeaveStep();
   bool ReaderStep();
   bool TryReaderStep();
+  void ReaderThrew(const std::string& what);
   std::pair<FlushWorker::Turn, std::chrono::nanoseconds> WorkerStep(std::size_t index);
   void MeetAgain();
   void Fence(const Status& why);
   void MaybeRetire(bool now);
+  bool IsSetbackSeenTwice(const wal::LogState& confirmed, const std::vector<Lsn>& stored)
+      EXCLUDES(mutex);
   void TellBreaker(BreakerState from, BreakerState to) const;
 
   void RunReader(const std::stop_token& stop);
@@ -122,6 +138,7 @@ struct Flusher::Impl {
   CircuitBreaker breaker;
   BatchSizer sizer;
   FlushCounters counters;
+  PoisonGuard guard;
   FlushSetting setting;
   LogFeeder feeder;                                   // the reader thread's
   std::vector<std::unique_ptr<FlushWorker>> workers;  // each its thread's
@@ -133,6 +150,14 @@ struct Flusher::Impl {
   std::uint32_t in_step GUARDED_BY(mutex) = 0;
   Status fenced GUARDED_BY(mutex);
   bool was_met GUARDED_BY(mutex) = false;
+  Lsn start GUARDED_BY(mutex) = 0;  // see FixStart
+  bool is_start_fixed GUARDED_BY(mutex) = false;
+  bool is_backlog_read GUARDED_BY(mutex) = false;
+  bool are_books_at_end GUARDED_BY(mutex) = false;        // see StartBooksAt
+  std::uint64_t found_at_contact GUARDED_BY(mutex) = 0;  // records, by CountFound
+  // What was confirmed, flushed position and watermarks, before the database was first seen behind
+  // it. Nothing is retired meanwhile.
+  std::optional<std::pair<Lsn, std::vector<Lsn>>> before_setback GUARDED_BY(mutex);
   bool is_stopped GUARDED_BY(mutex) = false;
   std::uint32_t contact_failures GUARDED_BY(mutex) = 0;
   Monotonic contact_failed_at GUARDED_BY(mutex){};
@@ -168,10 +193,10 @@ Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters&
         TellBreaker(from, to);
       }),
       sizer(options),
-      setting{backend, queues, letters, breaker, counters, clock, options,
+      setting{backend, queues, letters, breaker, counters, guard, clock, options,
               [this](std::uint64_t stamp) { log.RaiseStamp(stamp); }, target.keep_share,
-              target.number, target.gauge, &sizer},
-      feeder(log, queues, letters, counters, clock, options, target.number),
+              target.number, target.gauge, &sizer, target.is_last},
+      feeder(log, queues, letters, counters, clock, options, target),
       retry(options),
       random(Random::FromSystem()) {
   const wal::LogState state = wal::StateOfTarget(log.state(), target.number);
@@ -185,7 +210,7 @@ Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters&
   const Lsn settled = is_confirmed ? std::max(state.flushed_lsn, state.first_lsn - 1)
                                    : state.first_lsn - 1;
   queues.Reset(std::vector<Lsn>(state.partitions, settled), std::vector<Lsn>(state.partitions, 0));
-  retired = settled;
+  start = retired = settled;
   retired_at = clock.Now();
 }
 
@@ -231,19 +256,24 @@ Status Flusher::Impl::Contact() {
 
 Status Flusher::Impl::TryContact() {
   wal::LogState confirmed = wal::StateOfTarget(log.state(), target.number);
-  bool was_met_before = false;
+  const auto positions = queues.Positions();
   {
     MutexLock lock(mutex);
-    was_met_before = was_met;
-  }
-  if (was_met_before) {
     // STATE is behind what this process has seen committed.
-    std::tie(confirmed.flushed_lsn, confirmed.watermarks) = queues.Positions();
+    if (was_met) std::tie(confirmed.flushed_lsn, confirmed.watermarks) = positions;
+    if (before_setback) std::tie(confirmed.flushed_lsn, confirmed.watermarks) = *before_setback;
   }
   // Theirs are as good as lost, and one is needed here.
   for (auto& worker : workers) worker->Disconnect();
+  const auto before_taking_identity = [&]() -> Status {
+    if (target.may_take_identity) TASKWAL_TRY(target.may_take_identity());
+    return DeclareUnknownPast(confirmed);
+  };
   const ContactParties parties{log, backend, fs, options.wal_dir, target.number,
-                               target.may_take_identity, target.databases};
+                               before_taking_identity, target.databases,
+                               [&](const std::vector<Lsn>& stored) {
+                                 return IsSetbackSeenTwice(confirmed, stored);
+                               }};
   auto contact = ContactDatabase(parties, confirmed);
   if (!contact.ok()) return ContactFailed(contact.status());
   if (contact->went_back) {
@@ -254,44 +284,195 @@ Status Flusher::Impl::TryContact() {
   return Status::Ok();
 }
 
-// The database is behind what it had confirmed: segments that were settled are needed again, and
-// what is gone of them is declared before the watermark passes it.
+// A cluster's node may answer with what it had a moment ago, even where reads are to be causal
+// (Jepsen, MariaDB Galera Cluster 12.1.2): nothing is replayed or called lost before a second look,
+// a pause later, says the same.
+bool Flusher::Impl::IsSetbackSeenTwice(const wal::LogState& confirmed,
+                                       const std::vector<Lsn>& stored) {
+  {
+    MutexLock lock(mutex);
+    if (before_setback) return true;
+    before_setback.emplace(confirmed.flushed_lsn, confirmed.watermarks);
+  }
+  // Until then nobody who waits or reads is told that what may be gone is there, nor that it is
+  // settled before it has been declared.
+  queues.Reset(stored, stored);
+  return false;
+}
+
+// The database is behind what it had confirmed: what the log does not hold any more is declared
+// before the watermark passes it.
 Status Flusher::Impl::NoteSetback(const pipeline::Contact& contact) {
+  if (contact.missing.empty()) {
+    Logger().warn("flusher event=database_went_back db={} action=replay", backend.name());
+  } else {
+    TASKWAL_TRY(DeclareMissing(contact));
+  }
+  TASKWAL_TRY(VoidClears(contact));
   const Lsn settled = *std::min_element(contact.start.begin(), contact.start.end());
-  TASKWAL_TRY(log.Retire(settled, contact.stored, target.number));
-  if (contact.missing.empty()) return Status::Ok();
+  // Crash before this: the setback is seen again, and declared again. Behind it no open takes for
+  // settled what is still to be brought again, and none gives up the segments that hold it.
+  TASKWAL_TRY(log.SetState([&](wal::LogState* state) {
+    wal::NoteFlushed(target.number, settled, contact.stored, state);
+  }));
+  return log.Retire(settled, contact.stored, target.number);
+}
+
+Status Flusher::Impl::DeclareMissing(const pipeline::Contact& contact) {
+  const std::string missing = MissingText(contact.missing);
+  Logger().error(
+      "flusher event=database_went_back db={} action=replay missing_from={} missing_to={} "
+      "missing=\"{}\" reason=\"confirmed before, and not in the log any more\"",
+      backend.name(), contact.missing.front().lsns.from, contact.missing.back().lsns.to, missing);
+  return DeclareGone(contact.missing, contact.identity,
+                     "the database went back behind what it had confirmed, and LSN ");
+}
+
+// STATE was rebuilt (its flushed position is behind the oldest record kept, as no other's is), and
+// the database does not know the log: nothing says that what is older was ever brought anywhere.
+// Before the directory takes an identity of its own, which settles that.
+Status Flusher::Impl::DeclareUnknownPast(const wal::LogState& confirmed) {
+  if (confirmed.flushed_lsn + 1 >= confirmed.first_lsn) return Status::Ok();
+  const MissingRecords past{{confirmed.flushed_lsn + 1, confirmed.first_lsn - 1}, {}};
+  Logger().error("flusher event=records_missing db={} missing=\"{}\" reason=\"STATE was damaged\"",
+                 backend.name(), MissingText({&past, 1}));
+  LogIdentity identity;
+  identity.wal_id = confirmed.wal_id;
+  identity.former = confirmed.former;
+  TASKWAL_TRY(DeclareGone({&past, 1}, identity, "STATE was damaged, and LSN "));
+  counters.Update([&](FlusherStats& stats) {
+    const auto known = std::find(stats.missing.begin(), stats.missing.end(), past);
+    if (known == stats.missing.end()) stats.missing.push_back(past);
+  });
+  return Status::Ok();
+}
+
+Status Flusher::Impl::DeclareGone(std::span<const MissingRecords> missing,
+                                  const LogIdentity& identity, const std::string& reason) {
+  const std::string what = backend.name() + ": " + reason;
+  const std::string why = " are not in the log any more";
   DeadLetter loss;
   loss.kind = DeadLetter::Kind::kLoss;
-  loss.wal_id = contact.identity.OwnerOf(contact.missing.from);
-  loss.lsns = contact.missing;
   loss.target = target.number;
   loss.backend = backend.name();
-  loss.error = backend.name() + ": the database went back behind what it had confirmed, and LSN " +
-               std::to_string(contact.missing.from) + " to " + std::to_string(contact.missing.to) +
-               " are not in the log any more";
   loss.first_failed = loss.last_failed = clock.WallNow();
-  TASKWAL_TRY(letters.Add(loss));
-  counters.RaiseAlarm(FlushCounters::kMissing, loss.error);
+  for (const MissingRecords& part : missing) {
+    loss.wal_id = identity.OwnerOf(part.lsns.from);
+    loss.lsns = part.lsns;
+    loss.metadata.clear();
+    if (!part.partitions.empty()) loss.metadata[kLossPartitions] = PartitionsText(part);
+    loss.error = what + MissingText({&part, 1}) + why;
+    // Crash between two: all are declared again, which changes nothing of those that are there.
+    TASKWAL_TRY(letters.Add(loss));
+  }
+  counters.RaiseAlarm(FlushCounters::kMissing, what + MissingText(missing) + why);
   return Status::Ok();
+}
+
+// Saves behind a lettered one that the database had and has not any more, nor the log: what follows
+// them would go to the row from before the letter.
+Status Flusher::Impl::VoidClears(const pipeline::Contact& contact) {
+  const auto partitions = static_cast<std::uint32_t>(contact.start.size());
+  const wal::LsnRange gone{1, *std::max_element(contact.start.begin(), contact.start.end())};
+  return letters.VoidClears(gone, [&](const std::string& task, Lsn lsn) {
+    const std::uint64_t key = storage::KeyOf(task);
+    const std::uint32_t partition = wal::PartitionOf(key, partitions);
+    const bool is_skipped = contact.found[partition] < lsn && lsn <= contact.start[partition];
+    return is_skipped && (!target.is_home || target.is_home(key));
+  });
 }
 
 void Flusher::Impl::Adopt(pipeline::Contact contact) {
   breaker.OnSuccess(clock.Now());
   queues.Reset(contact.start, contact.stored);
-  feeder.Start(contact.identity);
+  const Lsn settled = *std::min_element(contact.start.begin(), contact.start.end());
+  const Lsn books = StartOfBooks(settled);
+  CountFound(books, settled);
+  if (IsFirstContact()) {
+    queues.KnowAsSettled(settled);
+    LoadGuard(settled);
+  }
+  feeder.Start(contact.identity, std::max(books, settled));
   for (auto& worker : workers) worker->Begin(contact.identity, std::move(contact.session));
-  const Lsn start = *std::min_element(contact.start.begin(), contact.start.end()) + 1;
   counters.Update([&](FlusherStats& stats) {
     stats.database_available = true;
-    if (stats.start_lsn == 0) stats.start_lsn = start;
-    if (!contact.missing.empty()) stats.losses.push_back(contact.missing);
+    if (stats.start_lsn == 0) stats.start_lsn = settled + 1;
+    stats.missing.insert(stats.missing.end(), contact.missing.begin(), contact.missing.end());
   });
   if (counters.ClearAlarm(FlushCounters::kContact)) {
-    Logger().info("flusher event=database_is_back db={} start_lsn={}", backend.name(), start);
+    Logger().info("flusher event=database_is_back db={} start_lsn={}", backend.name(), settled + 1);
   }
   MutexLock lock(mutex);
   was_met = true;
+  before_setback.reset();
   contact_failures = 0;
+}
+
+// A database that refused everything before is not taken for another one now.
+void Flusher::Impl::LoadGuard(Lsn settled) {
+  const auto newest = letters.NewestRejected(target.number);
+  if (newest.ok()) {
+    guard.Load(*newest, settled);
+  } else {
+    Logger().warn("flusher event=letters_unreadable error=\"{}\"", newest.status().message());
+  }
+}
+
+bool Flusher::Impl::IsFirstContact() {
+  MutexLock lock(mutex);
+  return !was_met;
+}
+
+// Where they begin, or at a later contact `settled`.
+Lsn Flusher::Impl::StartOfBooks(Lsn settled) {
+  MutexLock lock(mutex);
+  if (was_met) return settled;
+  if (!is_start_fixed) start = settled;
+  return start;
+}
+
+// What counted as pending while the database was away, and was there: brought by an earlier process
+// behind the last STATE. Before any of it may be retired.
+void Flusher::Impl::CountFound(Lsn from, Lsn to) {
+  if (from >= to) return;
+  bool is_read = false;
+  {
+    MutexLock lock(mutex);
+    is_read = is_backlog_read;
+  }
+  BacklogCount found;
+  found.records = found.lost = to - from;
+  if (is_read) {
+    auto counted = CountBacklog(log, {{target.number, from}}, to);
+    if (!counted.ok()) {
+      Logger().warn("flusher event=backlog_unreadable error=\"{}\"", counted.status().message());
+      return;
+    }
+    found = std::move(counted).value();
+  }
+  // In the files of several targets nobody knows whose a record was that cannot be read.
+  const std::uint64_t unreadable = target.is_home ? 0 : found.lost;
+  const std::uint64_t records = found.by_target[target.number] + unreadable;
+  NoteFound(records);
+  if (target.gauge == nullptr) return;
+  const auto others = std::count_if(found.shared.begin(), found.shared.end(), [&](Lsn lsn) {
+    return target.is_last && !target.is_last(lsn);
+  });
+  const std::uint64_t released =
+      found.records + (is_read ? unreadable : 0) - static_cast<std::uint64_t>(others);
+  target.gauge->OnSettled(released, found.bytes);
+}
+
+void Flusher::Impl::NoteFound(std::uint64_t records) {
+  MutexLock lock(mutex);
+  found_at_contact += records;
+  const std::uint64_t regained = are_books_at_end ? records : 0;
+  counters.Update([&](FlusherStats& stats) {
+    stats.read += records;
+    stats.applied += records;
+    stats.already_there += records;
+    stats.regained += regained;
+  });
 }
 
 Status Flusher::Impl::ContactFailed(const Status& status) {
@@ -384,11 +565,24 @@ bool Flusher::Impl::TryReaderStep() {
   try {
     return ReaderStep();
   } catch (const std::exception& e) {
-    if (counters.RaiseAlarm(FlushCounters::kReader, e.what())) {
-      Logger().error("flusher event=reader_threw error=\"{}\"", e.what());
-    }
-    return false;
+    ReaderThrew(e.what());
+  } catch (...) {
+    ReaderThrew("an exception of unknown type");
   }
+  return false;
+}
+
+void Flusher::Impl::ReaderThrew(const std::string& what) {
+  const Time now = clock.WallNow();
+  counters.Update([&](FlusherStats& stats) {
+    ++stats.flush_errors;
+    stats.last_error = what;
+    stats.last_error_time = now;
+  });
+  if (counters.RaiseAlarm(FlushCounters::kReader, what)) {
+    Logger().error("flusher event=reader_threw error=\"{}\"", what);
+  }
+  TellError(options, {"reader", backend.name(), 0, what});
 }
 
 std::pair<FlushWorker::Turn, std::chrono::nanoseconds> Flusher::Impl::WorkerStep(
@@ -402,8 +596,6 @@ std::pair<FlushWorker::Turn, std::chrono::nanoseconds> Flusher::Impl::WorkerStep
     turn = worker.Step();
     wait = worker.NextTurnIn();
   }
-  // Half-open, with another worker's trial out, the next turn may look due at once.
-  if (turn == FlushWorker::Turn::kPaused) wait = std::max(wait, kShortestPause);
   if (turn == FlushWorker::Turn::kMeetAgain) MeetAgain();
   if (turn == FlushWorker::Turn::kFenced) Fence(worker.fenced());
   return {turn, wait};
@@ -414,7 +606,7 @@ std::pair<FlushWorker::Turn, std::chrono::nanoseconds> Flusher::Impl::WorkerStep
 void Flusher::Impl::MaybeRetire(bool now) {
   {
     MutexLock lock(mutex);
-    if (phase == Phase::kFenced || !was_met) return;
+    if (phase == Phase::kFenced || !was_met || before_setback) return;
   }
   const std::uint64_t batches = counters.flush_operations();
   const bool is_due = batches - retired_batches >= kRetireBatches ||
@@ -453,7 +645,7 @@ void Flusher::Impl::RunReader(const std::stop_token& stop) {
       queues.WaitForChange(seen, kNoContactPause);
     } else {
       const Monotonic now = clock.Now();
-      queues.WaitForChange(seen, std::max(ContactAt(now) - now, kShortestPause));
+      queues.WaitForChange(seen, ContactAt(now) - now);
     }
   }
 }
@@ -545,6 +737,25 @@ Status Flusher::Contact() {
   return impl_->Contact();
 }
 
+Lsn Flusher::FixStart(bool is_read) {
+  MutexLock lock(impl_->mutex);
+  impl_->is_start_fixed = true;
+  impl_->is_backlog_read = is_read;
+  return impl_->start;
+}
+
+void Flusher::StartBooksAt(Lsn lsn) {
+  impl_->feeder.CountAsRegained(lsn);
+  MutexLock lock(impl_->mutex);
+  impl_->is_start_fixed = true;
+  impl_->start = lsn;
+  impl_->are_books_at_end = true;
+  // A first contact made since FixStart has counted what it found as part of a backlog.
+  impl_->counters.Update([found = impl_->found_at_contact](FlusherStats& stats) {
+    stats.regained += found;
+  });
+}
+
 void Flusher::Start() {
   Impl& impl = *impl_;
   {
@@ -563,6 +774,11 @@ void Flusher::Start() {
 void Flusher::Stop() { impl_->StopBy(std::nullopt); }
 
 bool Flusher::StopBy(std::chrono::steady_clock::time_point until) { return impl_->StopBy(until); }
+
+bool Flusher::IsInCall() const {
+  MutexLock lock(impl_->mutex);
+  return impl_->in_step > 0 || impl_->phase == Impl::Phase::kContacting;
+}
 
 bool Flusher::Step() {
   bool has_worked = impl_->TryReaderStep();
@@ -588,7 +804,12 @@ Status Flusher::WaitFlushed(wal::Lsn lsn, const wal::Deadline& deadline) {
 }
 
 FlusherStats Flusher::GetStats() const {
-  FlusherStats stats = impl_->counters.Snapshot();
+  FlusherStats stats;
+  impl_->counters.Transfer([&] {
+    stats = impl_->counters.Snapshot();
+    stats.unsettled = impl_->queues.Unsettled();
+    stats.read_lsn = impl_->queues.next_lsn() - 1;
+  });
   stats.breaker_state = BreakerStateName(impl_->breaker.state());
   return stats;
 }

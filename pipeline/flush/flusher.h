@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "pipeline/flush/dead_letters.h"
+#include "pipeline/flush/missing_records.h"
 #include "storage/backend.h"
 #include "taskwal/control.h"
 #include "taskwal/options.h"
@@ -38,7 +39,15 @@ struct FlusherStats {
   std::uint64_t dead_lettered = 0;    // since open
   std::uint64_t lost = 0;             // LSNs declared lost since open
   std::uint64_t voids = 0;            // LSNs that never were a record
-  std::uint64_t others = 0;           // LSNs given before open that hold no record of this target
+  // Records of this target that its reader has met, each once = applied + dead_lettered +
+  // unsettled + those of `lost` that are not lost_unread.
+  std::uint64_t read = 0;
+  std::uint64_t unsettled = 0;        // of these, neither settled nor lost
+  wal::Lsn read_lsn = 0;              // all up to here has been met
+  std::uint64_t lost_unread = 0;      // of lost: nothing of them was ever read
+  // Of what was read or lost: brought again, as the database went back behind where this flusher
+  // began.
+  std::uint64_t regained = 0;
   std::uint64_t duplicates = 0;
   std::uint64_t flush_operations = 0; // transactions committed
   std::uint64_t flush_errors = 0;     // attempts that failed
@@ -51,7 +60,8 @@ struct FlusherStats {
   bool database_available = false;
   std::string breaker_state = "closed";
   std::string alarm;                  // empty when all is well
-  std::vector<wal::LsnRange> losses;  // declared since open
+  std::vector<wal::LsnRange> losses;  // declared since open, by damage of the log
+  std::vector<MissingRecords> missing;  // by a database that went back
   wal::Lsn start_lsn = 0;             // where flushing began at first contact; 0: none yet
 };
 
@@ -60,11 +70,16 @@ struct FlushTarget {
   std::uint16_t number = 0;
   // Takes out of an operation over many tasks those at home elsewhere. Empty: all are here.
   std::function<void(storage::OperationBody*)> keep_share;
+  // Of a task's key (storage::KeyOf). Empty: all are here.
+  std::function<bool(std::uint64_t key)> is_home;
   // Asked before a copied directory takes an identity of its own; kUnavailable: later. Empty: yes.
   std::function<Status()> may_take_identity;
   // All that the log feeds, as `--db` takes them: for messages. Empty: this one.
   std::vector<std::string> databases;
   LoadGauge* gauge = nullptr;  // told of every transaction; may be null, and outlives the flusher
+  // Of an operation that every target has to do, settled here: true for the last of them. Empty:
+  // there are no others.
+  std::function<bool(wal::Lsn)> is_last;
 };
 
 // Connections that the flusher of a log will have, at most; max_open_conns leaves one to others.
@@ -81,11 +96,19 @@ class Flusher {
   // Tried again by every Step until it succeeds. kUnavailable: later. kFenced: for good (the
   // message names the `taskwal adopt` command).
   Status Contact();
+  // Where what it tells of itself begins: behind this LSN, whatever is found to be settled there.
+  // Fixed by the first call, before Start; until then it moves with the first contact. `is_read`:
+  // what it has to do has been counted by reading it, not by its LSNs.
+  wal::Lsn FixStart(bool is_read);
+  // The same, set: what is read up to there is no part of any count before it is read.
+  void StartBooksAt(wal::Lsn lsn);
   void Start();   // starts the reader and worker threads
   void Stop();    // ends them after the batch in flight; nothing is lost. Idempotent
   // The same, but for those that hang in a call when the time is over: false. Stop, at the latest
   // the destructor, waits for them.
   bool StopBy(std::chrono::steady_clock::time_point until);
+  // Whether a thread is in the midst of something: of a call that may hang, for all that is known.
+  [[nodiscard]] bool IsInCall() const;
   // One turn without threads: true when it made progress.
   bool Step();
 

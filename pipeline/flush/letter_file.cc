@@ -15,7 +15,7 @@ constexpr std::string_view kNamePrefix = "letters-";
 constexpr char kFileMagic[8] = {'T', 'W', 'A', 'L', 'D', 'L', 'Q', 1};
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint32_t kEntryMagic = 0x314c5754;  // "TWL1"
-constexpr std::uint32_t kBodyBytesMax = 64u << 20;
+constexpr std::uint32_t kBodyBytesMax = (1u << 30) + (16u << 20);  // a record, and what was said
 
 struct FileHeader {
   char magic[8];

@@ -36,7 +36,9 @@ enum class EntryKind : std::uint16_t {
 struct TaskCleared {
   std::string task_id;
   wal::Lsn lsn = 0;
-  wal::Lsn origin = 0;  // lsn, or that of the record which the one at lsn retries
+  // lsn, or that of the record which the one at lsn retries; 0 takes back what an earlier entry
+  // said of this task and lsn.
+  wal::Lsn origin = 0;
 };
 
 struct LettersRetired {

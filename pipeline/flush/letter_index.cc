@@ -9,6 +9,11 @@ namespace {
 using wal::Lsn;
 using wal::LsnRange;
 
+void SortByFrom(std::vector<LsnRange>* ranges) {
+  std::sort(ranges->begin(), ranges->end(),
+            [](const LsnRange& a, const LsnRange& b) { return a.from < b.from; });
+}
+
 // The parts of `range` that `covered` (ascending) leaves open.
 std::vector<LsnRange> Uncovered(LsnRange range, const std::vector<LsnRange>& covered) {
   std::vector<LsnRange> parts;
@@ -82,17 +87,29 @@ void LetterIndex::Add(const DeadLetter& letter, const LetterPlace& place) {
   for (const auto& [task, dag] : known.saves) {
     tasks_[task].letters[letter.lsns.from] = known.origin;
   }
+  if (letter.metadata.contains(kGuardMark)) newest_[{letter.target, letter.type}] = letter.key();
   ++open_;
   open_bytes_ += known.bytes;
   Show(place, known.sequence);
 }
 
+LetterIndex::LossScope LetterIndex::ScopeOf(const DeadLetter& loss) {
+  const auto partitions = loss.metadata.find(kLossPartitions);
+  return {loss.wal_id, loss.target,
+          partitions == loss.metadata.end() ? std::string() : partitions->second};
+}
+
 void LetterIndex::AddLoss(const DeadLetter& loss) {
-  std::vector<LsnRange>& known = losses_[loss.wal_id];
+  // An LSN counts once, whoever has lost a record of it.
+  std::vector<LsnRange> known;
+  for (const auto& [scope, ranges] : losses_) {
+    if (scope.wal_id == loss.wal_id) known.insert(known.end(), ranges.begin(), ranges.end());
+  }
+  SortByFrom(&known);
   for (const LsnRange& part : Uncovered(loss.lsns, known)) lost_ += part.count();
-  known.push_back(loss.lsns);
-  std::sort(known.begin(), known.end(),
-            [](const auto& a, const auto& b) { return a.from < b.from; });
+  std::vector<LsnRange>& same = losses_[ScopeOf(loss)];
+  same.push_back(loss.lsns);
+  SortByFrom(&same);
 }
 
 void LetterIndex::Clear(const TaskCleared& cleared) {
@@ -159,10 +176,28 @@ std::vector<std::string> LetterIndex::TasksHeldOf(const std::string& dag_id, Lsn
   return tasks;
 }
 
+std::vector<TaskCleared> LetterIndex::ClearsIn(const LsnRange& lsns) const {
+  std::vector<TaskCleared> found;
+  for (const auto& [task, history] : tasks_) {
+    const auto& clears = history.clears;
+    const auto end = clears.upper_bound(lsns.to);
+    for (auto at = clears.lower_bound(lsns.from); at != end; ++at) {
+      if (at->second != 0) found.push_back({task, at->first, at->second});
+    }
+  }
+  return found;
+}
+
 std::vector<LsnRange> LetterIndex::OpenPartsOf(const DeadLetter& loss) const {
-  const auto known = losses_.find(loss.wal_id);
-  if (known == losses_.end()) return {loss.lsns};
-  return Uncovered(loss.lsns, known->second);
+  const LossScope scope = ScopeOf(loss);
+  std::vector<LsnRange> covered;
+  for (const LossScope& one : {scope, LossScope{scope.wal_id, scope.target, {}}}) {
+    const auto known = losses_.find(one);
+    if (known == losses_.end()) continue;
+    covered.insert(covered.end(), known->second.begin(), known->second.end());
+  }
+  SortByFrom(&covered);
+  return Uncovered(loss.lsns, covered);
 }
 
 std::vector<LetterKey> LetterIndex::ActivitiesBefore(Time before) const {
@@ -186,6 +221,14 @@ std::optional<LetterPlace> LetterIndex::PlaceOf(const LetterKey& key) const {
   const auto place = visible_.find(letter->second.sequence);
   if (place == visible_.end()) return std::nullopt;
   return place->second;
+}
+
+std::vector<LetterKey> LetterIndex::NewestRejected(std::uint16_t target) const {
+  std::vector<LetterKey> keys;
+  for (const auto& [whose, key] : newest_) {
+    if (whose.first == target) keys.push_back(key);
+  }
+  return keys;
 }
 
 void LetterIndex::Move(std::uint64_t sequence, const LetterPlace& place) {

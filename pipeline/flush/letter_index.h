@@ -38,6 +38,8 @@ class LetterIndex {
                                      wal::Lsn before) const;
   [[nodiscard]] std::vector<std::string> TasksHeldOf(const std::string& dag_id,
                                                      wal::Lsn before) const;
+  // Those that count.
+  [[nodiscard]] std::vector<TaskCleared> ClearsIn(const wal::LsnRange& lsns) const;
   [[nodiscard]] std::vector<wal::LsnRange> OpenPartsOf(const DeadLetter& loss) const;
   [[nodiscard]] std::vector<LetterKey> ActivitiesBefore(Time before) const;
 
@@ -50,6 +52,9 @@ class LetterIndex {
   // Nothing: unknown, or settled.
   [[nodiscard]] std::optional<LetterPlace> PlaceOf(const LetterKey& key) const;
   void Move(std::uint64_t sequence, const LetterPlace& place);
+
+  // Of those with a guard mark, by type of operation; settled ones, too.
+  [[nodiscard]] std::vector<LetterKey> NewestRejected(std::uint16_t target) const;
 
   // What a rewritten store must still know: settled letters from `first_lsn` on, all clears.
   [[nodiscard]] LettersRetired StandingFrom(wal::Lsn first_lsn) const;
@@ -74,7 +79,7 @@ class LetterIndex {
   // By LSN, each with the LSN it was appended at first.
   struct TaskHistory {
     std::map<wal::Lsn, wal::Lsn> letters;  // open ones of saves
-    std::map<wal::Lsn, wal::Lsn> clears;   // saves and deletes that went through
+    std::map<wal::Lsn, wal::Lsn> clears;   // saves and deletes that went through; 0: lost again
   };
 
   void AddLoss(const DeadLetter& loss);
@@ -84,7 +89,16 @@ class LetterIndex {
   std::uint64_t next_sequence_ = 1;
   std::map<std::uint64_t, LetterPlace> visible_;
   std::map<LetterKey, Letter> known_;
-  std::map<Uuid, std::vector<wal::LsnRange>> losses_;  // by from; may overlap
+  std::map<std::pair<std::uint16_t, storage::OperationType>, LetterKey> newest_;  // by target
+  // Whose records a loss is about.
+  struct LossScope {
+    Uuid wal_id;
+    std::uint16_t target = 0;
+    std::string partitions;  // empty: all
+    friend auto operator<=>(const LossScope&, const LossScope&) = default;
+  };
+  static LossScope ScopeOf(const DeadLetter& loss);
+  std::map<LossScope, std::vector<wal::LsnRange>> losses_;  // by from; may overlap
   std::unordered_map<std::string, TaskHistory> tasks_;
   std::uint64_t open_ = 0;
   std::uint64_t open_bytes_ = 0;

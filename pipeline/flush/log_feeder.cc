@@ -1,9 +1,11 @@
 #include "pipeline/flush/log_feeder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/admission/load_gauge.h"
 #include "pipeline/error_hook.h"
 
 namespace taskwal::pipeline {
@@ -15,6 +17,13 @@ using wal::LsnRange;
 constexpr auto kSyncWait = std::chrono::seconds(1);
 constexpr auto kFailurePause = std::chrono::milliseconds(100);
 constexpr std::chrono::milliseconds kCatchUpPoll{20};
+constexpr std::size_t kFrameBytesKept = 4u << 20;
+
+// What counts of a frame is in the queues. One of many MiB must not be held once more while nothing
+// is read.
+void ForgetLarge(wal::Frame* frame) {
+  if (frame->raw.capacity() > kFrameBytesKept) *frame = {};
+}
 
 }  // namespace
 
@@ -42,20 +51,20 @@ std::vector<LsnRange> LostIn(const wal::Frame& frame, const wal::TailEvent& even
 
 LogFeeder::LogFeeder(wal::Log& log, PartitionQueues& queues, DeadLetters& letters,
                      FlushCounters& counters, Clock& clock, const Options& options,
-                     std::uint16_t target)
+                     const FlushTarget& target)
     : log_(log),
       queues_(queues),
       letters_(letters),
       counters_(counters),
       clock_(clock),
       target_(target),
-      end_at_open_(log.end_lsn()),
       options_(options),
       linger_(std::min(options.flush_linger, options.flush_interval)),
       due_records_(options.max_buffer_size) {}
 
-void LogFeeder::Start(const LogIdentity& identity) {
+void LogFeeder::Start(const LogIdentity& identity, Lsn settled) {
   identity_ = identity;
+  if (!settled_at_start_) settled_at_start_ = settled;
   // New readers: only they know all names the log has had.
   reader_.reset(new wal::TailReader(log_.Tail(queues_.next_lsn())));
   late_reader_.reset();
@@ -84,10 +93,15 @@ bool LogFeeder::ReadStep() {
   if (!taken.ok()) return Failed(taken);
   const Lsn last = is_loss ? event->loss.to : event->to;
   passed_ = std::max(passed_, last);
-  CountLate(queues_.TakeLost(last + 1));
+  CountLate(last + 1, {});
   queues_.AdvanceTo(last + 1);
+  ForgetLarge(&frame_);
   counters_.ClearAlarm(FlushCounters::kReader);
   return true;
+}
+
+Lsn LogFeeder::BooksBegin() const {
+  return std::max(settled_at_start_.value_or(0), regained_to_.load());
 }
 
 void LogFeeder::AskForSync(Lsn next) {
@@ -103,47 +117,63 @@ void LogFeeder::AskForSync(Lsn next) {
 }
 
 bool LogFeeder::IsOurs(const wal::RecordView& record) const {
-  return record.header.target == target_ || record.header.target == wal::kEveryTarget;
+  return record.header.target == target_.number || record.header.target == wal::kEveryTarget;
 }
 
 Status LogFeeder::TakeFrame(const wal::TailEvent& event) {
   const std::vector<LsnRange> lost = LostIn(frame_, event);
   if (!lost.empty()) TASKWAL_TRY(Declare(lost, "not in the log: a failed sync took it"));
   const Monotonic now = clock_.Now();
-  std::uint64_t voids = 0;
-  std::uint64_t others = 0;
-  wal::FrameRecords records(frame_.header, frame_.raw);
-  for (wal::RecordView record; records.Next(&record);) {
-    if (record.lsn < event.from || record.lsn > event.to) continue;
-    const bool is_void = record.header.type == wal::kVoidRecord;
-    const bool is_user = record.header.type >= wal::kFirstUserType;
-    if (is_user && IsOurs(record)) {
-      Offer(record, now);
-    } else if ((is_void || is_user) && record.lsn > passed_) {
-      voids += is_void ? 1 : 0;
-      others += record.lsn <= end_at_open_ ? 1 : 0;
-    }
-  }
-  if (voids + others > 0) {
-    counters_.Update([&](FlusherStats& stats) {
-      stats.voids += voids;
-      stats.others += others;
-    });
-  }
+  Met met;
+  counters_.Transfer([&] { met = Meet(event, now); });
+  Release(met.released, met.released_bytes);
   return Status::Ok();
 }
 
-void LogFeeder::Offer(const wal::RecordView& record, Monotonic now) {
-  if (queues_.Offer(record, now) != PartitionQueues::Offered::kFoundSettled) return;
-  const bool is_lettered = letters_.Contains({identity_.OwnerOf(record.lsn), record.lsn, target_});
-  counters_.Update([&](FlusherStats& stats) {
-    if (is_lettered) {
-      ++stats.dead_lettered;
-    } else {
-      ++stats.applied;
-      ++stats.already_there;
+// What is offered again, after a setback of the database or a full queue, is no new record: the
+// queues know.
+LogFeeder::Met LogFeeder::Meet(const wal::TailEvent& event, Monotonic now) {
+  Met met;
+  const std::uint64_t unsettled = queues_.Unsettled();
+  wal::FrameRecords records(frame_.header, frame_.raw);
+  for (wal::RecordView record; records.Next(&record);) {
+    if (record.lsn < event.from || record.lsn > event.to) continue;
+    // Below, `accepted` has the records alone.
+    const bool is_new = record.lsn > std::max(passed_, BooksBegin());
+    if (record.header.type == wal::kVoidRecord && is_new) ++met.voids;
+    if (record.header.type < wal::kFirstUserType || !IsOurs(record)) continue;
+    if (record.lsn > BooksBegin()) {
+      Offer(record, now, &met);
+      continue;
     }
+    const std::uint64_t before = queues_.Unsettled() + met.found + met.found_lettered;
+    Offer(record, now, &met);
+    met.regained += queues_.Unsettled() + met.found + met.found_lettered - before;
+  }
+  counters_.Update([&](FlusherStats& stats) {
+    stats.voids += met.voids;
+    stats.read += queues_.Unsettled() + met.found + met.found_lettered - unsettled;
+    stats.regained += met.regained;
+    stats.applied += met.found;
+    stats.already_there += met.found;
+    stats.dead_lettered += met.found_lettered;
   });
+  return met;
+}
+
+void LogFeeder::Offer(const wal::RecordView& record, Monotonic now, Met* met) {
+  if (queues_.Offer(record, now) != PartitionQueues::Offered::kFoundSettled) return;
+  const bool is_lettered =
+      letters_.Contains({identity_.OwnerOf(record.lsn), record.lsn, target_.number});
+  ++(is_lettered ? met->found_lettered : met->found);
+  const bool is_shared = record.header.target == wal::kEveryTarget;
+  if (is_shared && target_.is_last && !target_.is_last(record.lsn)) return;
+  ++met->released;
+  met->released_bytes += record.body.size();
+}
+
+void LogFeeder::Release(std::uint64_t records, std::uint64_t bytes) const {
+  if (target_.gauge != nullptr && records > 0) target_.gauge->OnSettled(records, bytes);
 }
 
 Status LogFeeder::Declare(const std::vector<LsnRange>& lost, const std::string& detail) {
@@ -157,6 +187,11 @@ Status LogFeeder::Declare(const std::vector<LsnRange>& lost, const std::string& 
     letter.lsns = range;
     // Crash behind it: declared, and declared again by the next reader, which changes nothing.
     TASKWAL_TRY(letters_.Add(letter));
+    // Noted as applied by a batch that a crash cut off.
+    TASKWAL_TRY(letters_.VoidClears(range, [&](const std::string& task, Lsn lsn) {
+      const std::uint64_t key = storage::KeyOf(task);
+      return queues_.HasMissed(key, lsn) && (!target_.is_home || target_.is_home(key));
+    }));
   }
   for (const LsnRange& range : lost) CountLost(range);
   return Status::Ok();
@@ -165,10 +200,13 @@ Status LogFeeder::Declare(const std::vector<LsnRange>& lost, const std::string& 
 void LogFeeder::CountLost(const LsnRange& range) {
   // What was passed before may have been brought then: the queues know how much of it was not.
   const LsnRange fresh = {std::max(range.from, passed_ + 1), range.to};
+  const LsnRange regained = {fresh.from, std::min(fresh.to, BooksBegin())};
   bool is_known = false;
   counters_.Update([&](FlusherStats& stats) {
     auto& losses = stats.losses;
     stats.lost += fresh.count();
+    stats.lost_unread += fresh.count();
+    stats.regained += regained.count();
     is_known = std::any_of(losses.begin(), losses.end(), [&](const LsnRange& known) {
       return known.from <= range.from && range.to <= known.to;
     });
@@ -179,11 +217,19 @@ void LogFeeder::CountLost(const LsnRange& range) {
       losses.push_back(range);
     }
   });
+  // Every target's reader meets it.
+  const bool is_last = !target_.is_last || target_.is_last(fresh.from);
+  if (is_last) Release(fresh.count(), 0);
   if (!is_known) Logger().error("flusher event=records_lost from={} to={}", range.from, range.to);
 }
 
-void LogFeeder::CountLate(std::uint64_t lost) {
-  if (lost > 0) counters_.Update([&](FlusherStats& stats) { stats.lost += lost; });
+void LogFeeder::CountLate(Lsn next, std::optional<Lsn> late_from) {
+  std::uint64_t lost = 0;
+  counters_.Transfer([&] {
+    lost = queues_.TakeLost(next, late_from);
+    if (lost > 0) counters_.Update([&](FlusherStats& stats) { stats.lost += lost; });
+  });
+  Release(lost, 0);
 }
 
 bool LogFeeder::CatchUpStep() {
@@ -213,11 +259,12 @@ bool LogFeeder::CatchUpStep() {
     queues_.OfferLate(*from, record, now);
   }
   AdvanceLate(*from, event->to);
+  ForgetLarge(&late_frame_);
   return true;
 }
 
 void LogFeeder::AdvanceLate(Lsn from, Lsn to) {
-  CountLate(queues_.TakeLost(to + 1, from));
+  CountLate(to + 1, from);
   queues_.AdvanceLate(from, to);
 }
 

@@ -18,6 +18,8 @@ bool IsBarrierType(std::uint8_t type) {
   return storage::IsBarrier(static_cast<storage::OperationType>(type));
 }
 
+std::size_t BytesOf(std::span<const std::byte> body) { return sizeof(QueuedRecord) + body.size(); }
+
 }  // namespace
 
 // What was taken in and not counted yet is read again.
@@ -57,30 +59,40 @@ void PartitionQueues::Reset(const std::vector<Lsn>& start, const std::vector<Lsn
     worker.has_given_up = false;
   }
   next_lsn_ = barriers_.start + 1;
+  bytes_ = 0;
+  beyond_ = {};
+  stopped_.reset();
+  awaits_.reset();
   is_interrupted_ = false;
   Changed();
+}
+
+void PartitionQueues::KnowAsSettled(Lsn to) {
+  MutexLock lock(mutex_);
+  for (Queue& queue : queues_) queue.counted = std::max(queue.counted, to);
+  barriers_.counted = std::max(barriers_.counted, to);
 }
 
 // --- the reader --------------------------------------------------------------------------------
 
 PartitionQueues::Offered PartitionQueues::Offer(const wal::RecordView& record, Monotonic now) {
   const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
+  const bool is_barrier = IsBarrierType(record.header.type);
   MutexLock lock(mutex_);
-  if (IsBarrierType(record.header.type)) {
-    if (record.lsn <= barriers_.start) return FoundSettled(&barriers_, record.lsn);
-    Push(&barriers_, partition, record, now);
-    return Offered::kTaken;
-  }
-  Queue& queue = queues_[partition];
+  Queue& queue = is_barrier ? barriers_ : queues_[partition];
   if (record.lsn <= queue.start) return FoundSettled(&queue, record.lsn);
   if (record.lsn <= queue.offered) return Offered::kTaken;
-  if (!queue.is_behind && HasRoom(queue)) {
+  const bool is_wanted = is_barrier || (!queue.is_behind && HasRoom(queue));
+  const Room room{record.lsn, BytesOf(record.body)};
+  if (!stopped_ && is_wanted && !MayEnter(room, {})) stopped_ = room;
+  if (!stopped_ && is_wanted) {
     Push(&queue, partition, record, now);
     return Offered::kTaken;
   }
-  if (!queue.is_behind) {
+  if (!stopped_ && !queue.is_behind) {
     queue.is_behind = true;
     queue.resume = record.lsn;
+    queue.needs = room.bytes;
   }
   if (record.lsn > queue.seen) {
     queue.seen = record.lsn;
@@ -107,7 +119,8 @@ void PartitionQueues::See(Queue* queue, Lsn lsn) {
 
 std::uint64_t PartitionQueues::TakeLost(Lsn next, std::optional<Lsn> late_from) {
   MutexLock lock(mutex_);
-  const Lsn passed = late_from ? next_lsn_ : next;
+  const Lsn offered = stopped_ ? std::min(next, stopped_->lsn) : next;
+  const Lsn passed = late_from ? next_lsn_ : offered;
   std::uint64_t lost = 0;
   for (Queue& queue : queues_) {
     const bool catches_up = late_from && queue.resume >= *late_from && !queue.is_full &&
@@ -118,15 +131,32 @@ std::uint64_t PartitionQueues::TakeLost(Lsn next, std::optional<Lsn> late_from) 
   return lost;
 }
 
+std::uint64_t PartitionQueues::Unsettled() const {
+  MutexLock lock(mutex_);
+  std::uint64_t records = UnsettledIn(barriers_);
+  for (const Queue& queue : queues_) records += UnsettledIn(queue);
+  return records;
+}
+
+// What is counted and not dropped yet stands in front.
+std::uint64_t PartitionQueues::UnsettledIn(const Queue& queue) {
+  const auto first = std::upper_bound(
+      queue.records.begin(), queue.records.end(), queue.counted,
+      [](Lsn counted, const QueuedRecord& record) { return counted < record.lsn; });
+  return queue.owed + static_cast<std::uint64_t>(queue.records.end() - first);
+}
+
 void PartitionQueues::AdvanceTo(Lsn next) {
   MutexLock lock(mutex_);
-  next_lsn_ = next;
+  next_lsn_ = stopped_ ? stopped_->lsn : next;
+  awaits_ = std::exchange(stopped_, std::nullopt);
   Changed();
 }
 
 bool PartitionQueues::is_blocked() const {
   MutexLock lock(mutex_);
   if (barriers_.bytes >= limits_.partition_bytes) return true;
+  if (awaits_ && !MayEnter(*awaits_, {})) return true;
   return std::all_of(queues_.begin(), queues_.end(), [](const Queue& q) { return q.is_behind; });
 }
 
@@ -144,6 +174,7 @@ std::optional<Lsn> PartitionQueues::CatchUpFrom() const {
     // Not at the first free byte: each turn reads what lies between the partitions' positions
     // again.
     if (!queue.is_behind || queue.bytes > limits_.partition_bytes / 2) continue;
+    if (!MayEnter({queue.resume, queue.needs}, {})) continue;
     if (!from || queue.resume < *from) from = queue.resume;
   }
   return from;
@@ -154,6 +185,13 @@ bool PartitionQueues::has_left_behind() const {
   return std::any_of(queues_.begin(), queues_.end(), [](const Queue& q) { return q.is_behind; });
 }
 
+bool PartitionQueues::HasMissed(std::uint64_t key, Lsn lsn) const {
+  MutexLock lock(mutex_);
+  const Queue& queue = queues_[wal::PartitionOf(key, limits_.partitions)];
+  const auto has_taken = [&](const Queue& one) { return lsn <= std::max(one.offered, one.start); };
+  return !has_taken(queue) && !has_taken(barriers_) && lsn > queue.stored;
+}
+
 void PartitionQueues::OfferLate(Lsn from, const wal::RecordView& record, Monotonic now) {
   if (IsBarrierType(record.header.type)) return;
   const std::uint32_t partition = wal::PartitionOf(record.header.key, limits_.partitions);
@@ -162,11 +200,14 @@ void PartitionQueues::OfferLate(Lsn from, const wal::RecordView& record, Monoton
   // One whose position lies before this turn's gets its records in order from a later turn.
   if (!queue.is_behind || queue.is_full) return;
   if (queue.resume < from || queue.resume > record.lsn) return;
-  if (HasRoom(queue)) {
+  const Room room{record.lsn, BytesOf(record.body)};
+  if (HasRoom(queue) && MayEnter(room, from)) {
     Push(&queue, partition, record, now);
     queue.resume = record.lsn + 1;
+    queue.needs = 0;
   } else {
     queue.resume = record.lsn;
+    queue.needs = room.bytes;
     queue.is_full = true;
   }
 }
@@ -178,7 +219,10 @@ void PartitionQueues::AdvanceLate(Lsn from, Lsn to) {
     const bool was_served = queue.resume >= from && !queue.is_full;
     queue.is_full = false;
     if (!was_served) continue;
-    queue.resume = std::max(queue.resume, to + 1);
+    if (queue.resume <= to) {
+      queue.resume = to + 1;
+      queue.needs = 0;
+    }
     if (queue.resume >= next_lsn_) queue.is_behind = false;
   }
   Changed();
@@ -211,6 +255,7 @@ std::optional<Monotonic> PartitionQueues::DueAt(std::uint32_t worker, Monotonic 
 
 bool PartitionQueues::MayTake(std::uint32_t worker, std::uint32_t partition) const {
   const std::uint32_t holder = queues_[partition].holder;
+  if (queues_[partition].is_aside) return false;
   if (holder != kNobody) return holder == worker;
   const std::uint32_t owner = partition % workers_;
   if (owner == worker) return true;
@@ -234,10 +279,24 @@ std::vector<QueuedRecord*> PartitionQueues::Take(std::uint32_t worker) {
   return batch;
 }
 
+void PartitionQueues::SetAside(const QueuedRecord& record) {
+  MutexLock lock(mutex_);
+  QueueOf(record).is_aside = true;
+}
+
+void PartitionQueues::TakeUp(const QueuedRecord& record) {
+  MutexLock lock(mutex_);
+  QueueOf(record).is_aside = false;
+}
+
+PartitionQueues::Queue& PartitionQueues::QueueOf(const QueuedRecord& record) {
+  return IsBarrierType(record.type) ? barriers_ : queues_[record.partition];
+}
+
 void PartitionQueues::Release(std::uint32_t worker, bool gives_up) {
   MutexLock lock(mutex_);
   for (Queue& queue : queues_) {
-    if (queue.holder == worker) queue.holder = kNobody;
+    if (queue.holder == worker && !queue.is_aside) queue.holder = kNobody;
   }
   worker_states_[worker].held = 0;
   worker_states_[worker].has_given_up = gives_up;
@@ -263,9 +322,12 @@ void PartitionQueues::SetBatchRecords(std::uint32_t records) {
 PartitionQueues::Fill PartitionQueues::fill() const {
   MutexLock lock(mutex_);
   Fill fill;
+  fill.records = barriers_.records.size();
+  fill.bytes = bytes_;
+  const double used = static_cast<double>(bytes_) / static_cast<double>(limits_.bytes);
+  fill.utilization = std::min(used, 1.0);
   for (const Queue& queue : queues_) {
     fill.records += queue.records.size();
-    fill.bytes += queue.bytes;
     const double share =
         static_cast<double>(queue.bytes) / static_cast<double>(limits_.partition_bytes);
     fill.utilization = std::max(fill.utilization, std::min(share, 1.0));
@@ -340,7 +402,11 @@ void PartitionQueues::CountUpTo(Queue* queue, Lsn to, Settled* settled) {
 
 void PartitionQueues::DropUpTo(Queue* queue, Lsn to) {
   while (!queue->records.empty() && queue->records.front().lsn <= to) {
-    queue->bytes -= BytesOf(queue->records.front());
+    const QueuedRecord& record = queue->records.front();
+    const std::size_t bytes = BytesOf(record.body);
+    queue->bytes -= bytes;
+    bytes_ -= bytes;
+    if (record.lsn == beyond_.lsn) beyond_ = {};
     queue->records.pop_front();
   }
 }
@@ -418,17 +484,32 @@ void PartitionQueues::Changed() {
 
 // --- inside ------------------------------------------------------------------------------------
 
-std::size_t PartitionQueues::BytesOf(const QueuedRecord& record) {
-  return sizeof record + record.body.size();
-}
-
 bool PartitionQueues::HasRoom(const Queue& queue) const {
   return queue.records.empty() || queue.bytes < limits_.partition_bytes;
 }
 
+bool PartitionQueues::Fits(std::size_t bytes) const {
+  return bytes_ - beyond_.bytes + bytes <= limits_.bytes;
+}
+
+// So there is at most one beyond the bound: until it is settled, nothing else is the oldest.
+bool PartitionQueues::MayEnter(const Room& room, std::optional<Lsn> late_from) const {
+  return Fits(room.bytes) || IsOldest(room.lsn, late_from);
+}
+
+// No older record is in a queue, or was left behind.
+bool PartitionQueues::IsOldest(Lsn lsn, std::optional<Lsn> late_from) const {
+  const auto has_older = [&](const Queue& queue) {
+    if (!queue.records.empty()) return queue.records.front().lsn < lsn;
+    // The catch-up reader's turn has passed everything of a queue that it serves up to here.
+    const bool is_served = late_from && queue.resume >= *late_from && !queue.is_full;
+    return queue.is_behind && queue.resume < lsn && !is_served;
+  };
+  return !has_older(barriers_) && std::none_of(queues_.begin(), queues_.end(), has_older);
+}
+
 void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
                            Monotonic now) {
-  if (record.lsn <= queue->offered) return;
   See(queue, record.lsn);
   QueuedRecord queued;
   queued.lsn = record.lsn;
@@ -437,7 +518,10 @@ void PartitionQueues::Push(Queue* queue, std::uint32_t partition, const wal::Rec
   queued.partition = partition;
   queued.queued_at = now;
   queued.body.assign(record.body.begin(), record.body.end());
-  queue->bytes += BytesOf(queued);
+  const std::size_t bytes = BytesOf(queued.body);
+  if (!Fits(bytes)) beyond_ = {record.lsn, bytes};
+  queue->bytes += bytes;
+  bytes_ += bytes;
   queue->records.push_back(std::move(queued));
   queue->offered = record.lsn;
 }
@@ -466,7 +550,8 @@ Lsn PartitionQueues::TakeLimit() const {
 }
 
 bool PartitionQueues::IsBarrierReady() const {
-  return !barriers_.records.empty() && SettledOfAll() + 1 >= barriers_.records.front().lsn;
+  return !barriers_.records.empty() && !barriers_.is_aside &&
+         SettledOfAll() + 1 >= barriers_.records.front().lsn;
 }
 
 }  // namespace taskwal::pipeline

@@ -7,12 +7,16 @@
 //
 // A partition belongs to one worker; while records of it are in a worker's hands, no other gets
 // any. So the number of workers may change at any time: a partition is handed over once the batch
-// it is in is done.
+// it is in is done. A partition whose first record the worker has set aside stays its own longer:
+// until that is taken up again and done.
 //
 // A queue that is full is left behind at the first record it has no room for; from half empty on
 // the catch-up reader serves it, until it has come up to the reader again. A barrier (dag_delete,
-// batch_update) holds back everything behind it until all partitions have come up to it. Any thread
-// may call any method.
+// batch_update) holds back everything behind it until all partitions have come up to it.
+//
+// All queues together hold no more than their bound and one record. Where there is no room the
+// reader stops; but the oldest record that is not settled is let in whatever its size, for the
+// others may be waiting for nothing else (behind a barrier, say). Any thread may call any method.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +50,7 @@ class PartitionQueues {
   struct Limits {
     std::uint32_t partitions = 16;
     std::uint32_t workers = 1;
+    std::size_t bytes = 32u << 20;           // all queues together, but for one record
     std::size_t partition_bytes = 2u << 20;  // then a queue is full; one record always fits
     std::uint32_t batch_records = 5000;
     std::size_t batch_bytes = 4u << 20;
@@ -64,15 +69,21 @@ class PartitionQueues {
   void Reset(const std::vector<wal::Lsn>& start, const std::vector<wal::Lsn>& stored)
       EXCLUDES(mutex_);
 
+  // Behind the first Reset: what is settled up to there is in nobody's books, or counted already,
+  // even should the database go back behind it.
+  void KnowAsSettled(wal::Lsn to) EXCLUDES(mutex_);
+
   // --- the reader ------------------------------------------------------------------------------
   enum class Offered : std::uint8_t {
-    kTaken,         // in its queue, even if offered again; or left for the catch-up reader
+    kTaken,         // in its queue, even if offered again; or left for later
     kFoundSettled,  // settled before: counts as found in the database
     kKnown,         // the same, and counted before
   };
-  // Leaves the partition behind when its queue is full.
+  // Leaves the partition behind when its queue is full. Where all together are, nothing more is
+  // taken before AdvanceTo.
   Offered Offer(const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
-  // The reader has offered everything below `next`: wakes the workers.
+  // The reader has offered everything below `next`: wakes the workers. It is to go on at
+  // next_lsn(): there, or at the record that found no room.
   void AdvanceTo(wal::Lsn next) EXCLUDES(mutex_);
   // Nothing that the reader could offer would be taken.
   [[nodiscard]] bool is_blocked() const EXCLUDES(mutex_);
@@ -83,6 +94,8 @@ class PartitionQueues {
   // again.
   [[nodiscard]] std::optional<wal::Lsn> CatchUpFrom() const EXCLUDES(mutex_);
   [[nodiscard]] bool has_left_behind() const EXCLUDES(mutex_);
+  // Were there a record with this key at `lsn`, it would neither be settled nor in a queue.
+  [[nodiscard]] bool HasMissed(std::uint64_t key, wal::Lsn lsn) const EXCLUDES(mutex_);
   // Offers a record out of a turn that began at `from`.
   void OfferLate(wal::Lsn from, const wal::RecordView& record, Monotonic now) EXCLUDES(mutex_);
   // Everything in [from, to] has been offered late.
@@ -95,8 +108,12 @@ class PartitionQueues {
   // A batch in LSN order: at most batch_records and batch_bytes, at least one; a barrier alone, by
   // worker 0. Valid until settled or Reset. Its partitions are the worker's until Release.
   std::vector<QueuedRecord*> Take(std::uint32_t worker) EXCLUDES(mutex_);
-  // Nothing is in the worker's hands any more. `gives_up`: it is in trouble; until it takes again,
-  // others may have its partitions.
+  // Of a record in the worker's hands, with what is behind it in its partition (of a barrier,
+  // everything): nothing more is taken from there before it is taken up again.
+  void SetAside(const QueuedRecord& record) EXCLUDES(mutex_);
+  void TakeUp(const QueuedRecord& record) EXCLUDES(mutex_);
+  // Nothing is in the worker's hands any more, but for what it has set aside. `gives_up`: it is in
+  // trouble; until it takes again, others may have its partitions.
   void Release(std::uint32_t worker, bool gives_up = false) EXCLUDES(mutex_);
   struct Settled {
     std::uint64_t applied = 0;
@@ -118,7 +135,7 @@ class PartitionQueues {
   void SetBatchRecords(std::uint32_t records) EXCLUDES(mutex_);
   struct Fill {
     std::uint64_t records = 0, bytes = 0;
-    double utilization = 0;  // of the fullest queue
+    double utilization = 0;  // of the fullest queue, or of the bound of all
   };
   [[nodiscard]] Fill fill() const EXCLUDES(mutex_);
 
@@ -128,6 +145,9 @@ class PartitionQueues {
   // damaged meanwhile. Each told once; before advancing, so that whoever waits for it finds the
   // counters right.
   std::uint64_t TakeLost(wal::Lsn next, std::optional<wal::Lsn> late_from = {}) EXCLUDES(mutex_);
+  // Records that were offered and have not been told of since: by Offer as found settled, by Count,
+  // or by TakeLost.
+  [[nodiscard]] std::uint64_t Unsettled() const EXCLUDES(mutex_);
   [[nodiscard]] wal::Lsn settled_lsn() const EXCLUDES(mutex_);
   [[nodiscard]] wal::Lsn settled_lsn(std::uint32_t partition) const EXCLUDES(mutex_);
   // How far all is settled, and the watermarks of that moment.
@@ -159,15 +179,28 @@ class PartitionQueues {
     bool is_behind = false;
     wal::Lsn resume = 0;       // first LSN not offered, while behind
     std::uint32_t holder = kNobody;  // the worker that has records of it in hand
+    bool is_aside = false;           // the holder has set them aside
     bool is_full = false;      // in this turn of the catch-up reader
+    std::size_t needs = 0;     // room that the record at `resume` did not find
+  };
+  // A record and its place in the bound of all queues together.
+  struct Room {
+    wal::Lsn lsn = 0;
+    std::size_t bytes = 0;
   };
 
-  static std::size_t BytesOf(const QueuedRecord& record);
   [[nodiscard]] bool HasRoom(const Queue& queue) const;
-  static void Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record,
-                   Monotonic now);
+  [[nodiscard]] bool Fits(std::size_t bytes) const REQUIRES(mutex_);
+  [[nodiscard]] bool IsOldest(wal::Lsn lsn, std::optional<wal::Lsn> late_from) const
+      REQUIRES(mutex_);
+  [[nodiscard]] bool MayEnter(const Room& room, std::optional<wal::Lsn> late_from) const
+      REQUIRES(mutex_);
+  Queue& QueueOf(const QueuedRecord& record) REQUIRES(mutex_);
+  void Push(Queue* queue, std::uint32_t partition, const wal::RecordView& record, Monotonic now)
+      REQUIRES(mutex_);
   static Offered FoundSettled(Queue* queue, wal::Lsn lsn);
   static void See(Queue* queue, wal::Lsn lsn);
+  [[nodiscard]] static std::uint64_t UnsettledIn(const Queue& queue);
   static void KeepAccount(const Queue& before, Queue* fresh);
   [[nodiscard]] wal::Lsn SettledOf(const Queue& queue) const REQUIRES(mutex_);
   [[nodiscard]] wal::Lsn SettledOfAll() const REQUIRES(mutex_);
@@ -178,7 +211,7 @@ class PartitionQueues {
   [[nodiscard]] bool IsOfBarrier(std::span<const storage::WatermarkMove> moves) const
       REQUIRES(mutex_);
   static void CountUpTo(Queue* queue, wal::Lsn to, Settled* settled);
-  static void DropUpTo(Queue* queue, wal::Lsn to);
+  void DropUpTo(Queue* queue, wal::Lsn to) REQUIRES(mutex_);
   void Changed() REQUIRES(mutex_);
 
   const Limits limits_;
@@ -189,6 +222,12 @@ class PartitionQueues {
   std::vector<Queue> queues_ GUARDED_BY(mutex_);
   Queue barriers_ GUARDED_BY(mutex_);          // in LSN order
   wal::Lsn next_lsn_ GUARDED_BY(mutex_) = 1;   // the reader's
+  std::size_t bytes_ GUARDED_BY(mutex_) = 0;   // in all queues
+  // The one record that was let in although there was no room: it takes none from others.
+  Room beyond_ GUARDED_BY(mutex_);
+  // The first record that found no room, in the reader's turn; and after it, at next_lsn_.
+  std::optional<Room> stopped_ GUARDED_BY(mutex_);
+  std::optional<Room> awaits_ GUARDED_BY(mutex_);
   struct WorkerState {
     Monotonic last_flush{};
     std::uint32_t held = 0;   // partitions

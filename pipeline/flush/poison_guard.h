@@ -1,46 +1,57 @@
-// Tells poison from a broken schema: a few refused rows among many are poison and may be lettered;
-// when more than max(10, 1 %) are refused, nothing more is, until a whole batch has gone through
-// again. Small batches are judged together, over 1,000 records: a schema broken while little is
-// written would else send everything to the dead letters, one by one. One worker's; not
-// thread-safe.
+// Tells poison from a broken schema: a few refused rows among many are poison and may be lettered.
+// One of each target, shared by its workers.
+//
+// By type of operation, each letter owes five records that go through; each that does pays for one,
+// and a retried letter for itself. No more may be owed than for max(10, 1 % of the batch) letters:
+// beyond it nothing is lettered and the log waits. So poison holds nothing up while five of six go
+// through, however small the batches are, and a schema that refuses all costs ten letters. A letter
+// keeps what was owed then, so that a restart does not begin anew. Thread-safe.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/mutex.h"
+#include "pipeline/flush/dead_letters.h"
+#include "pipeline/flush/partition_queues.h"
+#include "storage/operation.h"
 
 namespace taskwal::pipeline {
 
 class PoisonGuard {
  public:
-  void StartBatch(std::uint64_t records) {
-    if (records_ >= kWindow) {
-      records_ = 0;
-      letters_ = 0;
-    }
-    records_ += records;
-    refused_in_batch_ = false;
-  }
-  // A row was refused for good: whether it may be lettered.
-  bool MayLetter() {
-    refused_in_batch_ = true;
-    if (letters_ >= std::max<std::uint64_t>(10, records_ / 100)) is_tripped_ = true;
-    return !is_tripped_;
-  }
-  void OnLettered() { ++letters_; }
-  void EndBatch() {
-    if (refused_in_batch_) return;
-    if (is_tripped_) letters_ = 0;
-    is_tripped_ = false;
-  }
-  [[nodiscard]] bool is_tripped() const { return is_tripped_; }
+  using Type = storage::OperationType;
+
+  // What an earlier process left: `letters`, the newest open one of each type of operation, where
+  // all up to `settled` has been brought.
+  void Load(std::span<const DeadLetter> letters, wal::Lsn settled) EXCLUDES(mutex_);
+
+  // A record of a batch of `batch_records` is refused for good. Nothing: it must not be lettered.
+  // Else it counts as lettered, and its letter is to keep the text, under kGuardMark.
+  std::optional<std::string> Claim(Type type, wal::Lsn lsn, std::uint64_t batch_records)
+      EXCLUDES(mutex_);
+  // It could not be lettered after all.
+  void TakeBack(Type type) EXCLUDES(mutex_);
+
+  // They are settled: those that are not lettered went through.
+  void OnSettled(std::span<QueuedRecord* const> records) EXCLUDES(mutex_);
 
  private:
-  static constexpr std::uint64_t kWindow = 1000;
+  struct Account {
+    std::uint64_t owed = 0;     // records
+    std::uint64_t records = 0;  // lettered, or gone through, since something is owed
+    wal::Lsn from = 0;          // the first letter of these
+    bool all_refused = true;    // none of these went through
+    bool is_tripped = false;    // until all is paid
+  };
 
-  std::uint64_t records_ = 0;  // of the batches judged together
-  std::uint64_t letters_ = 0;  // of these
-  bool refused_in_batch_ = false;
-  bool is_tripped_ = false;
+  static void Pay(Account* account, std::uint64_t records);
+
+  Mutex mutex_;
+  std::map<Type, Account> accounts_ GUARDED_BY(mutex_);  // of those who owe
 };
 
 }  // namespace taskwal::pipeline

@@ -29,7 +29,7 @@ std::vector<std::uint16_t> SmoothCycle(std::span<const TargetShare> shares) {
   return cycle;
 }
 
-ActivityCycle::ActivityCycle(std::span<const TargetShare> all) {
+ActivityCycle::ActivityCycle(std::span<const TargetShare> all, std::uint64_t turns) : turn_(turns) {
   const std::vector<std::uint16_t> cycle = SmoothCycle(all);
   TASKWAL_CHECK(!cycle.empty());
   entries_ = std::make_unique<std::atomic<std::uint16_t>[]>(cycle.size());

@@ -21,8 +21,9 @@ std::vector<std::uint16_t> SmoothCycle(std::span<const TargetShare> shares);
 
 class ActivityCycle {
  public:
-  // At least one weight is not 0.
-  explicit ActivityCycle(std::span<const TargetShare> all);
+  // At least one weight is not 0. `turns` have been taken before: a process that logs but a few
+  // activities goes on where the one before it ended.
+  explicit ActivityCycle(std::span<const TargetShare> all, std::uint64_t turns = 0);
 
   // Any thread; no lock, no allocation.
   std::uint16_t Next() {
@@ -38,7 +39,7 @@ class ActivityCycle {
 
  private:
   // Written by every call that logs an activity: on a cache line of its own.
-  alignas(64) std::atomic<std::uint64_t> turn_{0};
+  alignas(64) std::atomic<std::uint64_t> turn_;
   alignas(64) std::atomic<std::uint64_t> length_{0};
   // Made once, for the longest cycle: that of all. Leaving targets out shortens it, as their
   // common divisor cannot get smaller.

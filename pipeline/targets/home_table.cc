@@ -20,9 +20,9 @@ std::uint64_t Log2(std::uint64_t number) {
   std::uint64_t mantissa = number << (63 - whole) >> 32;  // in [2^31, 2^32)
   for (int bit = kFractionBits - 1; bit >= 0; --bit) {
     mantissa = mantissa * mantissa >> 31;
-    if (mantissa < 1ull << 32) continue;
-    mantissa >>= 1;
-    result |= 1ull << bit;
+    const std::uint64_t carry = mantissa >> 32;  // no branch: every other one would be mispredicted
+    mantissa >>= carry;
+    result |= carry << bit;
   }
   return result;
 }

@@ -11,11 +11,30 @@
 namespace taskwal::pipeline {
 namespace {
 
+// Which of several rows of one id counts: the highest. `turn`: the reads of one call are numbered.
+struct Rank {
+  bool is_home = false;
+  Time updated_at{};
+  std::size_t turn = 0;
+  friend auto operator<=>(const Rank&, const Rank&) = default;
+};
+
 template <typename Row>
 struct Found {
   Row row;
-  bool is_home = true;
+  Rank rank;
 };
+
+// What a save with another time of creation left at two places of one page.
+template <typename Row>
+void DropOlder(std::vector<Found<Row>>* found) {
+  std::map<std::string, Rank> newest;
+  for (const Found<Row>& one : *found) {
+    Rank& rank = newest.try_emplace(one.row.id, one.rank).first->second;
+    rank = std::max(rank, one.rank);
+  }
+  std::erase_if(*found, [&](const Found<Row>& one) { return one.rank < newest[one.row.id]; });
+}
 
 // Cuts one page out of several; `has_more`: one of them was not the last.
 template <typename Row>
@@ -25,7 +44,7 @@ std::string CutPage(const Paging& paging, bool has_more, std::vector<Found<Row>>
     return std::tie(*one.row.created_at, one.row.id);
   };
   std::sort(found.begin(), found.end(), [&](const Found<Row>& a, const Found<Row>& b) {
-    if (place(a) == place(b)) return a.is_home && !b.is_home;
+    if (place(a) == place(b)) return a.rank > b.rank;
     return paging.newest_first ? place(b) < place(a) : place(a) < place(b);
   });
   const auto is_same = [&](const Found<Row>& a, const Found<Row>& b) {
@@ -36,8 +55,14 @@ std::string CutPage(const Paging& paging, bool has_more, std::vector<Found<Row>>
     found.resize(paging.limit);
     has_more = true;
   }
+  std::string next_page;
+  if (has_more) {
+    const Row& last = found.back().row;
+    next_page = storage::MakePageToken(*last.created_at, last.id);
+  }
+  DropOlder(&found);
   for (Found<Row>& one : found) rows->push_back(std::move(one.row));
-  return has_more ? storage::MakePageToken(*rows->back().created_at, rows->back().id) : "";
+  return next_page;
 }
 
 }  // namespace
@@ -56,13 +81,18 @@ Result<TaskPage> TargetQueries::MergeTasks(const Paging& paging, Ask&& ask) {
   if (databases_.size() == 1) return ask(*databases_.front().calls);
   std::vector<Found<Task>> found;
   bool has_more = false;
-  for (const Database& database : databases_) {
+  // A rebalance puts a task into its new home before it takes it out of the old one. What goes
+  // from a database that is still to be read to one that has been would be in neither answer: all
+  // but the last are read again.
+  const std::size_t turns = 2 * databases_.size() - 1;
+  for (std::size_t turn = 0; turn < turns; ++turn) {
+    const Database& database = databases_[turn % databases_.size()];
     Result<TaskPage> page = ask(*database.calls);
     if (!page.ok()) return Named(database, page.status());
     has_more = has_more || !page->next_page.empty();
     for (Task& task : page->tasks) {
-      const bool is_home = home_of_(task.id) == database.target;
-      found.push_back({std::move(task), is_home});
+      const Rank rank{home_of_(task.id) == database.target, task.updated_at.value_or(Time{}), turn};
+      found.push_back({std::move(task), rank});
     }
   }
   TaskPage merged;
@@ -82,11 +112,14 @@ Result<ActivityPage> TargetQueries::QueryActivities(const ActivityQuery& query) 
   if (databases_.size() == 1) return databases_.front().calls->QueryActivities(query);
   std::vector<Found<Activity>> found;
   bool has_more = false;
-  for (const Database& database : databases_) {
+  for (std::size_t turn = 0; turn < databases_.size(); ++turn) {
+    const Database& database = databases_[turn];
     Result<ActivityPage> page = database.calls->QueryActivities(query);
     if (!page.ok()) return Named(database, page.status());
     has_more = has_more || !page->next_page.empty();
-    for (Activity& activity : page->activities) found.push_back({std::move(activity)});
+    for (Activity& activity : page->activities) {
+      found.push_back({std::move(activity), Rank{.turn = turn}});
+    }
   }
   ActivityPage merged;
   merged.next_page = CutPage(query.paging, has_more, std::move(found), &merged.activities);

@@ -88,7 +88,9 @@ TargetSet::TargetSet(const Parties& parties, const Options& options, std::vector
       is_single_(state.targets.empty()),
       end_at_open_(parties.log.end_lsn()),
       targets_(NumberTargets(std::move(list), state)),
-      cycle_(SharesOf(targets_)),
+      // The LSN counts the turns exactly where all records are activities; elsewhere it still
+      // scatters where runs begin, so that none of the targets is always the first.
+      cycle_(SharesOf(targets_), end_at_open_),
       health_(targets_.size()),
       contacted_(targets_.size()) {
   tables_.push_back(std::make_unique<HomeTable>(TaskShares(state, state.rebalancing)));
@@ -111,13 +113,17 @@ void TargetSet::MakeFlushers(const Options& options) {
       which.keep_share = [this, number = target->number](storage::OperationBody* body) {
         KeepShare(number, body);
       };
+      which.is_home = [this, number = target->number](std::uint64_t key) {
+        return HomeOf(key) == number;
+      };
+      which.is_last = [this](wal::Lsn lsn) { return IsLast(lsn); };
       which.may_take_identity = [this] { return MayTakeIdentity(); };
       which.databases = Names();
     }
     target->flusher =
         std::make_unique<Flusher>(parties_.log, *target->backend, parties_.letters, parties_.clock,
                                   options, parties_.fs, std::move(which));
-    target->flushed_at_open = target->flusher->flushed_lsn();
+    target->starts_behind = target->flusher->flushed_lsn();
     target->calls = std::make_unique<DatabaseCalls>(
         *target->backend, ConnectionLimitsOf(options, FlushConnections(*target->backend, options)));
   }
@@ -147,6 +153,12 @@ bool TargetSet::StopBy(std::chrono::steady_clock::time_point until) {
   return are_over;
 }
 
+bool TargetSet::IsInCall() const {
+  return health_calls_.load() > 0 ||
+         std::any_of(targets_.begin(), targets_.end(),
+                     [](const auto& target) { return target->flusher->IsInCall(); });
+}
+
 void TargetSet::Spawn(std::function<void(const std::stop_token&)> body) {
   {
     MutexLock lock(mutex_);
@@ -168,6 +180,17 @@ void TargetSet::CountAppended(std::uint16_t target) {
     if (one->number != target && target != wal::kEveryTarget) continue;
     one->appended.fetch_add(1, std::memory_order_relaxed);
   }
+}
+
+bool TargetSet::IsLast(Lsn lsn) {
+  const auto has_it = [&](const auto& target) { return target->starts_behind < lsn; };
+  const auto all = static_cast<std::size_t>(
+      std::count_if(targets_.begin(), targets_.end(), has_it));
+  MutexLock lock(mutex_);
+  const auto left = shared_.try_emplace(lsn, all).first;
+  if (left->second-- > 1) return false;
+  shared_.erase(left);
+  return true;
 }
 
 void TargetSet::KeepShare(std::uint16_t target, storage::OperationBody* body) const {
@@ -224,11 +247,17 @@ void TargetSet::RunContact(std::size_t index) {
   if (former_.load() == nullptr) targets_[index]->flusher->Start();
 }
 
-Status TargetSet::AwaitContact(std::chrono::steady_clock::time_point until) {
+Status TargetSet::AwaitContact(std::chrono::steady_clock::time_point until,
+                               const std::stop_token& stop) {
+  const std::stop_callback wake(stop, [this] {
+    MutexLock lock(mutex_);
+    changed_.NotifyAll();
+  });
   MutexLock lock(mutex_);
   const auto is_missing = [](const std::optional<Status>& contact) { return !contact; };
   bool in_time = true;
-  while (in_time && std::any_of(contacted_.begin(), contacted_.end(), is_missing)) {
+  while (in_time && !stop.stop_requested() &&
+         std::any_of(contacted_.begin(), contacted_.end(), is_missing)) {
     in_time = changed_.WaitUntil(mutex_, until);
   }
   Status worst;
@@ -241,6 +270,39 @@ Status TargetSet::AwaitContact(std::chrono::steady_clock::time_point until) {
   }
   Publish();
   return worst;
+}
+
+BacklogCount TargetSet::TakeStock(bool exact) {
+  is_backlog_read_ = exact || !is_single_;
+  std::map<std::uint16_t, Lsn> settled;
+  for (const auto& target : targets_) {
+    target->starts_behind = target->flusher->FixStart(is_backlog_read_);
+    settled[target->number] = target->starts_behind;
+  }
+  BacklogCount count;
+  if (is_backlog_read_) {
+    auto counted = CountBacklog(parties_.log, settled, end_at_open_);
+    if (counted.ok()) {
+      count = std::move(counted).value();
+      lost_at_open_ = count.lost;
+      count.records += count.lost;
+      for (const auto& target : targets_) target->backlog = count.by_target[target->number];
+      return count;
+    }
+    Logger().error("targets event=backlog_unreadable error=\"{}\"", counted.status().message());
+    is_backlog_read_ = false;
+  }
+  Lsn first = end_at_open_;
+  for (const auto& target : targets_) first = std::min(first, target->starts_behind);
+  count.records = end_at_open_ - first;
+  if (count.records > 0) count.bytes = parties_.log.GetStats().unflushed_bytes;
+  if (is_single_) {
+    targets_.front()->backlog = count.records;
+    return count;
+  }
+  // Whose they are is known of each once it can be read: accepted by this process then.
+  for (const auto& target : targets_) target->flusher->StartBooksAt(end_at_open_);
+  return count;
 }
 
 void TargetSet::Release(bool may_start) {
@@ -359,11 +421,13 @@ Status TargetSet::SetHealth(std::string_view name, bool in_service) {
 
 void TargetSet::RunHealth(std::size_t index) {
   while (Pause(health_check_interval_)) {
+    ++health_calls_;
     try {
       CheckHealth(index);
     } catch (const std::exception& error) {
       Logger().error("health_check exception=\"{}\"", error.what());
     }
+    --health_calls_;
   }
 }
 
@@ -400,7 +464,10 @@ Status TargetSet::Rebalance(const wal::Deadline& deadline, const MoveProgress& o
   tables_.push_back(std::make_unique<HomeTable>(TaskShares(parties_.log.state(), true)));
   former_.store(homes_.load(), std::memory_order_release);
   homes_.store(tables_.back().get(), std::memory_order_release);
-  return MoveRest({}, on_progress);
+  TASKWAL_TRY(MoveRest({}, on_progress));
+  // One that has met its database meanwhile has left it at that.
+  for (const auto& target : targets_) target->flusher->Start();
+  return Status::Ok();
 }
 
 Status TargetSet::MoveRest(const std::stop_token& stop, const MoveProgress& on_progress) {

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@
 #include "base/mutex.h"
 #include "pipeline/admission/load_gauge.h"
 #include "pipeline/database_calls.h"
+#include "pipeline/flush/backlog_count.h"
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/flusher.h"
 #include "pipeline/read_overlay.h"
@@ -58,8 +60,9 @@ struct Target {
   std::unique_ptr<storage::Backend> backend;
   std::unique_ptr<Flusher> flusher;
   std::unique_ptr<DatabaseCalls> calls;
-  wal::Lsn flushed_at_open = 0;            // STATE's word, until the database's is known
-  std::atomic<std::uint64_t> appended{0};  // since open
+  wal::Lsn starts_behind = 0;              // see Flusher::FixStart
+  std::uint64_t backlog = 0;               // its records that the log held at open, behind that
+  std::atomic<std::uint64_t> appended{0};  // since open; of the only target the log counts them
 };
 
 // Told while rows are moved: how many tasks have been looked at, of all there are, and how many
@@ -89,6 +92,7 @@ class TargetSet {
   std::uint16_t NextForActivity() { return cycle_.Next(); }
   // Of a record over many tasks.
   [[nodiscard]] std::uint16_t ForAll() const { return is_single_ ? 0 : wal::kEveryTarget; }
+  // Before the record is published: whoever reads it finds it counted.
   void CountAppended(std::uint16_t target);
 
   // --- where tasks are read ------------------------------------------------------------------
@@ -98,14 +102,21 @@ class TargetSet {
   // --- flushing ------------------------------------------------------------------------------
   // Starts the first contact with each, in a thread of its own: one that hangs delays no other.
   void StartContact();
-  // What became of it by then: kFenced before kUnavailable before OK.
-  Status AwaitContact(std::chrono::steady_clock::time_point until);
+  // What became of it by then, or by a requested stop: kFenced before kUnavailable before OK.
+  Status AwaitContact(std::chrono::steady_clock::time_point until, const std::stop_token& stop);
+  // What the log holds for them. Of several it is read, as it is where it must be `exact`; else,
+  // or where it cannot be read, told from the LSNs, and the bytes from the files. Once, before
+  // Release.
+  BacklogCount TakeStock(bool exact);
   // Flushers start (each after its contact), or never will.
   void Release(bool may_start);
   void Stop();
   // The same, but for threads that hang in a call when the time is over: false. The destructor
   // waits for them.
   bool StopBy(std::chrono::steady_clock::time_point until) EXCLUDES(mutex_);
+
+  // Whether a thread is in a call that may hang, for all that is known.
+  [[nodiscard]] bool IsInCall() const;
 
   // Everything up to here is in the databases or in dead letters.
   [[nodiscard]] wal::Lsn flushed_lsn() const;
@@ -154,13 +165,25 @@ class TargetSet {
   [[nodiscard]] std::vector<FlusherStats> Each() const;
   [[nodiscard]] FlusherStats SumOf(const std::vector<FlusherStats>& each) const;
   void FillHealth(std::vector<TargetStats>* targets) const;
-  [[nodiscard]] TargetStats StatsOf(const Target& target, const FlusherStats& flush) const;
+  struct Account {
+    std::uint64_t accepted = 0;
+    std::uint64_t read = 0;     // of these, by the flusher's reader
+    std::uint64_t applied = 0;
+    std::uint64_t pending = 0;
+  };
+  [[nodiscard]] Account AccountOf(const Target& target, const FlusherStats& flush) const;
+  [[nodiscard]] TargetStats StatsOf(const Target& target, const FlusherStats& flush,
+                                    const Account& account) const;
+  bool IsLast(wal::Lsn lsn) EXCLUDES(mutex_);
 
   const Parties parties_;
   const std::string directory_;
   const std::chrono::milliseconds health_check_interval_;
   const bool is_single_;
   const wal::Lsn end_at_open_;
+  // Fixed by TakeStock, before anybody asks for statistics.
+  bool is_backlog_read_ = false;
+  std::uint64_t lost_at_open_ = 0;  // in a backlog that was read: nobody knows whose
   std::vector<std::unique_ptr<Target>> targets_;  // as listed
 
   ActivityCycle cycle_;
@@ -168,6 +191,8 @@ class TargetSet {
   std::vector<std::unique_ptr<const HomeTable>> tables_;
   std::atomic<const HomeTable*> homes_{nullptr};
   std::atomic<const HomeTable*> former_{nullptr};
+
+  std::atomic<std::uint32_t> health_calls_{0};  // under way
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -177,6 +202,8 @@ class TargetSet {
   };
   enum class Go : std::uint8_t { kUndecided, kYes, kNo };
   std::vector<Health> health_ GUARDED_BY(mutex_);
+  // Of what every target has to do: how many have still to, once the first has.
+  std::map<wal::Lsn, std::size_t> shared_ GUARDED_BY(mutex_);
   std::vector<std::optional<Status>> contacted_ GUARDED_BY(mutex_);
   Go may_start_ GUARDED_BY(mutex_) = Go::kUndecided;
   bool ends_ GUARDED_BY(mutex_) = false;

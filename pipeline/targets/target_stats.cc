@@ -30,7 +30,10 @@ void Add(const std::string& name, const FlusherStats& one, FlusherStats* all) {
   all->applied += one.applied;
   all->already_there += one.already_there;
   all->dead_lettered += one.dead_lettered;
-  all->lost = std::max(all->lost, one.lost);  // each reader meets every loss
+  // Each reader meets every loss; what one had read before is its own.
+  const std::uint64_t read = all->lost - all->lost_unread + one.lost - one.lost_unread;
+  all->lost_unread = std::max(all->lost_unread, one.lost_unread);
+  all->lost = all->lost_unread + read;
   all->voids = std::max(all->voids, one.voids);
   all->duplicates += one.duplicates;
   all->flush_operations += one.flush_operations;
@@ -43,6 +46,7 @@ void Add(const std::string& name, const FlusherStats& one, FlusherStats* all) {
   all->breaker_state = WorseBreaker(all->breaker_state, one.breaker_state);
   if (all->alarm.empty() && !one.alarm.empty()) all->alarm = "target " + name + ": " + one.alarm;
   all->losses.insert(all->losses.end(), one.losses.begin(), one.losses.end());
+  all->missing.insert(all->missing.end(), one.missing.begin(), one.missing.end());
   const wal::Lsn start = std::min(all->start_lsn, one.start_lsn);
   all->start_lsn = start > 0 ? start : std::max(all->start_lsn, one.start_lsn);
 }
@@ -67,23 +71,36 @@ FlusherStats TargetSet::SumOf(const std::vector<FlusherStats>& each) const {
   return all;
 }
 
-TargetStats TargetSet::StatsOf(const Target& target, const FlusherStats& flush) const {
-  const wal::Lsn base = flush.start_lsn > 0 ? flush.start_lsn - 1 : target.flushed_at_open;
-  const std::uint64_t settled = flush.applied + flush.dead_lettered + flush.lost;
-  std::uint64_t accepted = 0;
-  if (is_single_) {
-    const wal::Lsn end = parties_.log.end_lsn();
-    accepted = end - std::min(base + flush.voids, end);
-  } else {
-    accepted = end_at_open_ - std::min(base + flush.others, end_at_open_) + target.appended.load();
-  }
+// Behind the flusher's snapshot: whatever that has read was counted before.
+TargetSet::Account TargetSet::AccountOf(const Target& target, const FlusherStats& flush) const {
+  const std::uint64_t appended =
+      is_single_ ? parties_.log.end_lsn() - end_at_open_ : target.appended.load();
+  // LSNs of the backlog that hold no record, as a kill left them: told from LSNs, they count, and
+  // there is nothing to bring.
+  const std::uint64_t voids = is_single_ && !is_backlog_read_ ? flush.voids : 0;
+  Account account;
+  account.accepted = target.backlog + flush.regained + appended;
+  account.read = flush.read + voids;
+  account.applied = flush.applied + voids;
+  const std::uint64_t passed = account.read + (is_single_ ? flush.lost_unread : 0);
+  const std::uint64_t accepted = account.accepted + (is_single_ ? lost_at_open_ : 0);
+  std::uint64_t unread = accepted - std::min(passed, accepted);
+  // Whose records were lost nobody knows; but there are no more of them than LSNs to be read.
+  const wal::Lsn end = std::max(parties_.log.end_lsn(), flush.read_lsn);
+  if (!is_single_) unread = std::min(unread, end - flush.read_lsn);
+  account.pending = unread + flush.unsettled;
+  return account;
+}
+
+TargetStats TargetSet::StatsOf(const Target& target, const FlusherStats& flush,
+                               const Account& account) const {
   TargetStats stats;
   stats.name = target.name;
   stats.weight = target.weight;
   stats.flushed_lsn = target.flusher->flushed_lsn();
-  stats.applied = flush.applied;
+  stats.applied = account.applied;
   stats.dead_lettered = flush.dead_lettered;
-  stats.pending = accepted - std::min(settled, accepted);
+  stats.pending = account.pending;
   stats.flush_operations = flush.flush_operations;
   stats.flush_errors = flush.flush_errors;
   stats.bytes_flushed = flush.bytes_flushed;
@@ -97,20 +114,27 @@ TargetStats TargetSet::StatsOf(const Target& target, const FlusherStats& flush) 
 }
 
 void TargetSet::FillStats(taskwal::Stats* stats) const {
-  // The flushers' counters first: what they count was given an LSN before, so nothing goes
-  // negative.
   const std::vector<FlusherStats> each = Each();
   const FlusherStats all = SumOf(each);
   stats->targets.clear();
+  stats->accepted = lost_at_open_;
+  // Nobody knows which target's records a loss held: it is taken from the sum.
+  std::uint64_t passed = all.lost_unread;
   for (std::size_t i = 0; i < targets_.size(); ++i) {
-    stats->targets.push_back(StatsOf(*targets_[i], each[i]));
-    stats->pending += stats->targets.back().pending;
+    const Account account = AccountOf(*targets_[i], each[i]);
+    stats->targets.push_back(StatsOf(*targets_[i], each[i], account));
+    stats->accepted += account.accepted;
+    stats->applied += account.applied;
+    stats->pending += each[i].unsettled;
+    passed += account.read;
   }
+  // Counted by itself, and not what the other terms leave of `accepted`: what no reader has met,
+  // and what is in the queues.
+  stats->pending += stats->accepted - std::min(passed, stats->accepted);
   FillHealth(&stats->targets);
-  stats->applied = stats->entries_flushed = all.applied;
+  stats->entries_flushed = stats->applied;
   stats->dead_lettered = all.dead_lettered;
   stats->lost = all.lost;
-  stats->accepted = all.applied + all.dead_lettered + all.lost + stats->pending;
   stats->entries_buffered = stats->accepted;
   stats->duplicates = all.duplicates;
   stats->flushed_lsn = flushed_lsn();

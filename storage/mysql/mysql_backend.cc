@@ -46,15 +46,15 @@ Result<std::unique_ptr<Session>> MysqlBackend::Connect() {
     return is_awaited ? Status::Unavailable(opened.status().message()) : opened.status();
   }
   std::unique_ptr<MysqlConnection> connection = std::move(opened).value();
-  if (path_ == BulkPath::kMultiRow) connection->ForgoArrayBinding();
-  TASKWAL_ASSIGN(const Uuid db_id, PrepareMysqlSchema(*connection, options_.create));
-  bool is_first = false;
+  if (path_ == BulkPath::kMultiRow) connection->ForgoCapabilities();
+  TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("mysql"));
+  TASKWAL_ASSIGN(const Uuid db_id, PrepareMysqlSchema(*connection, migrations, options_.create));
   {
     MutexLock lock(mutex_);
     db_id_ = db_id;
-    is_first = !std::exchange(is_checked_, true);
   }
-  if (is_first) WarnOfLostCommits(*connection);
+  WarnOfLostCommits(*connection);
+  connection->EndOpening();
   return std::unique_ptr<Session>(std::make_unique<MysqlSession>(std::move(connection)));
 }
 
@@ -62,6 +62,10 @@ void MysqlBackend::WarnOfLostCommits(MysqlConnection& connection) {
   const Status asked = connection.Run("ask for settings", [&]() -> Status {
     for (const auto& [question, setting] : kDurabilitySettings) {
       if (!Answers(connection, question)) continue;
+      {
+        MutexLock lock(mutex_);
+        if (!warned_.insert(setting).second) continue;
+      }
       Logger().warn("backend event=commits_not_durable db={} reason=\"{}: a power loss of the "
                     "server can take committed rows back\"", name_, setting);
     }

@@ -2,6 +2,7 @@
 // handle (libmariadb).
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "base/mutex.h"
@@ -29,6 +30,8 @@ class MysqlBackend final : public Backend {
   Uuid db_id() const override;
 
  private:
+  // Each connection is asked, as another server may answer there than before; each finding is
+  // named once.
   void WarnOfLostCommits(MysqlConnection& connection);
 
   const std::string name_;
@@ -38,7 +41,7 @@ class MysqlBackend final : public Backend {
 
   mutable Mutex mutex_;
   Uuid db_id_ GUARDED_BY(mutex_);
-  bool is_checked_ GUARDED_BY(mutex_) = false;
+  std::set<std::string> warned_ GUARDED_BY(mutex_);
 };
 
 }  // namespace taskwal::storage

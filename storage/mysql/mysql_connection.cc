@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/status_macros.h"
+#include "storage/mysql/mysql_connect_watch.h"
+
 namespace taskwal::storage {
 namespace {
 
@@ -20,10 +23,23 @@ std::string WholeSeconds(std::chrono::milliseconds time) {
   return std::to_string(std::max<std::int64_t>(1, time.count() / 1000));
 }
 
+// In milliseconds: the server is to give up a little before we do, so that the connection can be
+// used again.
+std::int64_t StatementTime(std::chrono::milliseconds call_time) {
+  return std::max<std::int64_t>(1, call_time.count() - call_time.count() / 10);
+}
+
+std::string StatementSeconds(std::chrono::milliseconds call_time) {
+  return std::to_string(StatementTime(call_time)) + " / 1000.0";
+}
+
 }  // namespace
 
 MysqlConnection::MysqlConnection(std::string name, std::chrono::milliseconds timeout)
-    : name_(std::move(name)), timeout_(timeout) {}
+    : name_(std::move(name)),
+      timeout_(timeout),
+      limited_for_(timeout),
+      opens_until_(Clock::Real().Now() + timeout) {}
 
 MysqlConnection::~MysqlConnection() {
   // The connection first: its statements then end without a word to the server.
@@ -35,16 +51,7 @@ Result<std::unique_ptr<MysqlConnection>> MysqlConnection::Open(const MysqlTarget
                                                                const std::string& name,
                                                                std::chrono::milliseconds timeout) {
   std::unique_ptr<MysqlConnection> connection(new MysqlConnection(name, timeout));
-  try {
-    connection->session_ =
-        std::make_unique<soci::session>(soci::mysql, SociConnectString(target, timeout));
-  } catch (const soci::mysql_soci_error& e) {
-    const Status failure = MysqlFailure(name, "connect", e.err_num_, e.what());
-    if (e.err_num_ == kMysqlUnknownDatabase) return Status::NotFound(failure.message());
-    return Status::Unavailable(failure.message());
-  } catch (const std::exception& e) {
-    return Status::Unavailable(name + ": connect: " + e.what());
-  }
+  TASKWAL_TRY(connection->Connect(SociConnectString(target, timeout)));
   auto* backend = static_cast<soci::mysql_session_backend*>(connection->session_->get_backend());
   connection->mysql_ = backend->conn_;
   // The library goes on in clear with a server that has no TLS, whatever it was told.
@@ -61,6 +68,23 @@ Result<std::unique_ptr<MysqlConnection>> MysqlConnection::Open(const MysqlTarget
   return connection;
 }
 
+Status MysqlConnection::Connect(const std::string& connect_string) {
+  const MysqlConnectWatch watch(opens_until_);
+  try {
+    session_ = std::make_unique<soci::session>(soci::mysql, connect_string);
+    return Status::Ok();
+  } catch (const soci::mysql_soci_error& e) {
+    const Status failure =
+        watch.has_fired()
+            ? MysqlFailure(name_, "connect", kMysqlServerLost, "took longer than the time limit")
+            : MysqlFailure(name_, "connect", e.err_num_, e.what());
+    if (e.err_num_ == kMysqlUnknownDatabase) return Status::NotFound(failure.message());
+    return Status::Unavailable(failure.message());
+  } catch (const std::exception& e) {
+    return Status::Unavailable(name_ + ": connect: " + e.what());
+  }
+}
+
 void MysqlConnection::Configure() {
   Execute(
       "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
@@ -70,17 +94,25 @@ void MysqlConnection::Configure() {
   // make writers wait for each other.
   SetIfKnown("TRANSACTION ISOLATION LEVEL READ COMMITTED");
   SetIfKnown("innodb_lock_wait_timeout = " + WholeSeconds(std::min(timeout_ / 2, kLockWaitMax)));
-  // The server is to give up a little before we do: then the connection can be used again.
-  const std::int64_t statement_ms = timeout_.count() - timeout_.count() / 10;
   if (mariadb_connection(mysql_)) {
-    SetIfKnown("max_statement_time = " + std::to_string(statement_ms) + " / 1000.0");
+    SetIfKnown("max_statement_time = " + StatementSeconds(timeout_));
     // A transaction whose client vanished without a word would keep its locks for hours.
     SetIfKnown("idle_write_transaction_timeout = " + WholeSeconds(timeout_));
     // Galera: a read sees what other nodes have committed before.
     SetIfKnown("wsrep_sync_wait = 1");
   } else {
-    SetIfKnown("max_execution_time = " + std::to_string(statement_ms));
+    SetIfKnown("max_execution_time = " + std::to_string(StatementTime(timeout_)));
   }
+}
+
+// MySQL limits queries only: there the watchdog alone ends a transaction. What batches have left of
+// their time differs by little, which is not worth a question each: the server still gives up
+// before we do.
+void MysqlConnection::LimitStatements(std::chrono::milliseconds call_time) {
+  const auto difference = std::chrono::abs(call_time - limited_for_);
+  if (difference <= call_time / 20 || !capabilities_.is_mariadb) return;
+  limited_for_ = call_time;
+  SetIfKnown("max_statement_time = " + StatementSeconds(call_time));
 }
 
 // Not every server of this protocol has every setting, and none of these is needed for a right
@@ -97,34 +129,65 @@ void MysqlConnection::Probe() {
   MysqlResult packet = Query("SELECT @@max_allowed_packet");
   packet.Step();
   capabilities_.packet_bytes_max = static_cast<std::uint64_t>(packet.Int());
+  try {
+    Query("SELECT IS_FREE_LOCK('taskwal')");
+    capabilities_.named_locks = true;
+  } catch (const MysqlError& e) {
+    if (IsLostConnection(e.number())) throw;
+  }
   capabilities_.is_mariadb = mariadb_connection(mysql_) != 0;
+  const std::string_view version = mysql_get_server_info(mysql_);
+  capabilities_.key_hints = version.find("Vitess") == std::string_view::npos;
   unsigned long extended = 0;  // some versions of the library write an int, some a long
   mariadb_get_infov(mysql_, MARIADB_CONNECTION_EXTENDED_SERVER_CAPABILITIES, &extended);
   capabilities_.array_binding =
       capabilities_.is_mariadb && (extended & (MARIADB_CLIENT_STMT_BULK_OPERATIONS >> 32)) != 0;
 }
 
-void MysqlConnection::StartTime() {
-  watchdog_.reset();
-  watchdog_ = std::make_unique<CallWatchdog>(socket_.get(), Clock::Real().Now() + timeout_);
+void MysqlConnection::ForgoCapabilities() {
+  const std::uint64_t packet_bytes_max = capabilities_.packet_bytes_max;
+  capabilities_ = {};
+  capabilities_.packet_bytes_max = packet_bytes_max;
 }
 
-Status MysqlConnection::StartCall(std::string_view what) {
+void MysqlConnection::StartTime(std::chrono::milliseconds time) {
+  watchdog_.reset();
+  watchdog_ = std::make_unique<CallWatchdog>(
+      socket_.get(), std::min(Clock::Real().Now() + time, opens_until_));
+}
+
+Status MysqlConnection::StartCall(std::string_view what, std::chrono::milliseconds time) {
   if (is_lost_) {
     return MysqlFailure(name_, what, kMysqlServerLost, "the connection was lost before");
   }
-  StartTime();
+  StartTime(time);
   return Status::Ok();
 }
 
 void MysqlConnection::EndCall() {
   if (in_transaction_ && !is_lost_) {
     // The time of the call may be over: the rollback has its own.
-    StartTime();
+    StartTime(timeout_);
     is_lost_ = mysql_real_query(mysql_, "ROLLBACK", 8) != 0;
   }
   in_transaction_ = false;
   watchdog_.reset();
+}
+
+bool MysqlConnection::MayRepeat() {
+  try {
+    throw;
+  } catch (const MysqlError& e) {
+    if (!MysqlGaveWay(e.number()) || watchdog_->has_fired()) return false;
+  } catch (...) {
+    return false;
+  }
+  if (in_transaction_ && mysql_real_query(mysql_, "ROLLBACK", 8) != 0) {
+    is_lost_ = true;
+    return false;
+  }
+  in_transaction_ = false;
+  return true;
 }
 
 Status MysqlConnection::Caught(std::string_view what) {

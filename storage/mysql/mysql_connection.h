@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/posix_file.h"
 #include "storage/call_watchdog.h"
+#include "storage/connection_calls.h"
 #include "storage/mysql/mysql_dsn.h"
 #include "storage/mysql/mysql_errors.h"
 #include "storage/mysql/mysql_result.h"
@@ -32,10 +33,12 @@ struct MysqlCapabilities {
   bool is_mariadb = false;
   // Many rows in one execution of a prepared statement (MariaDB). Elsewhere: multi-row statements.
   bool array_binding = false;
+  bool named_locks = false;            // GET_LOCK: else migrations go without
+  bool key_hints = false;              // in the subquery of an UPDATE (not in Vitess)
   std::uint64_t packet_bytes_max = 0;  // max_allowed_packet
 };
 
-class MysqlConnection {
+class MysqlConnection : public ConnectionCalls<MysqlConnection> {
  public:
   // kNotFound: the server has no such database; kUnavailable: anything else. `name` is the masked
   // DSN, for messages.
@@ -46,21 +49,8 @@ class MysqlConnection {
   MysqlConnection(const MysqlConnection&) = delete;
   MysqlConnection& operator=(const MysqlConnection&) = delete;
 
-  // `body` returns Status or Result<T>.
-  template <typename Body>
-  auto Run(std::string_view what, Body body) -> decltype(body()) {
-    Status ready = StartCall(what);
-    if (!ready.ok()) return ready;
-    try {
-      auto result = body();
-      EndCall();
-      return result;
-    } catch (...) {
-      Status caught = Caught(what);
-      EndCall();
-      return caught;
-    }
-  }
+  // The caller is done with making it ready: until here all calls share one time limit.
+  void EndOpening() { opens_until_ = Monotonic::max(); }
 
   // --- inside Run; these throw but for what they return
   void Begin();
@@ -76,15 +66,23 @@ class MysqlConnection {
   [[noreturn]] void Throw(st_mysql_stmt* statement);
 
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
   [[nodiscard]] const MysqlCapabilities& capabilities() const { return capabilities_; }
-  // For tests of what other servers would do: as if this one had no array binding.
-  void ForgoArrayBinding() { capabilities_.array_binding = false; }
+  // For tests of what other servers would do: as if this one had none of what not all have.
+  void ForgoCapabilities();
 
  private:
+  friend class ConnectionCalls<MysqlConnection>;
+
   MysqlConnection(std::string name, std::chrono::milliseconds timeout);
 
-  void StartTime();
-  Status StartCall(std::string_view what);
+  // In a catch block: whether the server has undone it all, and would take it again.
+  bool MayRepeat();
+
+  Status Connect(const std::string& connect_string);
+  void StartTime(std::chrono::milliseconds time);
+  Status StartCall(std::string_view what, std::chrono::milliseconds time);
+  void LimitStatements(std::chrono::milliseconds call_time);
   void EndCall();
   Status Caught(std::string_view what);
   void Configure();
@@ -94,6 +92,9 @@ class MysqlConnection {
 
   const std::string name_;
   const std::chrono::milliseconds timeout_;
+  // Of the calls that the server's limit for a statement is set for.
+  std::chrono::milliseconds limited_for_;
+  Monotonic opens_until_;
   std::unique_ptr<soci::session> session_;
   st_mysql* mysql_ = nullptr;  // of session_
   // The connection's socket under a number of our own: the driver may close its own at any error,

@@ -212,8 +212,11 @@ Result<MysqlTarget> ParseMysqlDsn(std::string_view dsn) {
 std::string SociConnectString(const MysqlTarget& target, std::chrono::milliseconds timeout) {
   const auto seconds = std::max<std::int64_t>(1, (timeout.count() + 999) / 1000);
   const bool is_local = !target.unix_socket.empty();
-  std::string text = "charset=utf8mb4";
-  for (const char* name : {"connect_timeout", "read_timeout", "write_timeout"}) {
+  // The hosts of a list are tried one after another, each for its share.
+  const auto hosts = 1 + std::count(target.host.begin(), target.host.end(), ',');
+  std::string text = "charset=utf8mb4 connect_timeout=" +
+                     std::to_string(std::max<std::int64_t>(1, seconds / hosts));
+  for (const char* name : {"read_timeout", "write_timeout"}) {
     text += ' ' + std::string(name) + '=' + std::to_string(seconds);
   }
   // SOCI knows but a few TLS options. The connector behind it takes all of them in a connection

@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t kMessageBytesMax = 300;
 
 // Data errors: no retry and no other server of this schema would take the row.
-constexpr std::array<unsigned, 25> kRowErrors = {
+constexpr std::array<unsigned, 30> kRowErrors = {
     1022,        // duplicate key
     1048,        // a column cannot be NULL
     1062,        // duplicate key
@@ -28,9 +28,13 @@ constexpr std::array<unsigned, 25> kRowErrors = {
     1525,        // no value of this type
     1557,        // duplicate key by a foreign key
     1586,        // duplicate key
+    1644,        // a trigger refuses it (SIGNAL)
     1690,        // out of range
     1761,        // duplicate key by a foreign key
-    3140,        // no JSON (MySQL)
+    3140, 3141,  // no JSON (MySQL)
+    3156,        // no JSON value of this type (MySQL)
+    3157,        // JSON that is nested too deeply (MySQL)
+    3158,        // a JSON member name is NULL (MySQL)
     3819,        // CHECK (MySQL)
     4025,        // CHECK (MariaDB)
     8025,        // the row is too large (TiDB)
@@ -105,6 +109,8 @@ StatusCode MysqlStatusCode(unsigned number) {
   const bool is_row = std::binary_search(kRowErrors.begin(), kRowErrors.end(), number);
   return is_row ? StatusCode::kRejected : StatusCode::kUnavailable;
 }
+
+bool MysqlGaveWay(unsigned number) { return number == kDeadlock; }
 
 bool IsLostConnection(unsigned number) {
   // The client library's own numbers, of which all but these concern the call: commands out of

@@ -28,9 +28,12 @@ inline constexpr unsigned kMysqlNoSuchTable = 1146;
 inline constexpr unsigned kMysqlPacketTooLarge = 1153;
 inline constexpr unsigned kMysqlServerLost = 2013;
 
-// kRejected for what is wrong with a row, kUnavailable for everything else, unknown numbers
-// included.
+// kRejected for what is wrong with a row, or refused by a trigger; kUnavailable for everything
+// else, unknown numbers included.
 StatusCode MysqlStatusCode(unsigned number);
+// The server rolled the transaction back for another one's sake (SQLSTATE 40001): deadlocks, and
+// conflicts with another node of a cluster.
+bool MysqlGaveWay(unsigned number);
 // Nobody answers on this connection any more.
 bool IsLostConnection(unsigned number);
 // An error of COMMIT that says for sure that nothing was committed. After any other one the commit

@@ -28,7 +28,7 @@ std::string Filled(MysqlConnection& connection, const SqlText& text) {
 
 Result<TaskPage> ReadTaskPage(MysqlConnection& connection, const Paging& paging,
                               const SqlText& text) {
-  return connection.Run("query tasks", [&]() -> Result<TaskPage> {
+  return connection.RunRepeatedly("query tasks", [&]() -> Result<TaskPage> {
     TaskPage page;
     MysqlResult rows = connection.Query(Filled(connection, text));
     page.next_page = ReadPage(rows, paging.limit, &ReadTask<MysqlResult>, &page.tasks);
@@ -39,9 +39,9 @@ Result<TaskPage> ReadTaskPage(MysqlConnection& connection, const Paging& paging,
 }  // namespace
 
 Result<Session::StoredTask> MysqlSession::GetTask(std::string_view id) {
-  std::string sql = "SELECT " + std::string(kTaskColumns) +
-                    ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = ";
-  return connection_->Run("read a task", [&]() -> Result<StoredTask> {
+  return connection_->RunRepeatedly("read a task", [&]() -> Result<StoredTask> {
+    std::string sql = "SELECT " + std::string(kTaskColumns) +
+                      ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = ";
     connection_->AppendQuoted(&sql, id);
     MysqlResult row = connection_->Query(sql);
     if (!row.Step()) return Status::NotFound("no such task");
@@ -67,7 +67,7 @@ Result<TaskPage> MysqlSession::ResumableTasks(const Paging& paging) {
 Result<ActivityPage> MysqlSession::QueryActivities(const ActivityQuery& query) {
   TASKWAL_ASSIGN(const PageStart start, ParsePaging(query.paging));
   const SqlText text = ActivityPageSql(kMysqlDialect, query, start);
-  return connection_->Run("query activity", [&]() -> Result<ActivityPage> {
+  return connection_->RunRepeatedly("query activity", [&]() -> Result<ActivityPage> {
     ActivityPage page;
     MysqlResult rows = connection_->Query(Filled(*connection_, text));
     page.next_page =
@@ -77,7 +77,7 @@ Result<ActivityPage> MysqlSession::QueryActivities(const ActivityQuery& query) {
 }
 
 Result<StoredCounts> MysqlSession::Count() {
-  return connection_->Run("count", [&]() -> Result<StoredCounts> {
+  return connection_->RunRepeatedly("count", [&]() -> Result<StoredCounts> {
     StoredCounts counts;
     for (int status = 0; status <= static_cast<int>(TaskStatus::kCancelled); ++status) {
       counts.tasks_by_status.emplace_back(static_cast<TaskStatus>(status), 0);
@@ -98,7 +98,7 @@ Result<StoredCounts> MysqlSession::Count() {
 }
 
 Result<std::uint64_t> MysqlSession::HighestStamp() {
-  return connection_->Run("read the highest stamp", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("read the highest stamp", [&]() -> Result<std::uint64_t> {
     MysqlResult stamp = connection_->Query("SELECT coalesce(max(stamp), 0) FROM wal_checkpoints");
     stamp.Step();
     return static_cast<std::uint64_t>(stamp.Int());
@@ -110,7 +110,7 @@ Result<std::vector<std::string>> MysqlSession::OldTasks(Time before,
                                                         std::string_view after,
                                                         std::uint32_t limit) {
   const SqlText text = OldTasksSql(kMysqlDialect, before, statuses, after, limit);
-  return connection_->Run("find old tasks", [&]() -> Result<std::vector<std::string>> {
+  return connection_->RunRepeatedly("find old tasks", [&]() -> Result<std::vector<std::string>> {
     std::vector<std::string> ids;
     MysqlResult rows = connection_->Query(Filled(*connection_, text));
     while (rows.Step()) ids.push_back(rows.Text());
@@ -122,7 +122,7 @@ Result<std::uint64_t> MysqlSession::DeleteTasks(std::span<const std::string> ids
                                                 std::span<const TaskStatus> statuses) {
   const std::vector<TaskStatus> terminal = TerminalOf(statuses);
   if (ids.empty() || terminal.empty()) return std::uint64_t{0};
-  return connection_->Run("delete old tasks", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("delete old tasks", [&]() -> Result<std::uint64_t> {
     std::string sql = "DELETE FROM dag_tasks WHERE id IN (";
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (i > 0) sql += ", ";
@@ -134,7 +134,7 @@ Result<std::uint64_t> MysqlSession::DeleteTasks(std::span<const std::string> ids
 }
 
 Result<std::uint64_t> MysqlSession::DeleteOldActivities(Time before, std::uint32_t limit) {
-  return connection_->Run("delete old activity", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("delete old activity", [&]() -> Result<std::uint64_t> {
     return connection_->Execute("DELETE FROM dag_task_activity_logs WHERE created_at < '" +
                                 MysqlTimeText(before) + "' ORDER BY created_at, id LIMIT " +
                                 std::to_string(limit));

@@ -1,16 +1,17 @@
 #include "storage/mysql/mysql_schema.h"
 
-#include <span>
+#include <algorithm>
+#include <chrono>
 
 #include "base/clock.h"
 #include "base/status_macros.h"
-#include "storage/schema.h"
 
 namespace taskwal::storage {
 namespace {
 
 // Of this database alone; names of locks are short.
 constexpr std::string_view kLockName = "CONCAT('taskwal_', MD5(DATABASE()))";
+constexpr std::chrono::seconds kLockWaitMax{10};
 
 struct StoredSchema {
   std::uint64_t version = 0;  // 0: our tables are not there, or not all of them
@@ -36,22 +37,29 @@ StoredSchema ReadSchema(MysqlConnection& connection) {
 // can be inserted once.
 class MigrationLock {
  public:
+  // Throws where somebody else keeps the lock.
   explicit MigrationLock(MysqlConnection& connection) : connection_(connection) {
-    Ask("GET_LOCK", ", 10");
+    if (!connection.capabilities().named_locks) return;
+    const auto wait = std::min<std::chrono::milliseconds>(connection.timeout() / 2, kLockWaitMax);
+    const std::string seconds = std::to_string(wait / std::chrono::seconds(1));
+    MysqlResult got = connection.Query("SELECT GET_LOCK(" + std::string(kLockName) + ", " +
+                                       seconds + ")");
+    if (!got.Step() || got.OptionalText() != "1") {
+      throw MysqlError(0, "another process is migrating this database; try again");
+    }
   }
-  ~MigrationLock() { Ask("RELEASE_LOCK", ""); }
+  ~MigrationLock() {
+    if (!connection_.capabilities().named_locks) return;
+    try {
+      connection_.Query("SELECT RELEASE_LOCK(" + std::string(kLockName) + ")");
+    } catch (const MysqlError&) {
+      // It went with the connection, which shows at the next statement.
+    }
+  }
   MigrationLock(const MigrationLock&) = delete;
   MigrationLock& operator=(const MigrationLock&) = delete;
 
  private:
-  void Ask(const std::string& function, const std::string& rest) {
-    try {
-      connection_.Query("SELECT " + function + "(" + std::string(kLockName) + rest + ")");
-    } catch (const MysqlError&) {
-      // Without the lock; a lost connection shows at the next statement.
-    }
-  }
-
   MysqlConnection& connection_;
 };
 
@@ -84,7 +92,7 @@ void RecordVersion(MysqlConnection& connection, std::uint64_t version, const Uui
   }
 }
 
-Uuid Migrate(MysqlConnection& connection, std::span<const std::string_view> migrations) {
+Uuid Migrate(MysqlConnection& connection, Migrations migrations) {
   const MigrationLock lock(connection);
   // Read again: another opener may have been here first.
   StoredSchema stored = ReadSchema(connection);
@@ -103,9 +111,8 @@ Uuid Migrate(MysqlConnection& connection, std::span<const std::string_view> migr
 
 }  // namespace
 
-Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, bool migrate) {
-  TASKWAL_ASSIGN(const auto migrations, MigrationsOf("mysql"));
-  return connection.Run("check the schema", [&]() -> Result<Uuid> {
+Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migrations, bool migrate) {
+  return connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
     if (stored.version == migrations.size()) return stored.db_id;
     if (stored.version > migrations.size() || (!migrate && stored.version > 0)) {

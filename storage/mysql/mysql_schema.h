@@ -4,6 +4,7 @@
 
 #include "base/uuid.h"
 #include "storage/mysql/mysql_connection.h"
+#include "storage/schema.h"
 #include "taskwal/status.h"
 
 namespace taskwal::storage {
@@ -11,6 +12,6 @@ namespace taskwal::storage {
 // Returns the db_id. Where `migrate`, missing steps are made, by one of several that open at once;
 // a migration that was cut short anywhere is gone on with. Else kNotFound without our tables.
 // kInvalidArgument: the schema is newer than this program, or older and not to be migrated.
-Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, bool migrate);
+Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migrations, bool migrate);
 
 }  // namespace taskwal::storage

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/mysql/mysql_writes.h"
+#include "storage/schema_check.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -14,26 +15,84 @@ namespace {
 // The first statement of every transaction that writes rows: it takes effect only where this log is
 // still ours and exactly at the position the batch begins behind. One statement for all partitions;
 // the conditions name its primary keys, so it locks no other worker's.
-std::string MoveWatermarkSql(const Batch& batch, const std::string& wal_id) {
-  std::string to, where;
+std::string MoveWatermarkSql(const Batch& batch, const std::string& wal_id,
+                             std::string_view also) {
+  std::string partitions, expected, to;
   for (const WatermarkMove& move : batch.moves) {
     const std::string partition = std::to_string(move.partition);
-    to += " WHEN " + partition + " THEN " + std::to_string(move.to);
-    if (!where.empty()) where += " OR ";
-    where += "(wal_id = '" + wal_id + "' AND `partition` = " + partition +
-             " AND lsn = " + std::to_string(move.expected) + ")";
+    const std::string when = " WHEN " + partition + " THEN ";
+    partitions += (partitions.empty() ? "" : ", ") + partition;
+    expected += when + std::to_string(move.expected);
+    to += when + std::to_string(move.to);
   }
   return "UPDATE wal_checkpoints SET lsn = CASE `partition`" + to +
          " END, stamp = GREATEST(stamp, " + std::to_string(HighestStampOf(batch)) +
-         "), updated_at = '" + MysqlTimeText(Clock::Real().WallNow()) +
-         "' WHERE epoch = " + std::to_string(batch.epoch) + " AND (" + where + ")";
+         "), updated_at = '" + MysqlTimeText(Clock::Real().WallNow()) + "' WHERE wal_id = '" +
+         wal_id + "' AND `partition` IN (" + partitions +
+         ") AND epoch = " + std::to_string(batch.epoch) + " AND lsn = CASE `partition`" + expected +
+         " END" + std::string(also);
 }
+
+// Without its key a table takes each row as a new one, and nothing says so. These ask no row, but
+// fail where the key is not there, and keep it there until the transaction ends.
+constexpr std::string_view kWhileKeysStand =
+    " AND NOT EXISTS (SELECT 1 FROM dag_tasks FORCE INDEX (PRIMARY) WHERE FALSE)"
+    " AND NOT EXISTS (SELECT 1 FROM dag_task_activity_logs FORCE INDEX (PRIMARY) WHERE FALSE)";
+
+// A default of NULL is told as NULL by MySQL and as 'NULL' by MariaDB.
+constexpr const char* kOurColumns =
+    "SELECT table_name, column_name, data_type, (is_nullable = 'NO' AND column_default IS NULL "
+    "AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%') "
+    "FROM information_schema.columns WHERE table_schema = DATABASE() "
+    "AND table_name IN ('dag_tasks', 'dag_task_activity_logs')";
+
+// The first so many bytes of a column are not all of it. What a view rests on is not seen here.
+constexpr const char* kOurKeys =
+    "SELECT table_name, GROUP_CONCAT(column_name ORDER BY column_name), 'table' "
+    "FROM information_schema.statistics WHERE table_schema = DATABASE() "
+    "AND table_name IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints') "
+    "AND index_name = 'PRIMARY' GROUP BY table_name HAVING COUNT(sub_part) = 0 "
+    "UNION ALL SELECT table_name, IF(table_name = 'wal_checkpoints', 'partition,wal_id', 'id'), "
+    "'view' "
+    "FROM information_schema.views WHERE table_schema = DATABASE() "
+    "AND table_name IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints')";
 
 }  // namespace
 
 Result<ApplyResult> MysqlSession::Apply(const Batch& batch) {
+  auto result = Write(batch);
+  if (result.status().code() != StatusCode::kRejected) return result;
+  // Before anybody looks for a row to blame.
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+}
+
+Result<std::string> MysqlSession::FindSchemaFault() {
+  return connection_->RunRepeatedly("check the schema", [&]() -> Result<std::string> {
+    std::vector<FoundColumn> found;
+    MysqlResult rows = connection_->Query(kOurColumns);
+    while (rows.Step()) {
+      std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
+      found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
+    }
+    std::string fault = SchemaFault(found);
+    if (!fault.empty() || !connection_->capabilities().key_hints) return fault;
+    std::vector<FoundKey> found_keys;
+    has_views_ = false;
+    MysqlResult keys = connection_->Query(kOurKeys);
+    while (keys.Step()) {
+      std::string table = keys.Text(), columns = keys.Text();
+      has_views_ = has_views_ || keys.Text() == "view";
+      found_keys.push_back({std::move(table), std::move(columns)});
+    }
+    return KeyFault(found_keys);
+  });
+}
+
+Result<ApplyResult> MysqlSession::Write(const Batch& batch) {
   const std::string wal_id = batch.wal_id.ToString();
-  return connection_->Run("write a batch", [&]() -> Result<ApplyResult> {
+  const auto time = TimeOf(batch, connection_->timeout());
+  return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
     connection_->Begin();
     ApplyResult result;
     if (!MoveWatermarks(batch, wal_id)) {
@@ -64,7 +123,9 @@ Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, const std::strin
 
 bool MysqlSession::MoveWatermarks(const Batch& batch, const std::string& wal_id) {
   if (!batch.moves.empty()) {
-    return connection_->Execute(MoveWatermarkSql(batch, wal_id)) == batch.moves.size();
+    const bool can_hint = connection_->capabilities().key_hints && !has_views_;
+    const std::string_view also = can_hint ? kWhileKeysStand : "";
+    return connection_->Execute(MoveWatermarkSql(batch, wal_id, also)) == batch.moves.size();
   }
   connection_->Execute("UPDATE wal_checkpoints SET stamp = GREATEST(stamp, " +
                        std::to_string(HighestStampOf(batch)) + ") WHERE wal_id = '" + wal_id +
@@ -102,14 +163,19 @@ void MysqlSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
 }
 
 Result<LogRow> MysqlSession::ReadLog(const Uuid& wal_id) {
-  return connection_->Run("read the watermarks",
-                          [&]() -> Result<LogRow> { return SelectLog(wal_id.ToString(), ""); });
+  auto row = connection_->RunRepeatedly("read the watermarks", [&]() -> Result<LogRow> {
+    return SelectLog(wal_id.ToString(), "");
+  });
+  // Where keys cannot be asked for, what is said of columns is no reason to wait either.
+  if (!row.ok() || !connection_->capabilities().key_hints) return row;
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(row) : WrongSchema(connection_->name(), fault);
 }
 
 Result<LogRow> MysqlSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                          std::span<const Lsn> start) {
   const std::string id = wal_id.ToString();
-  auto row = connection_->Run("register the log", [&]() -> Result<LogRow> {
+  auto row = connection_->RunRepeatedly("register the log", [&]() -> Result<LogRow> {
     connection_->Begin();
     LogRow stored = SelectLog(id, " FOR UPDATE");
     if (stored.epoch > epoch) return LaterOpener(connection_->name(), id, stored.epoch, epoch);
@@ -132,7 +198,7 @@ Result<LogRow> MysqlSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch
 }
 
 Status MysqlSession::Ping() {
-  return connection_->Run("ping", [&]() -> Status {
+  return connection_->RunRepeatedly("ping", [&]() -> Status {
     // Of our tables, so that a missing right shows.
     connection_->Query("SELECT max(version) FROM taskwal_schema");
     return Status::Ok();

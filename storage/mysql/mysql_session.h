@@ -33,6 +33,8 @@ class MysqlSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
+  Result<ApplyResult> Write(const Batch& batch);
+  Result<std::string> FindSchemaFault();
   // Inside Run.
   Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id);
   bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
@@ -40,6 +42,7 @@ class MysqlSession final : public Session {
   void InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
   std::unique_ptr<MysqlConnection> connection_;
+  bool has_views_ = false;  // under the names of our tables: a view takes no key hint
 };
 
 }  // namespace taskwal::storage

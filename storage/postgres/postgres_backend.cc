@@ -29,8 +29,10 @@ Result<std::unique_ptr<Session>> PostgresBackend::Connect() {
   TASKWAL_ASSIGN(auto connection, PostgresConnection::Open(target_));
   const auto hazards = PreparePostgresSession(*connection, target_.timeout, &features_);
   if (!hazards.ok()) return Retryable(hazards.status());
-  const auto db_id = PreparePostgresSchema(*connection, create_, &features_);
+  TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("postgres"));
+  const auto db_id = PreparePostgresSchema(*connection, migrations, create_, features_);
   if (!db_id.ok()) return Retryable(db_id.status());
+  connection->EndOpening();
   Warn(*hazards);
   {
     MutexLock lock(mutex_);

@@ -6,15 +6,22 @@
 namespace taskwal::storage {
 namespace {
 
+// JSON travels as text: not every server of this protocol has arrays of JSON.
+
 // Within one log the LSN decides, between logs the higher (stamp, wal_id).
 const std::string kPutTasks =
     "INSERT INTO dag_tasks AS t (id, dag_id, node_id, current_node_id, sub_dag_path, "
     "processing_state, payload, status, error, retry_count, max_retries, priority, created_at, "
     "updated_at, started_at, completed_at, wal_lsn, wal_stamp, wal_id) "
-    "SELECT n.*, $19::uuid FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], "
-    "$6::text[], $7::json[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], "
+    "SELECT n.id, n.dag_id, n.node_id, n.current_node_id, n.sub_dag_path, n.processing_state, "
+    "n.payload::json, n.status, n.error, n.retry_count, n.max_retries, n.priority, n.created_at, "
+    "n.updated_at, n.started_at, n.completed_at, n.wal_lsn, n.wal_stamp, $19::uuid "
+    "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], "
+    "$6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], "
     "$13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], "
-    "$17::bigint[], $18::bigint[]) AS n "
+    "$17::bigint[], $18::bigint[]) AS n (id, dag_id, node_id, current_node_id, sub_dag_path, "
+    "processing_state, payload, status, error, retry_count, max_retries, priority, created_at, "
+    "updated_at, started_at, completed_at, wal_lsn, wal_stamp) "
     "ON CONFLICT (id) DO UPDATE SET dag_id = excluded.dag_id, node_id = excluded.node_id, "
     "current_node_id = excluded.current_node_id, sub_dag_path = excluded.sub_dag_path, "
     "processing_state = excluded.processing_state, payload = excluded.payload, "
@@ -47,9 +54,11 @@ constexpr const char* kDeleteTasks =
 
 constexpr const char* kMergeActivities =
     "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
-    "level, created_at, priority) SELECT n.* FROM unnest($1::text[], $2::text[], $3::text[], "
-    "$4::text[], $5::text[], $6::text[], $7::json[], $8::text[], $9::timestamptz[], "
-    "$10::bigint[]) AS n ON CONFLICT (id) DO NOTHING";
+    "level, created_at, priority) SELECT n.id, n.task_id, n.dag_id, n.node_id, n.action, "
+    "n.message, n.data::json, n.level, n.created_at, n.priority FROM unnest($1::text[], "
+    "$2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], "
+    "$9::timestamptz[], $10::bigint[]) AS n (id, task_id, dag_id, node_id, action, message, data, "
+    "level, created_at, priority) ON CONFLICT (id) DO NOTHING";
 
 using Text = std::string_view;
 using OptionalText = std::optional<std::string_view>;

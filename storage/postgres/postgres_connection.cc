@@ -13,6 +13,10 @@
 
 namespace taskwal::storage {
 
+std::chrono::milliseconds StatementTime(std::chrono::milliseconds call_time) {
+  return std::max(call_time * 9 / 10, std::chrono::milliseconds(1));
+}
+
 struct PostgresConnection::Driver {
   explicit Driver(const std::string& conninfo) : connection(conninfo), silence(connection) {
 // A lost connection must be seen: libpqxx would open another one behind the scenes, without the
@@ -35,7 +39,11 @@ struct PostgresConnection::Driver {
 };
 
 PostgresConnection::PostgresConnection(const PostgresTarget& target)
-    : name_(target.name), timeout_(target.timeout) {}
+    : name_(target.name),
+      timeout_(target.timeout),
+      call_time_(timeout_),
+      // libpq bounds the connecting itself; what it leaves of the time is for the rest.
+      opens_until_(Clock::Real().Now() + target.timeout) {}
 
 PostgresConnection::~PostgresConnection() = default;
 
@@ -51,13 +59,14 @@ Result<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
   }
 }
 
-Status PostgresConnection::StartCall(std::string_view what) {
+Status PostgresConnection::StartCall(std::string_view what, std::chrono::milliseconds time) {
   Driver& driver = *driver_;
   if (driver.is_broken || !driver.connection.is_open()) {
     driver.is_broken = true;
     return Status::Unavailable(name_ + ": " + std::string(what) + ": the connection was lost");
   }
-  driver.watchdog.emplace(driver.connection.sock(), Clock::Real().Now() + timeout_);
+  driver.watchdog.emplace(driver.connection.sock(),
+                          std::min(Clock::Real().Now() + time, opens_until_));
   driver.work.emplace(driver.connection);
   return Status::Ok();
 }
@@ -76,6 +85,20 @@ void PostgresConnection::EndCall() {
   driver.watchdog.reset();
 }
 
+bool PostgresConnection::MayRepeat() {
+  Driver& driver = *driver_;
+  if (!PostgresGaveWay() || driver.watchdog->has_fired()) return false;
+  driver.is_committing = false;
+  if (!driver.is_open_transaction) return true;
+  try {
+    Rollback();
+    return true;
+  } catch (...) {
+    driver.is_broken = true;
+    return false;
+  }
+}
+
 Status PostgresConnection::Caught(std::string_view what) {
   Driver& driver = *driver_;
   PostgresCall call;
@@ -90,8 +113,12 @@ Status PostgresConnection::Caught(std::string_view what) {
 }
 
 void PostgresConnection::Begin() {
-  driver_->work->exec("BEGIN");
-  driver_->is_open_transaction = true;
+  std::string sql = "BEGIN";
+  if (call_time_ < timeout_) {
+    sql += "; SET LOCAL statement_timeout = " + std::to_string(StatementTime(call_time_).count());
+  }
+  driver_->is_open_transaction = true;  // before: the second statement may fail
+  driver_->work->exec(sql);
 }
 
 void PostgresConnection::Commit() {

@@ -6,11 +6,14 @@
 // open and has the socket shut down when the call's time has passed.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
+#include "storage/connection_calls.h"
 #include "storage/postgres/postgres_params.h"
 #include "storage/postgres/postgres_rows.h"
 #include "storage/postgres/postgres_target.h"
@@ -22,7 +25,11 @@ class transaction_base;
 
 namespace taskwal::storage {
 
-class PostgresConnection {
+// A statement's, where a call may take so long: it is the server that is to say what took too long,
+// and the connection can be used again.
+std::chrono::milliseconds StatementTime(std::chrono::milliseconds call_time);
+
+class PostgresConnection : public ConnectionCalls<PostgresConnection> {
  public:
   // kUnavailable for whatever went wrong.
   static Result<std::unique_ptr<PostgresConnection>> Open(const PostgresTarget& target);
@@ -30,21 +37,8 @@ class PostgresConnection {
   PostgresConnection(const PostgresConnection&) = delete;
   PostgresConnection& operator=(const PostgresConnection&) = delete;
 
-  // `body` returns Status or Result<T>.
-  template <typename Body>
-  auto Run(std::string_view what, Body body) -> decltype(body()) {
-    Status ready = StartCall(what);
-    if (!ready.ok()) return ready;
-    try {
-      auto result = body();
-      EndCall();
-      return result;
-    } catch (...) {
-      Status caught = Caught(what);
-      EndCall();
-      return caught;
-    }
-  }
+  // The caller is done with making it ready: until here all calls share one time limit.
+  void EndOpening() { opens_until_ = Monotonic::max(); }
 
   // --- inside Run; all of these throw
   void Begin();
@@ -61,12 +55,18 @@ class PostgresConnection {
   pqxx::transaction_base& work();
 
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
 
  private:
+  friend class ConnectionCalls<PostgresConnection>;
   struct Driver;
 
   explicit PostgresConnection(const PostgresTarget& target);
-  Status StartCall(std::string_view what);
+
+  Status StartCall(std::string_view what, std::chrono::milliseconds time);
+  void LimitStatements(std::chrono::milliseconds call_time) { call_time_ = call_time; }
+  // In a catch block: whether the server has undone it all, and would take it again.
+  bool MayRepeat();
   void EndCall();
   Status Caught(std::string_view what);
   // Its name; prepared where it was not yet.
@@ -74,6 +74,8 @@ class PostgresConnection {
 
   const std::string name_;
   const std::chrono::milliseconds timeout_;
+  std::chrono::milliseconds call_time_;  // of the call under way
+  Monotonic opens_until_;
   std::unique_ptr<Driver> driver_;
 };
 

@@ -76,7 +76,9 @@ Caught CatchCurrent() {
 
 StatusCode PostgresStatusCode(std::string_view sqlstate) {
   const std::string_view kind = sqlstate.substr(0, 2);
-  if (kind == "22" || kind == "23" || sqlstate == "54000" || sqlstate == "54001") {
+  // P0001: what a trigger raises by its own will.
+  if (kind == "22" || kind == "23" || sqlstate == "54000" || sqlstate == "54001" ||
+      sqlstate == "P0001") {
     return StatusCode::kRejected;
   }
   return StatusCode::kUnavailable;
@@ -108,6 +110,11 @@ Status PostgresCaught(const PostgresCall& call) {
   }
   if (!caught.sqlstate.empty()) message += " (SQLSTATE " + caught.sqlstate + ")";
   return {code, std::move(message)};
+}
+
+bool PostgresGaveWay() {
+  const std::string state = CatchCurrent().sqlstate;
+  return state == "40001" || state == "40P01";
 }
 
 bool PostgresConnectionLost() { return CatchCurrent().is_lost; }

@@ -9,9 +9,9 @@
 
 namespace taskwal::storage {
 
-// kRejected for what is wrong with a row for good: classes 22 (data) and 23 (constraints), and rows
-// beyond the server's limits (54000, 54001). Everything else, unknown states included, is the
-// database's trouble: kUnavailable.
+// kRejected for what is wrong with a row for good: classes 22 (data) and 23 (constraints), rows
+// beyond the server's limits (54000, 54001) and what a trigger refuses (P0001). Everything else,
+// unknown states included, is the database's trouble: kUnavailable.
 StatusCode PostgresStatusCode(std::string_view sqlstate);
 
 // The same for the answer to COMMIT, where only a known rollback is an answer: else kInDoubt.
@@ -30,6 +30,10 @@ struct PostgresCall {
 // "postgresql://…: write a batch: deadlock detected (SQLSTATE 40P01)"; call it inside a catch
 // block. Of the server's message only the first line: what follows may quote the row.
 Status PostgresCaught(const PostgresCall& call);
+
+// Whether the exception being handled says that the server rolled the transaction back for another
+// one's sake: serialization failure (40001), deadlock (40P01).
+bool PostgresGaveWay();
 
 // Whether the exception being handled means that the connection cannot be used any more.
 bool PostgresConnectionLost();

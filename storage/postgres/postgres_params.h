@@ -26,8 +26,7 @@ class PostgresParams {
   PostgresParams& Add(Time time);
 
   // One element per row, which `get` takes from it. The array's type follows from what it returns:
-  // std::string_view text[], std::int64_t bigint[], Time and std::optional<Time> timestamptz[],
-  // and std::optional<std::string_view> json[], the only text that may be NULL.
+  // text[], bigint[] or timestamptz[]; what is std::optional may be NULL.
   template <typename Rows, typename Get>
   PostgresParams& AddArray(const Rows& rows, Get get) {
     using Value = std::invoke_result_t<Get, decltype(*rows.begin())>;
@@ -46,7 +45,7 @@ class PostgresParams {
   static constexpr std::int32_t TypeOf(std::type_identity<Time>) { return 1184; }
   static constexpr std::int32_t TypeOf(std::type_identity<std::optional<Time>>) { return 1184; }
   static constexpr std::int32_t TypeOf(std::type_identity<std::optional<std::string_view>>) {
-    return 114;
+    return 25;
   }
 
   static std::string ArrayHeader(std::int32_t type, std::size_t count);

@@ -12,7 +12,7 @@ constexpr Dialect kDialect = {Dialect::Placeholder::kDollarNumber, &PostgresTime
 
 Result<TaskPage> SelectTasks(PostgresConnection& connection, const SqlText& query,
                              std::uint32_t limit) {
-  return connection.Run("query tasks", [&]() -> Result<TaskPage> {
+  return connection.RunRepeatedly("query tasks", [&]() -> Result<TaskPage> {
     TaskPage page;
     PostgresRows rows = connection.Query(query.sql, query.values);
     page.next_page = ReadPage(rows, limit, &ReadTask<PostgresRows>, &page.tasks);
@@ -25,7 +25,7 @@ Result<TaskPage> SelectTasks(PostgresConnection& connection, const SqlText& quer
 Result<Session::StoredTask> PostgresSession::GetTask(std::string_view id) {
   static const std::string kSql = "SELECT " + std::string(kTaskColumns) +
                                   ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = $1";
-  return connection_->Run("read a task", [&]() -> Result<StoredTask> {
+  return connection_->RunRepeatedly("read a task", [&]() -> Result<StoredTask> {
     PostgresRows rows = connection_->QueryPrepared(kSql, {std::string(id)});
     if (!rows.Step()) return Status::NotFound("no such task");
     StoredTask stored;
@@ -50,7 +50,7 @@ Result<TaskPage> PostgresSession::ResumableTasks(const Paging& paging) {
 Result<ActivityPage> PostgresSession::QueryActivities(const ActivityQuery& query) {
   TASKWAL_ASSIGN(const PageStart start, ParsePaging(query.paging));
   const SqlText text = ActivityPageSql(kDialect, query, start);
-  return connection_->Run("query activity", [&]() -> Result<ActivityPage> {
+  return connection_->RunRepeatedly("query activity", [&]() -> Result<ActivityPage> {
     ActivityPage page;
     PostgresRows rows = connection_->Query(text.sql, text.values);
     page.next_page =
@@ -60,7 +60,7 @@ Result<ActivityPage> PostgresSession::QueryActivities(const ActivityQuery& query
 }
 
 Result<StoredCounts> PostgresSession::Count() {
-  return connection_->Run("count", [&]() -> Result<StoredCounts> {
+  return connection_->RunRepeatedly("count", [&]() -> Result<StoredCounts> {
     StoredCounts counts;
     for (int status = 0; status <= static_cast<int>(TaskStatus::kCancelled); ++status) {
       counts.tasks_by_status.emplace_back(static_cast<TaskStatus>(status), 0);
@@ -81,7 +81,7 @@ Result<StoredCounts> PostgresSession::Count() {
 }
 
 Result<std::uint64_t> PostgresSession::HighestStamp() {
-  return connection_->Run("read the highest stamp", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("read the highest stamp", [&]() -> Result<std::uint64_t> {
     PostgresRows rows =
         connection_->Query("SELECT coalesce(max(stamp), 0) FROM wal_checkpoints");
     rows.Step();
@@ -94,7 +94,7 @@ Result<std::vector<std::string>> PostgresSession::OldTasks(Time before,
                                                            std::string_view after,
                                                            std::uint32_t limit) {
   const SqlText query = OldTasksSql(kDialect, before, statuses, after, limit);
-  return connection_->Run("find old tasks", [&]() -> Result<std::vector<std::string>> {
+  return connection_->RunRepeatedly("find old tasks", [&]() -> Result<std::vector<std::string>> {
     std::vector<std::string> ids;
     PostgresRows rows = connection_->Query(query.sql, query.values);
     while (rows.Step()) ids.push_back(rows.Text());
@@ -107,7 +107,7 @@ Result<std::uint64_t> PostgresSession::DeleteTasks(std::span<const std::string> 
   const std::string sql =
       "DELETE FROM dag_tasks WHERE id = ANY ($1::text[]) AND updated_at < $2::timestamptz AND " +
       StatusIn(TerminalOf(statuses));
-  return connection_->Run("delete old tasks", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("delete old tasks", [&]() -> Result<std::uint64_t> {
     PostgresParams params;
     params.AddArray(ids, [](const std::string& id) -> std::string_view { return id; });
     return connection_->Execute(sql, params.Add(before));
@@ -115,7 +115,7 @@ Result<std::uint64_t> PostgresSession::DeleteTasks(std::span<const std::string> 
 }
 
 Result<std::uint64_t> PostgresSession::DeleteOldActivities(Time before, std::uint32_t limit) {
-  return connection_->Run("delete old activity", [&]() -> Result<std::uint64_t> {
+  return connection_->RunRepeatedly("delete old activity", [&]() -> Result<std::uint64_t> {
     PostgresParams params;
     params.Add(before).Add(std::uint64_t{limit});
     return connection_->Execute(

@@ -1,11 +1,7 @@
 #include "storage/postgres/postgres_schema.h"
 
-#include <pqxx/except>
-#include <span>
-
 #include "base/clock.h"
 #include "base/status_macros.h"
-#include "storage/schema.h"
 
 namespace taskwal::storage {
 namespace {
@@ -33,16 +29,9 @@ StoredSchema ReadSchema(PostgresConnection& connection) {
 
 // Held to the end of the transaction. On a server without such locks two migrations may meet: then
 // one of them fails, is tried again and finds the work done.
-void LockMigrations(PostgresConnection& connection, PostgresFeatures* features) {
-  constexpr const char* kLock = "SELECT pg_advisory_xact_lock(x'7461736b77616c'::bigint)";
-  if (!features->has_advisory_locks) return;
-  try {
-    connection.Script(kLock);
-  } catch (const pqxx::feature_not_supported&) {
-    features->has_advisory_locks = false;
-    connection.Rollback();
-    connection.Begin();
-  }
+void LockMigrations(PostgresConnection& connection, const PostgresFeatures& features) {
+  if (!features.has_advisory_locks) return;
+  connection.Script("SELECT pg_advisory_xact_lock(x'7461736b77616c'::bigint)");
 }
 
 std::string ForServer(std::string_view migration, const PostgresFeatures& features) {
@@ -54,15 +43,15 @@ std::string ForServer(std::string_view migration, const PostgresFeatures& featur
   return text;
 }
 
-Uuid Migrate(PostgresConnection& connection, std::span<const std::string_view> migrations,
-             PostgresFeatures* features) {
+Uuid Migrate(PostgresConnection& connection, Migrations migrations,
+             const PostgresFeatures& features) {
   connection.Begin();
   LockMigrations(connection, features);
   // Read again under the lock: another opener may have been here first.
   const StoredSchema stored = ReadSchema(connection);
   const Uuid db_id = stored.version == 0 ? Uuid::Make() : stored.db_id;
   for (std::uint64_t version = stored.version + 1; version <= migrations.size(); ++version) {
-    connection.Script(ForServer(migrations[version - 1], *features));
+    connection.Script(ForServer(migrations[version - 1], features));
     PostgresParams row;
     row.Add(version).Add(Clock::Real().WallNow()).Add(db_id);
     connection.Execute("INSERT INTO taskwal_schema (version, applied_at, db_id) "
@@ -74,10 +63,9 @@ Uuid Migrate(PostgresConnection& connection, std::span<const std::string_view> m
 
 }  // namespace
 
-Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, bool migrate,
-                                   PostgresFeatures* features) {
-  TASKWAL_ASSIGN(const auto migrations, MigrationsOf("postgres"));
-  return connection.Run("check the schema", [&]() -> Result<Uuid> {
+Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations migrations,
+                                   bool migrate, const PostgresFeatures& features) {
+  return connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
     if (stored.version == migrations.size()) return stored.db_id;
     if (stored.version > migrations.size() || (!migrate && stored.version > 0)) {

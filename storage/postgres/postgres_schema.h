@@ -4,6 +4,7 @@
 #include "base/uuid.h"
 #include "storage/postgres/postgres_connection.h"
 #include "storage/postgres/postgres_server.h"
+#include "storage/schema.h"
 #include "taskwal/status.h"
 
 namespace taskwal::storage {
@@ -11,7 +12,7 @@ namespace taskwal::storage {
 // Returns the db_id. Where `migrate`, missing steps are made by one of several that open at once;
 // else kNotFound without our tables. kInvalidArgument: the schema is newer than this program, or
 // older and not to be migrated.
-Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, bool migrate,
-                                   PostgresFeatures* features);
+Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations migrations,
+                                   bool migrate, const PostgresFeatures& features);
 
 }  // namespace taskwal::storage

@@ -1,6 +1,7 @@
 #include "storage/postgres/postgres_server.h"
 
 #include <map>
+#include <pqxx/except>
 
 namespace taskwal::storage {
 namespace {
@@ -21,8 +22,7 @@ std::map<std::string, std::string> SettingsFor(milliseconds timeout) {
       {"datestyle", "ISO"},
       // A commit is not one before it is on disk.
       {"synchronous_commit", "on"},
-      // Before the watchdog's time, so that it is the server that says what took so long.
-      {"statement_timeout", Milliseconds(timeout * 9 / 10)},
+      {"statement_timeout", Milliseconds(StatementTime(timeout))},
       {"lock_timeout", Milliseconds(timeout / 2)},
       // What a connection that was cut left open is ended by the server, and its locks with it.
       {"idle_in_transaction_session_timeout", Milliseconds(timeout)},
@@ -48,19 +48,34 @@ std::string SetAll(const std::map<std::string, std::string>& settings) {
          "JOIN pg_settings s ON lower(s.name) = v.name WHERE s.context = 'user'";
 }
 
+void Probe(PostgresConnection& connection, const std::string& version,
+           PostgresFeatures* features) {
+  if (version.find("CockroachDB") != std::string::npos) {
+    features->has_copy = false;  // a COPY among other statements cannot be relied on there
+    features->has_collations = false;
+    features->has_key_catalog = false;  // keys of parts of arrays are not in its dialect
+  }
+  try {
+    connection.Query("SELECT pg_try_advisory_xact_lock_shared(0)");
+  } catch (const pqxx::feature_not_supported&) {
+    features->has_advisory_locks = false;
+  } catch (const pqxx::undefined_function&) {
+    features->has_advisory_locks = false;
+  }
+  features->is_probed = true;
+}
+
 }  // namespace
 
 Result<std::string> PreparePostgresSession(PostgresConnection& connection, milliseconds timeout,
                                            PostgresFeatures* features) {
-  return connection.Run("set up the session", [&]() -> Result<std::string> {
+  return connection.RunRepeatedly("set up the session", [&]() -> Result<std::string> {
     PostgresRows about = connection.Query(kAboutServer);
     about.Step();
-    if (about.Text().find("CockroachDB") != std::string::npos) {
-      features->has_copy = false;  // a COPY among other statements cannot be relied on there
-      features->has_collations = false;
-    }
+    const std::string version = about.Text();
     std::string hazards = about.Text();
     connection.Script(SetAll(SettingsFor(timeout)));
+    if (!features->is_probed) Probe(connection, version, features);
     return hazards;
   });
 }

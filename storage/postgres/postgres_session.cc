@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/postgres/postgres_bulk.h"
+#include "storage/schema_check.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -14,12 +15,13 @@ namespace {
 
 // The first statement of every transaction that writes rows: it takes effect only where this log is
 // still ours and exactly at the position the batch begins behind. It waits for a transaction of
-// ours whose connection was cut and which may yet be committed.
+// ours whose connection was cut and which may yet be committed. Looking up the few partitions in
+// the arrays takes half the time of a join with them.
 constexpr const char* kMoveWatermarks =
-    "UPDATE wal_checkpoints AS c SET lsn = m.lsn, stamp = greatest(c.stamp, $5::bigint), "
-    "updated_at = $6::timestamptz FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) "
-    "AS m (partition, expected, lsn) WHERE c.wal_id = $4::uuid AND c.partition = m.partition "
-    "AND c.epoch = $7::bigint AND c.lsn = m.expected";
+    "UPDATE wal_checkpoints SET lsn = ($3::bigint[])[array_position($1::bigint[], "
+    "partition::bigint)], stamp = greatest(stamp, $5::bigint), updated_at = $6::timestamptz "
+    "WHERE wal_id = $4::uuid AND partition = ANY ($1::bigint[]) AND epoch = $7::bigint "
+    "AND lsn = ($2::bigint[])[array_position($1::bigint[], partition::bigint)]";
 
 constexpr const char* kRaiseStamp =
     "UPDATE wal_checkpoints SET stamp = greatest(stamp, $2::bigint) "
@@ -29,10 +31,59 @@ constexpr const char* kDeleteDag =
     "DELETE FROM dag_tasks WHERE dag_id = $1::text AND CASE WHEN wal_id = $2::uuid "
     "THEN wal_lsn < $3::bigint ELSE (wal_stamp, wal_id) < ($4::bigint, $2::uuid) END";
 
+constexpr const char* kOurColumns =
+    "SELECT c.relname, a.attname, format_type(a.atttypid, NULL), "
+    "(a.attnotnull AND NOT a.atthasdef AND a.attidentity = '')::int "
+    "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+    "WHERE c.relname IN ('dag_tasks', 'dag_task_activity_logs') AND pg_table_is_visible(c.oid) "
+    "AND a.attnum > 0 AND NOT a.attisdropped";
+
+// Those that ON CONFLICT can go by: of all rows, of columns alone, and checked at once. What a view
+// rests on is not seen here.
+constexpr const char* kOurKeys =
+    "SELECT c.relname, string_agg(a.attname, ',' ORDER BY a.attname) "
+    "FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_attribute a "
+    "ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
+    "WHERE c.relname IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints') "
+    "AND pg_table_is_visible(c.oid) AND i.indisunique AND i.indisvalid AND i.indimmediate "
+    "AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, c.relname "
+    "UNION ALL SELECT relname, CASE relname WHEN 'wal_checkpoints' THEN 'partition,wal_id' "
+    "ELSE 'id' END FROM pg_class WHERE relkind = 'v' AND pg_table_is_visible(oid) "
+    "AND relname IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints')";
+
 }  // namespace
 
 Result<ApplyResult> PostgresSession::Apply(const Batch& batch) {
-  return connection_->Run("write a batch", [&]() -> Result<ApplyResult> {
+  auto result = Write(batch);
+  if (result.status().code() != StatusCode::kRejected) return result;
+  // Before anybody looks for a row to blame.
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+}
+
+Result<std::string> PostgresSession::FindSchemaFault() {
+  return connection_->RunRepeatedly("check the schema", [&]() -> Result<std::string> {
+    std::vector<FoundColumn> found;
+    PostgresRows rows = connection_->Query(kOurColumns);
+    while (rows.Step()) {
+      std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
+      found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
+    }
+    std::string fault = SchemaFault(found);
+    if (!fault.empty() || !features_.has_key_catalog) return fault;
+    std::vector<FoundKey> found_keys;
+    PostgresRows keys = connection_->Query(kOurKeys);
+    while (keys.Step()) {
+      std::string table = keys.Text(), columns = keys.Text();
+      found_keys.push_back({std::move(table), std::move(columns)});
+    }
+    return KeyFault(found_keys);
+  });
+}
+
+Result<ApplyResult> PostgresSession::Write(const Batch& batch) {
+  const auto time = TimeOf(batch, connection_->timeout());
+  return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
     ApplyResult result;
     connection_->Begin();
     if (!MoveWatermarks(batch)) {
@@ -158,13 +209,18 @@ bool PostgresSession::InsertLog(const Uuid& wal_id, std::uint64_t epoch,
 }
 
 Result<LogRow> PostgresSession::ReadLog(const Uuid& wal_id) {
-  return connection_->Run("read the watermarks",
-                          [&]() -> Result<LogRow> { return SelectLog(wal_id, ""); });
+  auto row = connection_->RunRepeatedly("read the watermarks", [&]() -> Result<LogRow> {
+    return SelectLog(wal_id, "");
+  });
+  // Where keys cannot be asked for, what is said of columns is no reason to wait either.
+  if (!row.ok() || !features_.has_key_catalog) return row;
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(row) : WrongSchema(connection_->name(), fault);
 }
 
 Result<LogRow> PostgresSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                             std::span<const Lsn> start) {
-  return connection_->Run("register the log", [&]() -> Result<LogRow> {
+  auto registered = connection_->RunRepeatedly("register the log", [&]() -> Result<LogRow> {
     connection_->Begin();
     LogRow row = SelectLog(wal_id, " FOR UPDATE");
     if (row.epoch > epoch) {
@@ -184,10 +240,15 @@ Result<LogRow> PostgresSession::RegisterLog(const Uuid& wal_id, std::uint64_t ep
     connection_->Commit();
     return row;
   });
+  // No row of a log's is concerned: the table is not as it should be.
+  if (registered.status().code() == StatusCode::kRejected) {
+    return Status::Unavailable(registered.status().message());
+  }
+  return registered;
 }
 
 Status PostgresSession::Ping() {
-  return connection_->Run("ping", [&]() -> Status {
+  return connection_->RunRepeatedly("ping", [&]() -> Status {
     connection_->Query("SELECT max(version) FROM taskwal_schema");
     return Status::Ok();
   });

@@ -36,6 +36,8 @@ class PostgresSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
+  Result<ApplyResult> Write(const Batch& batch);
+  Result<std::string> FindSchemaFault();
   // Inside Run.
   bool MoveWatermarks(const Batch& batch);
   void DeleteDags(const Batch& batch);

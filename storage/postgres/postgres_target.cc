@@ -3,6 +3,7 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <map>
 #include <memory>
@@ -17,6 +18,8 @@ using std::chrono::seconds;
 
 // What libpq and the server can count in milliseconds.
 constexpr milliseconds kTimeoutMax{std::numeric_limits<std::int32_t>::max()};
+constexpr seconds kConnectTimeoutMin{2};
+constexpr seconds kConnectTimeoutMax{10};  // where the URI asks for none
 
 using Settings = std::map<std::string, std::string>;
 
@@ -24,12 +27,14 @@ Result<Settings> ParseUri(const std::string& uri, const std::string& name) {
   char* error = nullptr;
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
       PQconninfoParse(uri.c_str(), &error), &PQconninfoFree);
-  // It may quote the part that it cannot read, and that may be the password.
+  // It may quote the part that it cannot read, and that may be the password; so may the query be
+  // where a parameter's name is mistyped.
   if (error != nullptr) PQfreemem(error);
   if (options == nullptr) {
     return Status::InvalidArgument(
-        name + " is no connection URI of PostgreSQL: an unknown parameter, or a character that "
-               "must be percent-encoded?");
+        name.substr(0, name.find('?')) +
+        " is no connection URI of PostgreSQL: an unknown parameter, or a character that must be "
+        "percent-encoded?");
   }
   Settings settings;
   for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
@@ -38,7 +43,8 @@ Result<Settings> ParseUri(const std::string& uri, const std::string& name) {
   return settings;
 }
 
-// libpq takes the time per host and knows whole seconds only, at least two of them.
+// libpq takes the time per host and knows whole seconds only, at least two of them. Zero and less
+// are no limit to it; nor may more than our own time be asked for, as nothing else ends the wait.
 std::string ConnectTimeout(const Settings& settings, milliseconds timeout) {
   std::ptrdiff_t hosts = 1;
   for (const char* key : {"host", "hostaddr"}) {
@@ -46,8 +52,19 @@ std::string ConnectTimeout(const Settings& settings, milliseconds timeout) {
     if (found == settings.end()) continue;
     hosts = std::max(hosts, std::count(found->second.begin(), found->second.end(), ',') + 1);
   }
-  const auto whole = std::chrono::duration_cast<seconds>(timeout / hosts);
-  return std::to_string(std::clamp(whole, seconds(2), seconds(10)).count());
+  const auto whole =
+      std::max(std::chrono::duration_cast<seconds>(timeout / hosts), kConnectTimeoutMin);
+  const auto given = settings.find("connect_timeout");
+  if (given != settings.end()) {
+    char* end = nullptr;
+    const long long wanted = std::strtoll(given->second.c_str(), &end, 10);
+    // What is no number is for libpq to refuse.
+    const bool is_number = end != given->second.c_str();
+    if (!is_number || (wanted > 0 && wanted <= whole.count())) return given->second;
+  }
+  // One name may have several addresses, too, of which the first may be dead.
+  const auto own = hosts == 1 ? std::max(whole / 2, kConnectTimeoutMin) : whole;
+  return std::to_string(std::min(own, kConnectTimeoutMax).count());
 }
 
 std::string Quoted(const std::string& value) {
@@ -70,7 +87,7 @@ Result<PostgresTarget> ParsePostgresTarget(const std::string& uri, milliseconds 
   Settings settings = std::move(parsed).value();
   settings["client_encoding"] = "UTF8";
   settings.try_emplace("fallback_application_name", "taskwal");
-  settings.try_emplace("connect_timeout", ConnectTimeout(settings, timeout));
+  settings["connect_timeout"] = ConnectTimeout(settings, target.timeout);
   settings.try_emplace("tcp_user_timeout", std::to_string(target.timeout.count()));
   for (const auto& [key, value] : settings) target.conninfo += key + "=" + Quoted(value) + " ";
   return target;

@@ -26,12 +26,13 @@ SqliteBackend::SqliteBackend(std::string name, const std::string& path,
 Result<std::unique_ptr<Session>> SqliteBackend::Connect() {
   TASKWAL_ASSIGN(auto connection,
                  SqliteConnection::Open(path_, name_, options_.timeout, options_.create));
-  TASKWAL_ASSIGN(const Uuid db_id, PrepareSqliteSchema(*connection, options_.create));
+  TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("sqlite"));
+  TASKWAL_ASSIGN(const Uuid db_id, PrepareSqliteSchema(*connection, migrations, options_.create));
   {
     MutexLock lock(mutex_);
     db_id_ = db_id;
   }
-  return std::unique_ptr<Session>(std::make_unique<SqliteSession>(std::move(connection)));
+  return SqliteSession::Make(std::move(connection));
 }
 
 Uuid SqliteBackend::db_id() const {

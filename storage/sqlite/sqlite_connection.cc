@@ -75,8 +75,9 @@ void SqliteConnection::Configure(bool create) {
   sqlite3_busy_handler(db, &SqliteConnection::OnBusy, this);
   sqlite3_progress_handler(db, kProgressSteps, &SqliteConnection::OnProgress, this);
   // synchronous: a commit must be on disk before the log may forget what it covers.
+  // wal_autocheckpoint, in pages: rarer, a page that several batches wrote is copied once.
   db_->exec("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF; "
-            "PRAGMA cache_size = -8000");
+            "PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000");
   if (create) EnterWriteAheadMode();
 }
 
@@ -108,9 +109,9 @@ int SqliteConnection::OnProgress(void* self) {
   return Clock::Real().Now() >= static_cast<const SqliteConnection*>(self)->deadline_ ? 1 : 0;
 }
 
-Status SqliteConnection::StartCall(std::string_view what) {
-  deadline_ = Clock::Real().Now() + timeout_;
-  busy_until_ = Clock::Real().Now() + std::min(timeout_, kBusyMax);
+Status SqliteConnection::StartCall(std::string_view what, std::chrono::milliseconds time) {
+  deadline_ = Clock::Real().Now() + time;
+  busy_until_ = Clock::Real().Now() + std::min(time, kBusyMax);
   if (!broken_ && !HasMoved()) return Status::Ok();
   const std::string_view why = broken_ ? "the connection is unusable after a failed rollback"
                                        : "the file was deleted or replaced";
@@ -119,13 +120,25 @@ Status SqliteConnection::StartCall(std::string_view what) {
 
 void SqliteConnection::EndCall() {
   for (auto& [sql, statement] : cache_) statement.Reset();
-  if (!InTransaction()) return;
-  // Past the deadline a rollback must not be interrupted too.
-  deadline_ = Clock::Real().Now() + timeout_;
-  broken_ = db_->tryExec("ROLLBACK") != SQLITE_OK && InTransaction();
+  if (InTransaction()) {
+    // Past the deadline a rollback must not be interrupted too.
+    deadline_ = Clock::Real().Now() + timeout_;
+    broken_ = db_->tryExec("ROLLBACK") != SQLITE_OK && InTransaction();
+  }
+  if (std::exchange(is_full_, false)) MakeRoom();
 }
 
-Status SqliteConnection::Caught(std::string_view what) const { return SqliteCaught(name_, what); }
+// On a full disk SQLite's own log of what was committed is the room that is left: it is copied by a
+// commit only, and none succeeds any more.
+void SqliteConnection::MakeRoom() {
+  deadline_ = Clock::Real().Now() + timeout_;
+  sqlite3_wal_checkpoint_v2(db_->getHandle(), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+}
+
+Status SqliteConnection::Caught(std::string_view what) {
+  is_full_ = (sqlite3_errcode(db_->getHandle()) & 0xff) == SQLITE_FULL;
+  return SqliteCaught(name_, what);
+}
 
 bool SqliteConnection::HasMoved() const {
   int moved = 0;
@@ -156,6 +169,10 @@ void SqliteConnection::Rollback() { Cached("ROLLBACK").Start().Run(); }
 void SqliteConnection::Execute(std::string_view script) { db_->exec(std::string(script)); }
 
 bool SqliteConnection::HasTable(const std::string& table) { return db_->tableExists(table); }
+
+void SqliteConnection::AddTable(const std::string& name, const SqliteRowSource& rows) {
+  AddRowTable(db_->getHandle(), name, rows);
+}
 
 SqliteStatement SqliteConnection::Prepare(const std::string& sql) {
   return SqliteStatement(*db_, sql);

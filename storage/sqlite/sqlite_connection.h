@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "storage/sqlite/sqlite_row_table.h"
 #include "storage/sqlite/sqlite_statement.h"
 #include "taskwal/status.h"
 
@@ -33,7 +34,13 @@ class SqliteConnection {
   // opened.
   template <typename Body>
   auto Run(std::string_view what, Body body) -> decltype(body()) {
-    Status ready = StartCall(what);
+    return RunWithin(timeout_, what, body);
+  }
+  // Within less than the time of every call.
+  template <typename Body>
+  auto RunWithin(std::chrono::milliseconds time, std::string_view what, Body body)
+      -> decltype(body()) {
+    Status ready = StartCall(what, time);
     if (!ready.ok()) return ready;
     try {
       auto result = body();
@@ -52,18 +59,22 @@ class SqliteConnection {
   void Rollback();
   void Execute(std::string_view script);
   bool HasTable(const std::string& table);
+  // `rows` outlive the connection.
+  void AddTable(const std::string& name, const SqliteRowSource& rows);
   SqliteStatement Prepare(const std::string& sql);
   // Kept prepared: for statements whose text never changes.
   SqliteStatement& Cached(std::string_view sql);
 
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
 
  private:
   explicit SqliteConnection(std::string name, std::chrono::milliseconds timeout);
 
-  Status StartCall(std::string_view what);
+  Status StartCall(std::string_view what, std::chrono::milliseconds time);
   void EndCall();
-  Status Caught(std::string_view what) const;
+  Status Caught(std::string_view what);
+  void MakeRoom();
   [[nodiscard]] bool HasMoved() const;
   [[nodiscard]] bool InTransaction() const;
   void Configure(bool create);
@@ -77,6 +88,7 @@ class SqliteConnection {
   Monotonic deadline_{};
   Monotonic busy_until_{};
   bool broken_ = false;  // a rollback failed: nothing is known of the transaction any more
+  bool is_full_ = false;  // the call that ends found no room
   std::unique_ptr<SQLite::Database> db_;
   std::map<std::string, SqliteStatement, std::less<>> cache_;
 };

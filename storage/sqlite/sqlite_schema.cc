@@ -1,9 +1,6 @@
 #include "storage/sqlite/sqlite_schema.h"
 
-#include <span>
-
 #include "base/status_macros.h"
-#include "storage/schema.h"
 
 namespace taskwal::storage {
 namespace {
@@ -24,7 +21,7 @@ StoredSchema ReadSchema(SqliteConnection& connection) {
   return stored;
 }
 
-Result<Uuid> Migrate(SqliteConnection& connection, std::span<const std::string_view> migrations) {
+Result<Uuid> Migrate(SqliteConnection& connection, Migrations migrations) {
   connection.Begin();
   // Read again under the lock: another opener may have been here first.
   const StoredSchema stored = ReadSchema(connection);
@@ -41,8 +38,8 @@ Result<Uuid> Migrate(SqliteConnection& connection, std::span<const std::string_v
 
 }  // namespace
 
-Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, bool migrate) {
-  TASKWAL_ASSIGN(const auto migrations, MigrationsOf("sqlite"));
+Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrations,
+                                 bool migrate) {
   return connection.Run("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
     if (stored.version == migrations.size()) return stored.db_id;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/uuid.h"
+#include "storage/schema.h"
 #include "storage/sqlite/sqlite_connection.h"
 #include "taskwal/status.h"
 
@@ -10,6 +11,6 @@ namespace taskwal::storage {
 // Returns the db_id. Where `migrate`, missing steps are made in one transaction, by one of several
 // that open at once; else kNotFound without our tables. kInvalidArgument: the schema is newer than
 // this program, or older and not to be migrated.
-Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, bool migrate);
+Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrations, bool migrate);
 
 }  // namespace taskwal::storage

@@ -1,11 +1,15 @@
 #include "storage/sqlite/sqlite_session.h"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "storage/schema_check.h"
 #include "storage/sql_text.h"
+#include "storage/sqlite/sqlite_batch_rows.h"
 
 namespace taskwal::storage {
 namespace {
@@ -19,25 +23,7 @@ constexpr std::string_view kMoveWatermark =
 constexpr std::string_view kRaiseStamp =
     "UPDATE wal_checkpoints SET stamp = max(stamp, ?1) WHERE wal_id = ?2 AND partition = 0";
 
-// In each: whether the operation comes after what the row holds. Within one log the LSN decides,
-// between logs the higher (stamp, wal_id).
-constexpr std::string_view kInsertTask =
-    "INSERT INTO dag_tasks (id, dag_id, node_id, current_node_id, sub_dag_path, processing_state, "
-    "payload, status, error, retry_count, max_retries, priority, created_at, updated_at, "
-    "started_at, completed_at, wal_id, wal_lsn, wal_stamp) "
-    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) "
-    "ON CONFLICT (id) DO UPDATE SET dag_id = excluded.dag_id, node_id = excluded.node_id, "
-    "current_node_id = excluded.current_node_id, sub_dag_path = excluded.sub_dag_path, "
-    "processing_state = excluded.processing_state, payload = excluded.payload, "
-    "status = excluded.status, error = excluded.error, retry_count = excluded.retry_count, "
-    "max_retries = excluded.max_retries, priority = excluded.priority, "
-    "created_at = CASE WHEN ?20 THEN created_at ELSE excluded.created_at END, "
-    "updated_at = excluded.updated_at, started_at = excluded.started_at, "
-    "completed_at = excluded.completed_at, wal_id = excluded.wal_id, wal_lsn = excluded.wal_lsn, "
-    "wal_stamp = excluded.wal_stamp "
-    "WHERE CASE WHEN wal_id = excluded.wal_id THEN wal_lsn < excluded.wal_lsn "
-    "ELSE (wal_stamp, wal_id) < (excluded.wal_stamp, excluded.wal_id) END";
-
+// In each: whether the operation comes after what the row holds, as in InsertTasksSql.
 constexpr std::string_view kPatchTask =
     "UPDATE dag_tasks SET status = ?1, error = ?2, updated_at = ?3, "
     "started_at = CASE ?4 WHEN 0 THEN started_at WHEN 1 THEN ?5 END, "
@@ -55,21 +41,17 @@ constexpr std::string_view kDeleteDag =
     "DELETE FROM dag_tasks WHERE dag_id = ?1 AND "
     "CASE WHEN wal_id = ?2 THEN wal_lsn < ?3 ELSE (wal_stamp, wal_id) < (?4, ?2) END";
 
-constexpr std::string_view kInsertActivity =
-    "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
-    "level, created_at, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
-    "ON CONFLICT (id) DO NOTHING";
+constexpr std::string_view kOurColumns =
+    "SELECT t.name, c.name, c.type, c.\"notnull\" AND c.dflt_value IS NULL "
+    "FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
+    "WHERE t.name IN ('dag_tasks', 'dag_task_activity_logs')";
 
-void InsertTask(SqliteStatement& insert, const TaskChange& change, const std::string& wal_id) {
-  const Task& task = change.task;
-  const bool keep = change.kind == TaskChange::Kind::kPut && change.keep_created_at;
-  insert.Start().Bind(change.id).Bind(task.dag_id).Bind(task.node_id).Bind(task.current_node_id);
-  insert.Bind(task.sub_dag_path).Bind(task.processing_state).Bind(task.payload).Bind(task.status);
-  insert.Bind(task.error).Bind(std::int64_t{task.retry_count}).Bind(std::int64_t{task.max_retries});
-  insert.Bind(std::int64_t{task.priority}).Bind(task.created_at).Bind(task.updated_at);
-  insert.Bind(task.started_at).Bind(task.completed_at).Bind(wal_id).Bind(change.origin.lsn);
-  insert.Bind(change.origin.stamp).Bind(std::int64_t{keep}).Run();
-}
+constexpr std::string_view kOurKeys =
+    "SELECT t.name, (SELECT group_concat(c.name) FROM (SELECT coalesce(name, '') AS name "
+    "FROM pragma_index_info(i.name) ORDER BY 1) AS c) "
+    "FROM sqlite_master AS t, pragma_index_list(t.name) AS i "
+    "WHERE t.name IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints') "
+    "AND i.\"unique\" AND NOT i.partial";
 
 void BindChange(SqliteStatement& patch, const TimeChange& change) {
   patch.Bind(static_cast<std::int64_t>(change.kind)).Bind(change.value);
@@ -85,9 +67,53 @@ void PatchTask(SqliteStatement& update, const TaskChange& change, const std::str
 
 }  // namespace
 
+SqliteSession::SqliteSession(std::unique_ptr<SqliteConnection> connection)
+    : new_activities_(ActivityColumns()),
+      new_tasks_(TaskColumns()),
+      connection_(std::move(connection)) {}
+
+Result<std::unique_ptr<Session>> SqliteSession::Make(std::unique_ptr<SqliteConnection> connection) {
+  std::unique_ptr<SqliteSession> session(new SqliteSession(std::move(connection)));
+  TASKWAL_TRY(session->connection_->Run("prepare for batches", [&] {
+    session->connection_->AddTable(kNewActivities, session->new_activities_);
+    session->connection_->AddTable(kNewTasks, session->new_tasks_);
+    return Status::Ok();
+  }));
+  return std::unique_ptr<Session>(std::move(session));
+}
+
 Result<ApplyResult> SqliteSession::Apply(const Batch& batch) {
+  auto result = Write(batch);
+  if (result.status().code() != StatusCode::kRejected) return result;
+  // Before anybody looks for a row to blame.
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+}
+
+Result<std::string> SqliteSession::FindSchemaFault() {
+  return connection_->Run("check the schema", [&]() -> Result<std::string> {
+    std::vector<FoundColumn> found;
+    SqliteStatement& rows = connection_->Cached(kOurColumns).Start();
+    while (rows.Step()) {
+      std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
+      found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
+    }
+    std::string fault = SchemaFault(found);
+    if (!fault.empty()) return fault;
+    std::vector<FoundKey> found_keys;
+    SqliteStatement& keys = connection_->Cached(kOurKeys).Start();
+    while (keys.Step()) {
+      std::string table = keys.Text(), columns = keys.Text();
+      found_keys.push_back({std::move(table), std::move(columns)});
+    }
+    return KeyFault(found_keys);
+  });
+}
+
+Result<ApplyResult> SqliteSession::Write(const Batch& batch) {
   const std::string wal_id = batch.wal_id.ToString();
-  return connection_->Run("write a batch", [&]() -> Result<ApplyResult> {
+  const auto time = TimeOf(batch, connection_->timeout());
+  return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
     connection_->Begin();
     ApplyResult result;
     if (!MoveWatermarks(batch, wal_id)) {
@@ -126,44 +152,56 @@ void SqliteSession::DeleteDags(const Batch& batch, const std::string& wal_id) {
   }
 }
 
+// A task has one change in a turn at most: there the order is free.
 void SqliteSession::ChangeTasks(const Batch& batch, const std::string& wal_id) {
-  if (batch.tasks.empty()) return;
-  static const std::string kInsertOpenTask = std::string(kInsertTask) + AndIsOpen("");
+  const std::span<const TaskChange> all = batch.tasks;
+  for (std::size_t from = 0; from < all.size();) {
+    const auto rest = all.subspan(from);
+    const auto end = std::ranges::find_if(
+        rest, [&](const TaskChange& change) { return change.turn != rest.front().turn; });
+    const auto turn = rest.first(static_cast<std::size_t>(end - rest.begin()));
+    PutTasks(turn, wal_id);
+    ChangeRows(turn, wal_id);
+    from += turn.size();
+  }
+}
+
+void SqliteSession::PutTasks(std::span<const TaskChange> changes, const std::string& wal_id) {
+  std::array<std::vector<TaskRow>, 4> rows;  // one for each way to put them
+  for (const TaskChange& change : changes) {
+    const bool is_put = change.kind == TaskChange::Kind::kPut;
+    if (!is_put && change.kind != TaskChange::Kind::kReplace) continue;
+    const bool keep_created_at = is_put && change.keep_created_at;
+    rows.at((keep_created_at ? 2 : 0) + (change.open_only ? 1 : 0)).push_back({&change, &wal_id});
+  }
+  for (std::size_t way = 0; way < rows.size(); ++way) {
+    if (rows[way].empty()) continue;
+    new_tasks_.Show(rows[way]);
+    connection_->Cached(InsertTasksSql(way >= 2, way % 2 == 1)).Start().Run();
+    new_tasks_.Show({});
+  }
+}
+
+void SqliteSession::ChangeRows(std::span<const TaskChange> changes, const std::string& wal_id) {
   static const std::string kPatchOpenTask = std::string(kPatchTask) + AndIsOpen("");
-  SqliteStatement& insert = connection_->Cached(kInsertTask);
   SqliteStatement& update = connection_->Cached(kPatchTask);
   SqliteStatement& erase = connection_->Cached(kDeleteTask);
-  for (const TaskChange& change : batch.tasks) {
-    switch (change.kind) {
-      case TaskChange::Kind::kPut:
-      case TaskChange::Kind::kReplace:
-        InsertTask(change.open_only ? connection_->Cached(kInsertOpenTask) : insert, change,
-                   wal_id);
-        break;
-      case TaskChange::Kind::kPatch:
-        PatchTask(change.open_only ? connection_->Cached(kPatchOpenTask) : update, change, wal_id);
-        break;
-      case TaskChange::Kind::kDelete:
-        erase.Start().Bind(change.id).Bind(wal_id).Bind(change.origin.lsn);
-        erase.Bind(change.origin.stamp).Run();
-        break;
+  for (const TaskChange& change : changes) {
+    if (change.kind == TaskChange::Kind::kPatch) {
+      PatchTask(change.open_only ? connection_->Cached(kPatchOpenTask) : update, change, wal_id);
+    } else if (change.kind == TaskChange::Kind::kDelete) {
+      erase.Start().Bind(change.id).Bind(wal_id).Bind(change.origin.lsn);
+      erase.Bind(change.origin.stamp).Run();
     }
   }
 }
 
-// Inserted idempotently whether or not the batch asks for it: SQLite looks for the id in either
-// case.
 std::uint64_t SqliteSession::InsertActivities(const Batch& batch) {
   if (batch.activities.empty()) return 0;
-  std::uint64_t duplicates = 0;
-  SqliteStatement& insert = connection_->Cached(kInsertActivity);
-  for (const auto& [activity, lsn] : batch.activities) {
-    insert.Start().Bind(activity.id).Bind(activity.task_id).Bind(activity.dag_id);
-    insert.Bind(activity.node_id).Bind(activity.action).Bind(activity.message).Bind(activity.data);
-    insert.Bind(activity.level).Bind(activity.created_at).Bind(std::int64_t{activity.priority});
-    if (insert.Run() == 0) ++duplicates;
-  }
-  return duplicates;
+  new_activities_.Show(batch.activities);
+  const std::uint64_t inserted = connection_->Cached(InsertActivitiesSql()).Start().Run();
+  new_activities_.Show({});
+  return batch.activities.size() - inserted;
 }
 
 LogRow SqliteSession::SelectLog(const std::string& wal_id) {
@@ -195,8 +233,11 @@ void SqliteSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
 }
 
 Result<LogRow> SqliteSession::ReadLog(const Uuid& wal_id) {
-  return connection_->Run("read the watermarks",
-                          [&]() -> Result<LogRow> { return SelectLog(wal_id.ToString()); });
+  auto row = connection_->Run("read the watermarks",
+                              [&]() -> Result<LogRow> { return SelectLog(wal_id.ToString()); });
+  if (!row.ok()) return row;
+  TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
+  return fault.empty() ? std::move(row) : WrongSchema(connection_->name(), fault);
 }
 
 Result<LogRow> SqliteSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch,

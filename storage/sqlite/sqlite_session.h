@@ -5,14 +5,14 @@
 #include <string>
 
 #include "storage/backend.h"
+#include "storage/sqlite/sqlite_batch_rows.h"
 #include "storage/sqlite/sqlite_connection.h"
 
 namespace taskwal::storage {
 
 class SqliteSession final : public Session {
  public:
-  explicit SqliteSession(std::unique_ptr<SqliteConnection> connection)
-      : connection_(std::move(connection)) {}
+  static Result<std::unique_ptr<Session>> Make(std::unique_ptr<SqliteConnection> connection);
 
   Result<ApplyResult> Apply(const Batch& batch) override;
   Result<LogRow> ReadLog(const Uuid& wal_id) override;
@@ -33,14 +33,23 @@ class SqliteSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
+  explicit SqliteSession(std::unique_ptr<SqliteConnection> connection);
+
+  Result<ApplyResult> Write(const Batch& batch);
+  Result<std::string> FindSchemaFault();
   // Inside Run.
   bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
   void DeleteDags(const Batch& batch, const std::string& wal_id);
   void ChangeTasks(const Batch& batch, const std::string& wal_id);
+  void PutTasks(std::span<const TaskChange> changes, const std::string& wal_id);
+  void ChangeRows(std::span<const TaskChange> changes, const std::string& wal_id);
   std::uint64_t InsertActivities(const Batch& batch);
   LogRow SelectLog(const std::string& wal_id);
   void InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
+  // Read by the connection as tables: they are there as long as it is.
+  SqliteRows<Batch::ActivityRow> new_activities_;
+  SqliteRows<TaskRow> new_tasks_;
   std::unique_ptr<SqliteConnection> connection_;
 };
 

@@ -491,5 +491,26 @@ TEST_P(BackendContract, DatabaseKeepsItsIdentity) {
   ASSERT_OK(session_->Ping());
 }
 
+// As deep as a call may give it.
+TEST_P(BackendContract, JsonOfTenThousandLevelsComesBackByteForByte) {
+  std::string mixed;
+  for (int i = 0; i < 5000; ++i) mixed += R"([ {"a":)";
+  mixed += "1";
+  for (int i = 0; i < 5000; ++i) mixed += "}]";
+  const std::string arrays = std::string(10'000, '[') + std::string(10'000, ']');
+  Task task = MakeTask("deep");
+  task.payload = mixed;
+  Activity activity = MakeActivity("deep");
+  activity.data = arrays;
+  ASSERT_OK(CheckTask(task));
+  ASSERT_OK(CheckActivity(activity));
+  Batch batch = MakeBatch({Put(task, {1, 1})}, {activity});
+  Apply(batch);
+  EXPECT_TRUE(Get("deep").payload == mixed);
+  ASSERT_OK_AND_ASSIGN(const ActivityPage page, session_->QueryActivities({}));
+  ASSERT_EQ(page.activities.size(), 1u);
+  EXPECT_TRUE(page.activities[0].data == arrays);
+}
+
 }  // namespace
 }  // namespace taskwal::storage

@@ -26,10 +26,12 @@ inline Uuid LogNamed(const char* last_digits) {
   return *Uuid::Parse("6a1f0c52-0b7e-4d1c-9c55-0000000000" + std::string(last_digits));
 }
 
-// The model first. mysql_multi_row: the same server as one without array binding;
-// postgres_arrays: as one without COPY.
-inline constexpr const char* kBackends[] = {"memory", "sqlite",   "mysql",
-                                            "mysql_multi_row", "postgres", "postgres_arrays"};
+// The model first. mysql_multi_row: the same server as one without array binding, named locks and
+// whatever else some lack; postgres_arrays: as one without COPY; postgres_as_cockroach: as one that
+// calls itself so, and has no advisory locks either.
+inline constexpr const char* kBackends[] = {
+    "memory",   "sqlite",          "mysql",                "mysql_multi_row",
+    "postgres", "postgres_arrays", "postgres_as_cockroach"};
 inline std::string BackendName(const ::testing::TestParamInfo<const char*>& test) {
   return test.param;
 }
@@ -43,7 +45,10 @@ inline std::string NewDatabase(std::string_view kind, const TempDir& dir) {
   }
   if (kind.starts_with("postgres")) {
     PostgresServer& server = PostgresServer::Shared();
-    return server.Dsn(server.NewDatabase());
+    const std::string database = server.NewDatabase();
+    if (kind != "postgres_as_cockroach") return server.Dsn(database);
+    server.PassForCockroach(database);
+    return server.ShadowedDsn(database);
   }
   return "memory:";
 }

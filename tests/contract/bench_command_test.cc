@@ -1,6 +1,8 @@
 // `taskwal bench flush`: which databases it measures, what it refuses, and that nothing is left.
 #include <gmock/gmock.h>
 
+#include <csignal>
+
 #include "tests/contract/tool_fixture.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/postgres_server.h"
@@ -40,11 +42,13 @@ TEST_F(BenchCommand, FlushMeasuresSqliteInAFileOfItsOwn) {
 TEST_F(BenchCommand, FlushRefusesWhatItCannotMeasureWithOneLine) {
   const std::vector<std::vector<std::string>> wrong = {
       {"--db", "oracle://host/db"}, {"--db", "memory:"},     {"--db", "mysql://host"},
-      {"--db", "@" + dir_.File("missing")}, {"--part", "calls"}, {"--part", "nonsense"}};
+      {"--db", "@" + dir_.File("missing")}, {"--part", "calls"}, {"--part", "nonsense"},
+      {"--db", "postgresql://user:s3%zzcret@127.0.0.1/db"}};
   for (const auto& arguments : wrong) {
     const auto run = Flush(arguments);
     EXPECT_EQ(run.exit.code, 64) << arguments.back();
     EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+    EXPECT_THAT(run.err, Not(HasSubstr("cret")));
     EXPECT_THAT(run.out, IsEmpty());
   }
   EXPECT_TRUE(IsDirectoryEmpty());
@@ -59,6 +63,38 @@ TEST_F(BenchCommand, FlushFailsWithOneLineWhereThereIsNoServer) {
     EXPECT_THAT(run.out, IsEmpty());
   }
   EXPECT_TRUE(IsDirectoryEmpty());
+}
+
+// Of far more rounds than anybody would wait for.
+TEST_F(BenchCommand, ToldToStopEndsAfterTheStepAndLeavesNothing) {
+  for (const char* name : {"append", "commit", "flush", "recover"}) {
+    ASSERT_OK_AND_ASSIGN(const auto started,
+                         Child::Start({TASKWAL_TOOL, "bench", name, "--quick", "--rounds", "1000",
+                                       "--dir", dir_.path()}));
+    Child& bench = *started;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (IsDirectoryEmpty() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    SendSignal(bench, SIGTERM);
+    const ChildExit end = bench.Wait();
+    EXPECT_EQ(end.signal, 0) << name;
+    EXPECT_EQ(end.code, 1) << name;
+    EXPECT_EQ(LinesOf(bench.errors()).size(), 1u) << bench.errors();
+    EXPECT_THAT(bench.errors(), HasSubstr("stopped"));
+    EXPECT_THAT(bench.pending_output(), IsEmpty());
+    EXPECT_TRUE(IsDirectoryEmpty()) << name;
+  }
+}
+
+TEST_F(BenchCommand, ToldTwiceEndsAtOnce) {
+  ASSERT_OK_AND_ASSIGN(const auto bench,
+                       Child::Start({TASKWAL_TOOL, "bench", "commit", "--rounds", "1000", "--dir",
+                                     dir_.path()}));
+  AwaitHandler(*bench, SIGTERM);
+  SendSignal(*bench, SIGTERM);
+  SendSignal(*bench, SIGINT);
+  EXPECT_EQ(bench->Wait().code, 128 + SIGINT);
 }
 
 TEST_F(BenchCommand, FlushMeasuresPostgresAndLeavesNothingThere) {

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/contract/tool_fixture.h"
+#include "tests/support/mariadb_server.h"
+#include "tests/support/postgres_server.h"
 
 namespace taskwal {
 namespace {
@@ -150,20 +152,42 @@ TEST_F(Copies, AMovedDirectoryWhoseOriginalLivedOnIsNoOriginal) {
 
 // --- an older state of the directory, put back in its place --------------------------------------
 
-class Restored : public Copies, public ::testing::WithParamInterface<bool> {
+struct Place {
+  const char* name;
+  bool keeps_inodes;
+  std::string (*database)();  // a DSN; nothing: SQLite
+};
+
+class Restored : public Copies, public ::testing::WithParamInterface<Place> {
  protected:
+  void SetUp() override {
+    if (GetParam().database != nullptr) db_ = GetParam().database();
+  }
   // As `cp -a` over what is there (every file keeps its inode), or into an empty place.
   void PutBack(const std::string& backup) {
     for (const auto& entry : fs::directory_iterator(wal_)) {
       const fs::path older = fs::path(backup) / entry.path().filename();
-      if (!GetParam() || !fs::exists(older)) fs::remove_all(entry.path());
+      if (!GetParam().keeps_inodes || !fs::exists(older)) fs::remove_all(entry.path());
     }
     Copy(backup, wal_);
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Lock, Restored, ::testing::Bool(),
-                         [](const auto& kind) { return kind.param ? "SameInode" : "NewInode"; });
+std::string OnPostgres() {
+  PostgresServer& server = PostgresServer::Shared();
+  return server.Dsn(server.NewDatabase());
+}
+std::string OnMariadb() {
+  MariadbServer& server = MariadbServer::Shared();
+  return server.Dsn(server.NewDatabase());
+}
+
+INSTANTIATE_TEST_SUITE_P(Lock, Restored,
+                         ::testing::Values(Place{"SameInode", true, nullptr},
+                                           Place{"NewInode", false, nullptr},
+                                           Place{"OnPostgres", false, OnPostgres},
+                                           Place{"OnMariadb", true, OnMariadb}),
+                         [](const auto& place) { return std::string(place.param.name); });
 
 TEST_P(Restored, IsRefusedUntilItIsALogOfItsOwnAndLosesNothing) {
   ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -49,8 +50,34 @@ class DlqCommand : public ToolTest {
         R"({"op":"log_activity","activity":{"id":"bad-log","task_id":"fine"}})"
         "\n"
         R"({"op":"save_task","task":{"id":"fine"}})"
-        "\n");
+        "\n",
+        {"--set", "initial_backoff=0"});  // so that they are lettered in their order
     ASSERT_EQ(run.exit.code, 0) << run.err;
+  }
+  // A single one, of an activity that the database would take now.
+  void MakeLetter() {
+    Refuse();
+    ASSERT_EQ(Ingest(R"({"op":"log_activity","activity":{"id":"bad-log","task_id":"t"}})"
+                     "\n").exit.code, 0);
+    ASSERT_THAT(Listed(), SizeIs(1));
+    Accept();
+  }
+  // From here on an activity takes the database as long as counting so far.
+  void Slow(const std::string& steps) {
+    Execute("CREATE TRIGGER slow BEFORE INSERT ON dag_task_activity_logs BEGIN SELECT count(*) "
+            "FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n "
+            "LIMIT " + steps + "); END");
+  }
+  // Returns once the letters are records of the log again, and on their way.
+  std::unique_ptr<Child> StartRetry(std::vector<std::string> more) {
+    more.insert(more.begin(), {TASKWAL_TOOL, "dlq", "retry", "--wal", wal_, "--db", db_, "--all"});
+    auto retry = Child::Start(more);
+    EXPECT_OK(retry);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!Listed().empty() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return retry.ok() ? std::move(retry).value() : nullptr;
   }
   RunOutcome Dlq(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "dlq");
@@ -121,6 +148,63 @@ TEST_F(DlqCommand, ExportedMessagesAreWhatIngestTakes) {
   const auto run = Tool({"ingest", "--wal", dir_.File("other"), "--db",
                          "sqlite://" + dir_.File("other.db")}, lines);
   EXPECT_EQ(run.exit.code, 0) << run.out;
+}
+
+// Of letters that mean several tasks, too: back into the log they came from, each once.
+TEST_F(DlqCommand, ExportedMessagesOfManyTasksAreTakenAgainOnce) {
+  Refuse();
+  Execute("CREATE TRIGGER no_end BEFORE DELETE ON dag_tasks WHEN OLD.dag_id = 'bad-dag' "
+          "BEGIN SELECT RAISE(ABORT, 'no such luck'); END");
+  const auto run = Ingest(
+      R"({"op":"save_task","task":{"id":"t1","dag_id":"bad-dag"}})"
+      "\n"
+      R"({"op":"delete_dag","dag_id":"bad-dag"})"
+      "\n"
+      R"({"op":"save_tasks","tasks":[{"id":"t2"},{"id":"bad-3","payload":{"a" : 1}}]})"
+      "\n");
+  ASSERT_EQ(run.exit.code, 0) << run.out << run.err;
+  EXPECT_OK(StoredTask("t1"));
+  EXPECT_FALSE(StoredTask("t2").ok());  // all or nothing
+  ASSERT_THAT(Listed(), SizeIs(2));
+  std::string lines;
+  for (const json& letter : json::parse(Dlq({"export"}).out)) {
+    ASSERT_THAT(letter["packet"]["messages"], SizeIs(1));
+    lines += letter["packet"]["messages"][0].dump() + "\n";
+  }
+  Accept();
+  Execute("DROP TRIGGER no_end");
+  const auto again = Ingest(lines);
+  EXPECT_EQ(again.exit.code, 0) << again.out << again.err;
+  EXPECT_FALSE(StoredTask("t1").ok());
+  EXPECT_OK(StoredTask("t2"));
+  EXPECT_OK(StoredTask("bad-3"));
+  EXPECT_EQ(Stored().tasks, 2u);
+  // The letters themselves come too late now, whoever retries them.
+  const auto late = Retry({"--all", "--json"});
+  EXPECT_EQ(late.exit.code, 0) << late.err;
+  EXPECT_EQ(Stored().tasks, 2u);
+  EXPECT_THAT(Listed(), IsEmpty());
+}
+
+TEST_F(DlqCommand, ExportOfAnUnknownLetterIsOneAndWritesNothing) {
+  MakeLetters();
+  const std::string file = dir_.File("failed_packets.json");
+  for (const std::vector<std::string>& which :
+       {std::vector<std::string>{"nobody"}, {"--lsn", "999"}, {"--task", "nobody"},
+        {"nobody", "-o", file}}) {
+    std::vector<std::string> arguments{"export"};
+    arguments.insert(arguments.end(), which.begin(), which.end());
+    const auto run = Dlq(arguments);
+    EXPECT_EQ(run.exit.code, 1);
+    EXPECT_THAT(LinesOf(run.err), SizeIs(1));
+    EXPECT_THAT(run.out, IsEmpty());
+  }
+  EXPECT_FALSE(std::filesystem::exists(file));
+  EXPECT_FALSE(std::filesystem::exists(file + ".tmp"));
+  // Everything may be nothing.
+  const auto young = Dlq({"export", "--older-than", "24h"});
+  EXPECT_EQ(young.exit.code, 0);
+  EXPECT_EQ(json::parse(young.out), json::array());
 }
 
 TEST_F(DlqCommand, RetryBringsWhatTheDatabaseTakesNow) {
@@ -218,6 +302,74 @@ TEST_F(DlqCommand, BesideALiveProcessItReadsButChangesNothing) {
   EXPECT_THAT(Listed(), SizeIs(3));
   ingest->CloseInput();
   EXPECT_EQ(ingest->Wait().code, 0);
+}
+
+// Told to stop while the database works on what was sent: that is waited for, and told.
+TEST_F(DlqCommand, RetryToldToStopFinishesWhatItSent) {
+  MakeLetter();
+  Slow("20000000");
+  const auto retry = StartRetry({"--json"});
+  ASSERT_NE(retry, nullptr);
+  SendSignal(*retry, SIGTERM);
+  const ChildExit end = retry->Wait();
+  EXPECT_EQ(end.signal, 0);
+  EXPECT_EQ(end.code, 0) << retry->errors();
+  EXPECT_EQ(json::parse(retry->pending_output())["applied"], 1);
+  EXPECT_EQ(Stored().activities, 1u);
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+}
+
+TEST_F(DlqCommand, RetryToldTwiceEndsAtOnceAndTheLogIsSealed) {
+  MakeLetter();
+  Slow("1000000000000");
+  const auto retry = StartRetry({"--drain-timeout", "1h"});
+  ASSERT_NE(retry, nullptr);
+  SendSignal(*retry, SIGTERM);
+  SendSignal(*retry, SIGINT);
+  const ChildExit end = retry->Wait();
+  EXPECT_EQ(end.signal, 0);
+  EXPECT_EQ(end.code, 4) << retry->errors();
+  EXPECT_THAT(retry->pending_output(), HasSubstr("1 pending"));
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+  Execute("DROP TRIGGER slow");
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_EQ(Stored().activities, 1u);
+}
+
+TEST_F(DlqCommand, RetryToldToStopBeforeItSentAnythingLeavesTheLetters) {
+  MakeLetters();
+  Accept();
+  auto started = Child::Start({TASKWAL_TOOL, "dlq", "retry", "--wal", wal_, "--db", kNoDatabase,
+                               "--all", "--drain-timeout", "1h", "--set", "recovery_timeout=1h"});
+  ASSERT_OK(started);
+  AwaitHandler(**started, SIGTERM);
+  SendSignal(**started, SIGTERM);
+  const ChildExit end = (*started)->Wait();
+  EXPECT_EQ(end.code, 4) << (*started)->errors();
+  EXPECT_THAT(LinesOf((*started)->errors()), SizeIs(1));
+  EXPECT_THAT((*started)->errors(), HasSubstr("stop"));
+  EXPECT_THAT(Listed(), SizeIs(3));
+  EXPECT_EQ(Retry({"--all"}).exit.code, 0);
+  EXPECT_EQ(Stored().activities, 1u);
+}
+
+// The letters are records of the log again, and their batch is still under way when it is killed.
+TEST_F(DlqCommand, RetryCatchesUpWithAnEarlierOneThatWasKilled) {
+  MakeLetter();
+  Slow("1000000000000");
+  const auto killed = StartRetry({});
+  ASSERT_NE(killed, nullptr);
+  killed->Kill();
+  killed->Wait();
+  ASSERT_THAT(Listed(), IsEmpty());
+  const auto early = Retry({"--all", "--drain-timeout", "1ms"});
+  EXPECT_EQ(early.exit.code, 4) << early.err;
+  EXPECT_THAT(LinesOf(early.err), SizeIs(1));
+  EXPECT_EQ(Stored().activities, 0u);
+  Execute("DROP TRIGGER slow");
+  const auto late = Retry({"--all"});
+  EXPECT_EQ(late.exit.code, 0) << late.err;
+  EXPECT_EQ(Stored().activities, 1u);
 }
 
 // Killed at moments by chance and repeated: every letter comes once.

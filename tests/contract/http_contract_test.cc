@@ -171,6 +171,12 @@ TEST_F(HttpContractTest, CountsWhatFailedItemByItem) {
   EXPECT_EQ(mixed.status, 207);
   EXPECT_THAT(mixed.body, StartsWith(R"({"total":2,"successful":1,"failed":1,"ids":["a"],"lsn":)"));
   EXPECT_THAT(mixed.body, HasSubstr(R"("errors":[{"index":1,"error":")"));
+  const HttpAnswer half = client_.Post(
+      kLogs, R"([{"op":"save_task","task":{"id":"b","payload":"\ud800"}},)"
+             R"({"op":"save_task","task":{"id":"c","payload":"\ud83d\ude00"}}])");
+  EXPECT_EQ(half.status, 207);
+  EXPECT_THAT(half.body, HasSubstr(R"("successful":1,"failed":1,"ids":["c"])"));
+  EXPECT_THAT(half.body, HasSubstr("half a surrogate pair"));
   EXPECT_EQ(client_.Post(kLogs, R"([{"op":"dance"}])").status, 400);
   EXPECT_EQ(client_.Post(kLogs, "[").status, 400);
 }

@@ -89,6 +89,36 @@ TEST_F(LogCommands, VerifyOfHalfMadeFilesIsZero) {
   EXPECT_THAT(run.out, HasSubstr("wal-00000005.log offset 0: empty file"));
 }
 
+TEST_F(LogCommands, VerifyNamesBytesThatAreNoSegment) {
+  std::ofstream(log_ + "/wal-00000099.log") << std::string(10'000, '\xee');
+  const RunOutcome run = Tool({"verify", log_});
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("wal-00000099.log offset 0: not a segment"));
+  EXPECT_THAT(Tool({"verify", "--json", log_}).out, HasSubstr(R"("file":"wal-00000099.log")"));
+}
+
+TEST_F(LogCommands, InspectTellsTheFindingsOfVerify) {
+  std::ofstream(log_ + "/wal-00000005.log");
+  std::ofstream(log_ + "/wal-00000099.log") << std::string(10'000, '\xee');
+  const auto findings_of = [&](const std::string& command) {
+    const std::string json = Tool({command, "--json", log_}).out;
+    const std::size_t at = json.find(R"("findings":[{)");
+    return at == std::string::npos ? command + " tells none" : json.substr(at);
+  };
+  for (const int code : {0, 2}) {
+    const RunOutcome inspect = Tool({"inspect", log_});
+    EXPECT_EQ(inspect.exit.code, code) << inspect.err;
+    const std::vector<std::string> lines = LinesOf(Tool({"verify", log_}).out);
+    EXPECT_GE(lines.size(), 3u);
+    for (const std::string& line : lines) {
+      if (line.find(" offset ") == std::string::npos) continue;
+      EXPECT_THAT(inspect.out, HasSubstr(line + "\n"));
+    }
+    EXPECT_EQ(findings_of("inspect"), findings_of("verify"));
+    DamageRecord();
+  }
+}
+
 TEST_F(LogCommands, WhereThereIsNoLogItIsOneAndOneLine) {
   for (const char* command : {"verify", "inspect", "dump"}) {
     for (const std::string& place : {temp_.path(), temp_.File("none"), log_ + "/STATE"}) {
@@ -146,6 +176,7 @@ TEST_F(LogCommands, DumpFilters) {
   EXPECT_EQ(lines({"--task", "t-1"}), 3);
   EXPECT_EQ(lines({"--task", "t-7"}), 2);  // in a batch, and its delete
   EXPECT_EQ(lines({"--task", "t-7", "--type", "task_delete"}), 1);
+  EXPECT_EQ(lines({"--task", ""}), 0);  // a filter like any other
 }
 
 TEST_F(LogCommands, DumpGoesOnBehindDamage) {

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 
 #include <csignal>
+#include <fstream>
+#include <memory>
 #include <string>
 
 #include "base/posix_file.h"
@@ -31,6 +33,51 @@ TEST_F(SignalsTest, TheSecondEndsTheDrainAtOnceAndTheLogIsSealed) {
   EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
   EXPECT_EQ(Recover().exit.code, 0);
   EXPECT_EQ(Stored().activities, 3u);
+}
+
+TEST_F(SignalsTest, EndACallThatWaitsForRoom) {
+  const std::string tool = TASKWAL_TOOL;
+  ASSERT_OK_AND_ASSIGN(
+      const auto ingest,
+      Child::Start({tool, "ingest", "--wal", wal_, "--db", kNoDatabase, "--drain-timeout", "10ms",
+                    "--set", "max_unflushed_records=2", "--set", "block_timeout=1h"}));
+  ASSERT_TRUE(ingest->Write(Activities(1, 9)));
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(ingest->ReadLine().has_value());
+  SendSignal(*ingest, SIGTERM);
+  const ChildExit end = ingest->Wait();
+  EXPECT_EQ(end.code, 4) << ingest->errors();
+  EXPECT_EQ(Recover().exit.code, 0);
+  EXPECT_EQ(Stored().activities, 2u);
+}
+
+class RunSignals : public ToolTest {
+ protected:
+  std::unique_ptr<Child> StartRun(const std::string& tasks) {
+    std::ofstream(file_) << "{\"name\":\"w\",\"tasks\":[" << tasks << "]}";
+    auto run = Child::Start({TASKWAL_TOOL, "run", file_, "--db", db_, "--wal", wal_});
+    EXPECT_OK(run);
+    if (!run.ok() || !(*run)->ReadLine()) return nullptr;
+    return std::move(run).value();
+  }
+
+  const std::string file_ = dir_.File("workflow.json");
+};
+
+TEST_F(RunSignals, AStoppedRunIsDrainedAndGoesOnWhenResumed) {
+  const std::string gate = dir_.File("gate");
+  const auto run = StartRun(R"({"id":"a","kind":"noop"},)"
+                            R"({"id":"b","kind":"shell","depends_on":["a"],"command":"test -e )" +
+                            gate + R"( || sleep 600"})");
+  ASSERT_NE(run, nullptr);
+  SendSignal(*run, SIGTERM);
+  const ChildExit end = run->Wait();
+  EXPECT_EQ(end.code, 0) << run->errors();
+  EXPECT_EQ(Tool({"verify", wal_}).exit.code, 0);
+  EXPECT_THAT(Recover({"--dry-run"}).out, ::testing::HasSubstr(R"("replayed":0,)"));
+  std::ofstream(gate) << "open";
+  const auto resumed = Tool({"run", file_, "--resume", "--db", db_, "--wal", wal_, "--json"});
+  EXPECT_EQ(resumed.exit.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, ::testing::HasSubstr(R"("completed":2,"failed":0)"));
 }
 
 // Where its answers go nobody reads them: no more than a pipe's worth is taken.

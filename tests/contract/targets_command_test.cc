@@ -176,6 +176,15 @@ TEST_F(TargetsCommand, ACopyIsRefusedByAnyTargetThatKnowsItAndAdoptedByAll) {
   EXPECT_EQ(CountsIn("a").tasks + CountsIn("b").tasks, 40u);
 }
 
+TEST_F(TargetsCommand, TheTurnGoesOnFromOneRunToTheNext) {
+  for (int run = 1; run <= 8; ++run) {
+    ASSERT_EQ(IngestInto({"a*2", "b", "c"}, Activities(run, run)).exit.code, 0);
+  }
+  EXPECT_EQ(CountsIn("a").activities, 4u);
+  EXPECT_EQ(CountsIn("b").activities, 2u);
+  EXPECT_EQ(CountsIn("c").activities, 2u);
+}
+
 // Killed again and again, at other points each time; the same command goes on with what is left.
 TEST_F(TargetsCommand, ARebalanceKilledAtAnyPointIsFinishedByTheNext) {
   constexpr int kTasks = 1500;

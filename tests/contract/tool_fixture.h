@@ -83,6 +83,21 @@ inline bool IsSignalPending(const Child& child, int signal) {
   return false;
 }
 
+// Returns once the process answers the signal itself.
+inline void AwaitHandler(const Child& child, int signal) {
+  const std::string path = "/proc/" + std::to_string(child.pid()) + "/status";
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (std::chrono::steady_clock::now() < until) {
+    std::ifstream status(path);
+    for (std::string line; std::getline(status, line);) {
+      if (!line.starts_with("SigCgt:")) continue;
+      if ((std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0) return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  FAIL() << "no handler";
+}
+
 // Returns when the process has taken it: two that are pending at once would be one.
 inline void SendSignal(const Child& child, int signal) {
   child.Kill(signal);
@@ -189,7 +204,7 @@ class ToolTest : public ::testing::Test {
   static constexpr const char* kNoDatabase = "sqlite:///nonexistent/t.db";
   TempDir dir_;
   const std::string wal_;
-  const std::string db_;
+  std::string db_;
 };
 
 }  // namespace taskwal

@@ -1,10 +1,11 @@
-// What the child of the kill -9 test does, as a function of (cycle, producer, number): so the
+// What the child of the crash tests does, as a function of (cycle, producer, number): so the
 // parent knows every operation without being told.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "taskwal/options.h"
 #include "taskwal/task.h"
 
 namespace taskwal {
@@ -38,6 +39,12 @@ inline CrashOperation MakeCrashOperation(std::uint64_t cycle, std::uint32_t prod
       std::to_string(cycle) + "." + std::to_string(producer) + "." + std::to_string(number);
   if (operation.kind == Kind::kUpdate) operation.status = kStatuses[number % 3];
   return operation;
+}
+
+// One producer waits for the disk each time; the others now and then.
+inline Durability CrashDurability(std::uint32_t producer, std::uint64_t number, bool all_disk) {
+  const bool disk = all_disk || producer == 0 || number % 50 == 49;
+  return disk ? Durability::kDisk : Durability::kProcess;
 }
 
 }  // namespace taskwal

@@ -1,6 +1,8 @@
 // A process is killed with -9 at random points, over and over on one directory, and recovery
 // itself is killed too. At the end the database must hold exactly what was acknowledged, and
-// beyond that at most the one call that each producer was in when it was killed.
+// beyond that at most the one call that each producer was in when it was killed. Nothing may have
+// been brought twice, though the tables' keys would swallow it: every row that comes is noted,
+// before any key is looked at, in the transaction that brings it.
 //
 // TASKWAL_CRASH_CYCLES and TASKWAL_CRASH_SEED override the number of kills and the seed.
 #include <SQLiteCpp/SQLiteCpp.h>
@@ -104,8 +106,40 @@ class Expectation {
   std::size_t acknowledged_ = 0;
 };
 
+constexpr const char* kNoteWhatIsBrought = R"(
+CREATE TABLE brought (how TEXT, id TEXT, lsn INTEGER);
+CREATE TRIGGER brought_activity BEFORE INSERT ON dag_task_activity_logs
+  BEGIN INSERT INTO brought VALUES ('activity', NEW.id, 0); END;
+CREATE TRIGGER brought_task BEFORE INSERT ON dag_tasks
+  BEGIN INSERT INTO brought VALUES ('task', NEW.id, NEW.wal_lsn); END;
+CREATE TRIGGER changed_task AFTER UPDATE ON dag_tasks
+  BEGIN INSERT INTO brought VALUES ('change', NEW.id, NEW.wal_lsn); END;
+)";
+
+void ExpectNothingBroughtTwice(SQLite::Database& database) {
+  SQLite::Statement twice(database,
+                          "SELECT how, id, lsn, count(*) FROM brought GROUP BY 1, 2, 3 "
+                          "HAVING count(*) > 1");
+  while (twice.executeStep()) {
+    ADD_FAILURE() << twice.getColumn(0) << " " << twice.getColumn(1) << " of LSN "
+                  << twice.getColumn(2) << " was brought " << twice.getColumn(3) << " times";
+  }
+  const auto count = [&database](const char* query) {
+    return database.execAndGet(query).getInt64();
+  };
+  EXPECT_EQ(count("SELECT count(*) FROM brought WHERE how = 'activity'"),
+            count("SELECT count(*) FROM dag_task_activity_logs"));
+  EXPECT_GT(count("SELECT count(*) FROM brought WHERE how = 'task'"), 0);
+}
+
 class Kill9 : public ::testing::Test {
  protected:
+  void SetUp() override {
+    const RunOutcome made = taskwal::Run({TASKWAL_TOOL, "schema", "migrate", "--db", dsn_});
+    ASSERT_EQ(made.exit.code, 0) << made.err;
+    SQLite::Database(database_, SQLite::OPEN_READWRITE).exec(kNoteWhatIsBrought);
+  }
+
   void RunCycle(std::uint64_t cycle) {
     auto child = Child::Start({TASKWAL_CRASH_CHILD, wal_, dsn_, std::to_string(cycle)});
     ASSERT_OK(child);
@@ -181,6 +215,7 @@ TEST_F(Kill9, NothingAcknowledgedIsLostOrDoubled) {
   EXPECT_EQ(verified.exit.code, 0) << verified.out << verified.err;
   SQLite::Database database(database_);
   expected_.Check(database);
+  ExpectNothingBroughtTwice(database);
   std::cout << expected_.acknowledged() << " calls acknowledged" << std::endl;
 }
 

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -35,6 +37,7 @@ class DatabaseFaults : public ::testing::Test {
       if (event.status.ok()) return;
       MutexLock lock(mutex_);
       last_error_ = event.status;
+      errors_.insert(event.status.message());
     };
     return options;
   }
@@ -88,12 +91,17 @@ class DatabaseFaults : public ::testing::Test {
   // Until a flush has met an error whose text has `part`; false after 30 s.
   bool WaitForError(std::string_view part = {}) {
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    for (Status status = last_error();
-         status.ok() || status.message().find(part) == std::string::npos; status = last_error()) {
+    while (!HasMet(part)) {
       if (std::chrono::steady_clock::now() > until) return false;
       std::this_thread::sleep_for(Milliseconds(5));
     }
     return true;
+  }
+  bool HasMet(std::string_view part) {
+    MutexLock lock(mutex_);
+    return std::any_of(errors_.begin(), errors_.end(), [&](const std::string& error) {
+      return error.find(part) != std::string::npos;
+    });
   }
 
   TempDir dir_;
@@ -102,6 +110,7 @@ class DatabaseFaults : public ::testing::Test {
  private:
   Mutex mutex_;
   Status last_error_ GUARDED_BY(mutex_);
+  std::set<std::string> errors_ GUARDED_BY(mutex_);
 
  protected:
   std::unique_ptr<TaskStorage> storage_;  // the last: its threads call on_flush

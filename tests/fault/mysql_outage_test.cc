@@ -11,8 +11,12 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "base/mutex.h"
 #include "base/random.h"
+#include "storage/backend.h"
+#include "taskwal/control.h"
 #include "taskwal/open.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/status_matchers.h"
@@ -38,8 +42,13 @@ bool Eventually(const std::function<bool()>& condition) {
 
 class MysqlOutage : public ::testing::Test {
  protected:
-  void Open(milliseconds database_timeout = seconds(10)) {
+  void Open(milliseconds database_timeout = seconds(10), milliseconds batch_timeout = {}) {
     Options options;
+    options.batch_timeout = batch_timeout;
+    options.on_flush = [this](const FlushEvent& event) {
+      MutexLock lock(mutex_);
+      if (!event.status.ok()) errors_ += event.status.ToString() + "\n";
+    };
     options.wal_dir = dir_.File("wal");
     options.durability = Durability::kProcess;
     options.database_timeout = database_timeout;
@@ -93,11 +102,60 @@ class MysqlOutage : public ::testing::Test {
   MariadbServer& server_ = MariadbServer::Shared();
   const std::string database_ = server_.NewDatabase();
   TcpProxy proxy_{server_.port()};
-  std::unique_ptr<TaskStorage> storage_;
   int worked_ = 0;
+  Mutex mutex_;
+  std::string errors_ GUARDED_BY(mutex_);
+  std::unique_ptr<TaskStorage> storage_;  // the last: its threads call on_flush
 };
 
+// The server takes twenty milliseconds for a row: it gives up what takes longer than the batch has,
+// and takes all of it in smaller pieces.
+TEST_F(MysqlOutage, SlowTransactionsAreCutAndComeInSmallerOnes) {
+  Open();
+  ASSERT_OK(storage_->Close());
+  server_.Query("CREATE TRIGGER slow BEFORE INSERT ON dag_task_activity_logs FOR EACH ROW "
+                "DO SLEEP(0.02)",
+                database_);
+  Open(seconds(60), milliseconds(500));
+  ASSERT_OK(storage_->GetControl()->SetWorkerCount(1));
+  Work(40);
+  ExpectExactlyOnce();
+  std::uint64_t timeouts = 0;
+  const BufferSnapshot buffer = storage_->GetControl()->Buffer();
+  for (const WorkerSnapshot& worker : buffer.targets.front().workers) timeouts += worker.timeouts;
+  EXPECT_GE(timeouts, 1u);
+  MutexLock lock(mutex_);
+  EXPECT_THAT(errors_, HasSubstr("(MySQL 1969)"));
+}
+
 // --- a commit without an answer
+
+TEST_F(MysqlOutage, ASessionSaysThatItsCommitIsInDoubt) {
+  const auto activity = [](const std::string& id) {
+    storage::Batch batch;
+    batch.activities.resize(1);
+    batch.activities[0].activity.id = id;
+    batch.activities[0].activity.created_at = Time(std::chrono::hours(1));
+    return batch;
+  };
+  const std::vector<std::pair<CommitFault, std::string>> faults = {
+      {CommitFault::kCutBefore, "before"},
+      {CommitFault::kCutAfter, "after"},
+      {CommitFault::kHalfAnswer, "half"}};
+  for (const auto& [fault, id] : faults) {
+    ASSERT_OK_AND_ASSIGN(const auto backend,
+                         storage::MakeBackend(server_.DsnAt(proxy_.port(), database_),
+                                              {milliseconds(1000)}));
+    ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
+    proxy_.OnCommit(fault);
+    EXPECT_THAT(session->Apply(activity(id)), StatusIs(StatusCode::kInDoubt)) << id;
+    // The connection is gone for good, and says so without waiting.
+    EXPECT_THAT(session->Ping(), StatusIs(StatusCode::kUnavailable)) << id;
+  }
+  EXPECT_TRUE(Eventually([&] {
+    return Value("SELECT group_concat(id ORDER BY id) FROM dag_task_activity_logs") == "after,half";
+  }));
+}
 
 TEST_F(MysqlOutage, ACommitThatNeverArrivedIsRepeated) {
   Open();
@@ -168,6 +226,20 @@ TEST_F(MysqlOutage, OpeningAgainstSilenceGoesOnWithTheLog) {
   Work(5);
   proxy_.Blackhole(false);
   ExpectExactlyOnce();
+}
+
+// Each byte for itself is in time.
+TEST_F(MysqlOutage, APeerThatDripsEndsNoCallLate) {
+  ASSERT_OK_AND_ASSIGN(const auto backend,
+                       storage::MakeBackend(server_.DsnAt(proxy_.port(), database_),
+                                            {milliseconds(2000)}));
+  ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
+  proxy_.Drip(milliseconds(500));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(session->Ping(), StatusIs(StatusCode::kUnavailable, HasSubstr("time limit")));
+  EXPECT_THAT(backend->Connect(), StatusIs(StatusCode::kUnavailable, HasSubstr("time limit")));
+  // The greeting alone has more than fifty bytes.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(15));
 }
 
 TEST_F(MysqlOutage, TheToolComesToAnEndAgainstSilence) {
@@ -249,6 +321,47 @@ TEST_F(MysqlOutage, APoisonRowLosesOnlyItself) {
   const RunOutcome letters =
       taskwal::Run({TASKWAL_TOOL, "dlq", "list", "--wal", dir_.File("wal"), "--json"});
   EXPECT_THAT(letters.out, HasSubstr("MySQL 4025"));
+}
+
+// MariaDB's JSON_VALID reads down to 31 levels.
+TEST_F(MysqlOutage, JsonDeeperThanTheServerReadsIsStoredAsItWasGiven) {
+  std::vector<std::string> deep;
+  for (const std::size_t levels : {31, 32, 40, 10000}) {
+    deep.push_back(std::string(levels, '[') + std::string(levels, ']'));
+  }
+  std::string mixed;  // 16 brackets of either kind
+  for (int i = 0; i < 16; ++i) mixed += R"([ {"a":)";
+  deep.push_back(mixed + "1");
+  for (int i = 0; i < 16; ++i) deep.back() += "}]";
+  Open();
+  for (std::size_t i = 0; i < deep.size(); ++i) {
+    Task task;
+    task.id = "deep" + std::to_string(i);
+    task.payload = deep[i];
+    ASSERT_OK(storage_->SaveTask(task));
+    Activity activity;
+    activity.id = task.id;
+    activity.data = deep[i];
+    ASSERT_OK(storage_->LogActivity(activity));
+  }
+  ASSERT_OK(storage_->Flush(seconds(60)));
+  EXPECT_EQ(storage_->GetStats().dead_lettered, 0u);
+  for (std::size_t i = 0; i < deep.size(); ++i) {
+    const std::string where = " WHERE id = 'deep" + std::to_string(i) + "'";
+    EXPECT_EQ(Value("SELECT payload FROM dag_tasks" + where), deep[i]);
+    EXPECT_EQ(Value("SELECT data FROM dag_task_activity_logs" + where), deep[i]);
+  }
+}
+
+// Whoever writes beside taskwal.
+TEST_F(MysqlOutage, TheTablesTakeNoTextThatIsNotJson) {
+  Open();
+  ASSERT_OK(storage_->Close());
+  for (const char* text : {"text", "", "[1, 2", R"({"a":})", "[[[[[[[[[[[[[[["}) {
+    server_.TryQuery("INSERT INTO " + database_ + ".dag_task_activity_logs (id, message, data, "
+                     "created_at) VALUES ('a', '', '" + std::string(text) + "', now())");
+    EXPECT_EQ(Value("SELECT count(*) FROM dag_task_activity_logs"), "0") << text;
+  }
 }
 
 TEST_F(MysqlOutage, ADroppedColumnLettersNothingAndTheLogWaits) {

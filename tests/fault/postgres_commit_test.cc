@@ -133,5 +133,29 @@ TEST_F(PostgresCommit, ThatWaitsForAStandbyLandsOnce) {
   ExpectExactlyOnce();
 }
 
+// The standby that is waited for comes back when the batch is already being written again: the
+// first COMMIT lands then, and the repetition finds the watermark moved.
+TEST_F(PostgresCommit, ThatLandsWhenItsStandbyIsBackStopsTheRepetition) {
+  const auto primary = PostgresServer::Start();
+  const std::string database = primary->NewDatabase();
+  const auto standby = PostgresServer::StandbyOf(*primary);
+  primary->Set("synchronous_standby_names", "*");
+  ASSERT_TRUE(primary->WaitUntil("SELECT count(*) = 1 FROM pg_stat_replication "
+                                 "WHERE sync_state = 'sync'"));
+  Open(primary->Dsn(database), FaultOptions(Milliseconds(2000)));
+  Write(10);
+  Flush();
+  standby->Stop();
+  Write(10);
+  ASSERT_TRUE(WaitForError());
+  EXPECT_THAT(last_error(), StatusIs(StatusCode::kInDoubt));
+  ASSERT_TRUE(primary->WaitUntil(
+      "SELECT bool_or(wait_event = 'SyncRep') AND bool_or(wait_event_type = 'Lock' AND "
+      "query LIKE 'UPDATE wal_check%') FROM pg_stat_activity WHERE application_name = 'taskwal'"));
+  standby->StartAgain();
+  Flush();
+  ExpectExactlyOnce();
+}
+
 }  // namespace
 }  // namespace taskwal

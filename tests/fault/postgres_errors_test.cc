@@ -151,6 +151,34 @@ TEST_F(PostgresServerErrors, SerializationFailureIsTriedAgain) {
   EXPECT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {2, 2})})));
 }
 
+// Whoever asks has no transaction to repeat: every read and clean-up goes on by itself, as long as
+// this comes to an end.
+TEST_F(PostgresServerErrors, SerializationFailureOfAReadIsNotTheCallersBusiness) {
+  Connect();
+  ASSERT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})}, {MakeActivity("a")})));
+  Sql("CREATE SEQUENCE asked; GRANT USAGE ON SEQUENCE asked TO owner; "
+      "CREATE FUNCTION busy() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN "
+      "IF nextval('asked') % 3 <> 0 THEN RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END IF; "
+      "RETURN true; END $$");
+  for (const std::string table : {"dag_tasks", "dag_task_activity_logs", "wal_checkpoints"}) {
+    Sql("ALTER TABLE " + table + " RENAME TO real_" + table);
+    Sql("CREATE VIEW " + table + " AS SELECT * FROM real_" + table + " WHERE busy()");
+    Sql("GRANT ALL ON " + table + " TO owner");
+  }
+  EXPECT_OK(session_->GetTask("t"));
+  EXPECT_OK(session_->QueryTasks({}));
+  EXPECT_OK(session_->QueryActivities({}));
+  EXPECT_OK(session_->ReadLog(kLog));
+  EXPECT_OK(session_->HighestStamp());
+  Sql("ALTER SEQUENCE asked RESTART");
+  EXPECT_OK(session_->OldTasks(Time::max(), {}, "", 10));
+  // One that never comes to an end does reach the caller.
+  Sql("CREATE OR REPLACE FUNCTION busy() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN "
+      "RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END $$");
+  EXPECT_THAT(session_->GetTask("t"),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 40001")));
+}
+
 TEST_F(PostgresServerErrors, LockedRowEndsInALockTimeout) {
   Connect(milliseconds(600));
   ASSERT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})));
@@ -250,6 +278,13 @@ TEST_F(PostgresServerErrors, RowsThatCopyRefusesAreRejected) {
   EXPECT_EQ(result.outcome, ApplyResult::Outcome::kRepeatIdempotent);
   batch.idempotent = true;
   EXPECT_THAT(session_->Apply(batch), StatusIs(StatusCode::kRejected, HasSubstr("SQLSTATE 23505")));
+  Activity no_json = MakeActivity("a");
+  no_json.data = "{";
+  for (const bool idempotent : {false, true}) {
+    Batch bad = BatchOf({}, {no_json});
+    bad.idempotent = idempotent;
+    EXPECT_THAT(session_->Apply(bad), StatusIs(StatusCode::kRejected, HasSubstr("SQLSTATE 22P02")));
+  }
 }
 
 TEST_F(PostgresServerErrors, WhereCopyIsNotSupportedArraysAreUsed) {

@@ -71,7 +71,7 @@ TEST_F(PostgresHang, BlackholeAtOpenDelaysNothingButTheFlush) {
 // On a Unix socket nothing in TCP or in libpq ends the waiting.
 TEST_F(PostgresHang, AStoppedServerProcessEndsNoCallLate) {
   ASSERT_OK_AND_ASSIGN(const auto backend,
-                       storage::MakeBackend(server_.SocketDsn(database_), {milliseconds(300)}));
+                       storage::MakeBackend(server_.SocketDsn(database_), {milliseconds(2000)}));
   ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
   const pid_t process = static_cast<pid_t>(std::atol(
       server_.Value("SELECT pid FROM pg_stat_activity WHERE application_name = 'taskwal' "
@@ -83,6 +83,18 @@ TEST_F(PostgresHang, AStoppedServerProcessEndsNoCallLate) {
               StatusIs(StatusCode::kUnavailable, ::testing::HasSubstr("time limit")));
   EXPECT_LT(ping.elapsed(), kBound);
   ::kill(process, SIGCONT);
+}
+
+// Each byte for itself is in time.
+TEST_F(PostgresHang, APeerThatDripsEndsNoCallLate) {
+  const auto backend = storage::MakeBackend(dsn_, {milliseconds(2000)});
+  ASSERT_OK(backend);
+  ASSERT_OK_AND_ASSIGN(const auto session, (*backend)->Connect());
+  proxy_.Drip(milliseconds(500));
+  const Stopwatch calls;
+  EXPECT_THAT(session->Ping(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT((*backend)->Connect(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_LT(calls.elapsed(), kBound);
 }
 
 TEST_F(PostgresHang, SlowNetworkIsOnlySlow) {

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "base/logging.h"
+#include "base/status_macros.h"
 #include "storage/backend.h"
 #include "tests/contract/batch_builder.h"
+#include "tests/support/certificates.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/status_matchers.h"
 
@@ -59,6 +61,35 @@ TEST_F(PostgresServerTest, ABatchIsAHandfulOfBulkStatements) {
                                 ElementsAre("COPY", "1", "1000"),
                                 ElementsAre("INSERT", "1", "1000"),
                                 ElementsAre("UPDATE", "1", "16")));
+}
+
+// CockroachDB is used like this: no COPY, no advisory locks, and no temporary tables anyway.
+TEST_F(PostgresServerTest, AServerThatCallsItselfCockroachIsAskedForArraysAlone) {
+  server_.Query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+  server_.PassForCockroach(database_);
+  server_.Query("SELECT pg_stat_statements_reset()");
+  ASSERT_OK_AND_ASSIGN(const auto backend, MakeBackend(server_.ShadowedDsn(database_), {}));
+  ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
+  Batch batch;
+  batch.wal_id = Uuid::Make();
+  batch.epoch = 1;
+  ASSERT_OK(session->RegisterLog(batch.wal_id, 1, std::vector<Lsn>(16, 0)));
+  for (std::uint32_t p = 0; p < 16; ++p) batch.moves.push_back({p, 0, 2000});
+  for (int i = 1000; i < 2000; ++i) {
+    batch.tasks.push_back(Put(MakeTask("t" + std::to_string(i)), {1, 1}));
+    batch.activities.push_back({MakeActivity("a" + std::to_string(i)), 1});
+  }
+  ASSERT_OK(session->Apply(batch));
+  ASSERT_OK_AND_ASSIGN(const ApplyResult twice, session->Apply(batch));
+  EXPECT_EQ(twice.outcome, ApplyResult::Outcome::kWatermarkMoved);
+  const std::string asked = "FROM pg_stat_statements WHERE userid = 'owner'::regrole AND query ~* ";
+  EXPECT_EQ(server_.Value("SELECT count(*) " + asked +
+                          "'^copy|temp|advisory_xact_lock\\(| collate'"),
+            "0");
+  EXPECT_THAT(server_.Query("SELECT calls, rows " + asked + "'^insert into dag_.*unnest'"),
+              ElementsAre(ElementsAre("1", "1000"), ElementsAre("1", "1000")));
+  EXPECT_EQ(server_.Value("SELECT count(*) FROM dag_tasks", database_), "1000");
+  EXPECT_EQ(server_.Value("SELECT count(*) FROM dag_task_activity_logs", database_), "1000");
 }
 
 TEST_F(PostgresServerTest, ManyOpenersMakeOneSchema) {
@@ -136,6 +167,37 @@ TEST_F(PostgresServerTest, WarnsOnceOfAServerThatLosesCommits) {
   const std::string text = lines.str();
   EXPECT_THAT(text, HasSubstr("settings=\"fsync=off, full_page_writes=off\""));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+}
+
+Result<std::unique_ptr<Session>> ConnectTo(const std::string& dsn) {
+  TASKWAL_ASSIGN(const auto backend, MakeBackend(dsn, {}));
+  return backend->Connect();
+}
+
+TEST(PostgresTls, ParametersOfTheUriDecideWhomToTrust) {
+  const Certificates certificates("postgres");
+  const std::string ca = certificates.File("ca", "pem"), other = certificates.File("other", "pem");
+  const auto server =
+      PostgresServer::Start({"ssl=on", "ssl_cert_file=" + certificates.File("server", "pem"),
+                             "ssl_key_file=" + certificates.File("server", "key")});
+  const std::string database = server->NewDatabase();
+  const std::string dsn = server->Dsn(database);
+  ASSERT_OK_AND_ASSIGN(const auto session, ConnectTo(dsn + "&sslmode=require"));
+  EXPECT_EQ(server->Value("SELECT string_agg(DISTINCT ssl::text, ',') FROM pg_stat_ssl "
+                          "JOIN pg_stat_activity USING (pid) WHERE application_name = 'taskwal'"),
+            "true");
+  EXPECT_OK(ConnectTo(dsn + "&sslmode=verify-ca&sslrootcert=" + ca));
+  EXPECT_OK(ConnectTo(dsn + "&sslmode=verify-full&sslrootcert=" + ca));
+  for (const std::string mode : {"verify-ca", "verify-full"}) {
+    EXPECT_THAT(ConnectTo(dsn + "&sslmode=" + mode + "&sslrootcert=" + other),
+                StatusIs(StatusCode::kUnavailable, HasSubstr("certificate verify failed")))
+        << mode;
+  }
+}
+
+TEST_F(PostgresServerTest, AServerWithoutTlsIsRefusedWhereItIsAskedFor) {
+  EXPECT_THAT(ConnectTo(server_.Dsn(database_) + "&sslmode=require"),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("does not support SSL")));
 }
 
 TEST_F(PostgresServerTest, ExampleRuns) {

@@ -1,10 +1,11 @@
 // Feeds SegmentReader with segment files: the input as it is, or frames whose fields and bodies
 // come from the input and whose checksums are right, so that what stands behind a checksum is
-// reached too.
+// reached too. Of a segment that was made, nothing is found that was not put into it.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -26,7 +27,12 @@ constexpr std::uint64_t kNumber = 1;
 constexpr std::uint64_t kEpoch = 1;
 const Uuid kWalId = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 
-void AppendFrame(FuzzInput* input, std::vector<std::byte>* file) {
+struct Made {
+  std::vector<std::byte> file;
+  std::map<std::uint64_t, std::vector<std::byte>> bodies;  // by the offset of their frames
+};
+
+void AppendFrame(FuzzInput* input, Made* made) {
   const auto shape = input->TakeValue<std::uint8_t>();
   FrameHeader header{};
   header.magic = (shape & 1) != 0 ? kFooterMagic : kFrameMagic;
@@ -41,6 +47,7 @@ void AppendFrame(FuzzInput* input, std::vector<std::byte>* file) {
   header.raw_bytes = (shape & 4) != 0 ? input->TakeValue<std::uint32_t>() : header.body_bytes;
   if ((shape & 8) != 0) header.body_bytes = input->TakeValue<std::uint32_t>();
 
+  std::vector<std::byte>* file = &made->file;
   const std::uint64_t offset = file->size();
   const std::uint64_t seed = FrameSeed(kWalId, kNumber, kEpoch);
   header.body_checksum = Checksum(body, seed);
@@ -49,17 +56,19 @@ void AppendFrame(FuzzInput* input, std::vector<std::byte>* file) {
   const auto bytes = std::as_bytes(std::span(&header, 1));
   file->insert(file->end(), bytes.begin(), bytes.end());
   file->insert(file->end(), body.begin(), body.end());
+  made->bodies[offset] = {body.begin(), body.end()};
   if ((shape & 16) == 0) file->resize(AlignUp(file->size(), kSectorBytes));
 }
 
-std::vector<std::byte> ForgedSegment(FuzzInput input) {
+Made ForgedSegment(FuzzInput input) {
   SegmentHeader header = SegmentFile::MakeHeader(kWalId, kNumber, kEpoch, 16);
   header.first_lsn = 1;
   header.checksum = Checksum(std::as_bytes(std::span(&header, 1)).first(sizeof header - 8));
-  std::vector<std::byte> file(kSegmentHeaderBytes);
-  std::memcpy(file.data(), &header, sizeof header);
-  while (!input.empty()) AppendFrame(&input, &file);
-  return file;
+  Made made;
+  made.file.resize(kSegmentHeaderBytes);
+  std::memcpy(made.file.data(), &header, sizeof header);
+  while (!input.empty()) AppendFrame(&input, &made);
+  return made;
 }
 
 void WalkRecords(const Frame& frame) {
@@ -75,7 +84,14 @@ void WalkRecords(const Frame& frame) {
   TASKWAL_CHECK(!records.ok() || seen == frame.header.count);
 }
 
-void ReadAll(const std::string& directory) {
+void ExpectMade(const Frame& frame, const Made& made) {
+  const auto body = made.bodies.find(frame.offset);
+  TASKWAL_CHECK(body != made.bodies.end());
+  if ((frame.header.flags & kFrameZstd) == 0) TASKWAL_CHECK(frame.raw == body->second);
+}
+
+// `made`: what is in it, where that is known.
+void ReadAll(const std::string& directory, const Made* made) {
   auto opened = SegmentReader::Open(FileSystem::Real(), directory, kNumber, {kWalId});
   if (!opened.ok()) return;
   SegmentReader& reader = **opened;
@@ -89,6 +105,8 @@ void ReadAll(const std::string& directory) {
     const auto event = reader.Next(&frame);
     if (!event.ok()) return;
     using Kind = SegmentEvent::Kind;
+    const bool is_valid = event->kind == Kind::kFrame || event->kind == Kind::kFooter;
+    if (is_valid && made != nullptr) ExpectMade(frame, *made);
     if (event->kind == Kind::kFrame) WalkRecords(frame);
     if (event->kind == Kind::kEnd) return;
     TASKWAL_CHECK(event->offset <= event->end_offset);
@@ -106,9 +124,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto bytes = std::as_bytes(std::span(data, size));
   if ((data[0] & 1) != 0) {
     directory.Write(SegmentName(kNumber), bytes.subspan(1));
+    ReadAll(directory.path(), nullptr);
   } else {
-    directory.Write(SegmentName(kNumber), ForgedSegment(FuzzInput(bytes.subspan(1))));
+    const Made made = ForgedSegment(FuzzInput(bytes.subspan(1)));
+    directory.Write(SegmentName(kNumber), made.file);
+    ReadAll(directory.path(), &made);
   }
-  ReadAll(directory.path());
   return 0;
 }

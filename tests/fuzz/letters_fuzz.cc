@@ -1,6 +1,7 @@
 // Scans and decodes files of dead letters: the input as it is, or entries whose bodies come from
 // the input and whose checksums are right. What is decoded must survive its encoding unchanged; of
-// entries that were made, each comes back as it was.
+// entries that were made, each comes back as it was, and nothing else does.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,11 +25,13 @@ std::vector<std::byte> Copy(std::span<const std::byte> bytes) {
 struct Made {
   std::vector<std::byte> file;
   std::vector<std::vector<std::byte>> bodies;
-  bool is_whole = true;
+  bool is_forged = false;
+  bool is_whole = false;  // nothing but entries
 };
 
 Made Forge(FuzzInput input) {
   Made made;
+  made.is_forged = made.is_whole = true;
   made.file = MakeLetterFileHeader(kNumber, input.TakeValue<std::uint16_t>());
   while (!input.empty()) {
     const auto shape = input.TakeValue<std::uint8_t>();
@@ -71,14 +74,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Made made;
   if ((data[0] & 1) != 0) {
     made.file = Copy(bytes.subspan(1));
-    made.is_whole = false;
   } else {
     made = Forge(FuzzInput(bytes.subspan(1)));
   }
   std::vector<std::vector<std::byte>> seen;
+  auto next = made.bodies.begin();
   const LetterFileScan scan = ScanLetterFile(made.file, kNumber, [&](const EntryView& entry) {
     TASKWAL_CHECK(entry.offset < entry.end_offset && entry.end_offset <= made.file.size());
     seen.push_back(Copy(entry.body));
+    if (made.is_forged) {
+      next = std::find(next, made.bodies.end(), seen.back());
+      TASKWAL_CHECK(next != made.bodies.end());
+      ++next;
+    }
     DecodeEntry(entry);
   });
   TASKWAL_CHECK(scan.sound_bytes <= made.file.size());

@@ -26,6 +26,7 @@ constexpr std::uint64_t kRingBytes = 4096;
 constexpr Lsn kFirstLsn = 1000;
 const Uuid kWalId = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 const Uuid kBootId = {{7}};
+constexpr std::uint64_t kEpoch = 3;
 
 // The bytes of a RING file. The second half of the address space repeats the first.
 struct RingImage {
@@ -83,7 +84,9 @@ std::uint64_t AppendSlot(FuzzInput* input, std::uint64_t at, std::uint64_t room,
   slot->flags = shape == kLarge ? kSlotLarge : 0;
   std::copy(body.begin(), body.end(), place + sizeof(RingSlot));
   constexpr std::size_t kChecked = offsetof(RingSlot, key);
-  const std::uint64_t seed = Checksum(std::as_bytes(std::span(kWalId.bytes))) + lsn;
+  const std::uint64_t seed = Checksum(std::as_bytes(std::span(&kEpoch, 1)),
+                                      Checksum(std::as_bytes(std::span(kWalId.bytes)))) +
+                             lsn;
   slot->checksum = static_cast<std::uint32_t>(
       Checksum({place + kChecked, sizeof(RingSlot) - kChecked + body.size()}, seed));
   const auto state = static_cast<std::int32_t>(body.size() + 1);
@@ -97,7 +100,8 @@ std::uint64_t AppendSlot(FuzzInput* input, std::uint64_t at, std::uint64_t room,
 bool Forge(FuzzInput* input, RingImage* image, Bodies* published) {
   RingHeader& header = image->head();
   std::memcpy(header.magic, "TWALRNG\1", 8);
-  header.version = 1;
+  header.version = kRingVersion;
+  header.epoch = kEpoch;
   header.header_bytes = sizeof image->header;
   header.wal_id = kWalId;
   header.ring_bytes = kRingBytes;

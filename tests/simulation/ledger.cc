@@ -66,8 +66,11 @@ void Ledger::Acknowledge(Number number, wal::Lsn lsn) {
   operations_[number].fate = Fate::kAcknowledged;
 }
 
-void Ledger::Durable(wal::Lsn lsn) {
-  durable_ = std::max(durable_, lsn);
+void Ledger::Durable(wal::Lsn lsn) { durable_ = std::max(durable_, lsn); }
+
+// What is settled without anybody having been told may have been settled by declaring it lost.
+void Ledger::Awaited(wal::Lsn lsn) {
+  Durable(lsn);
   const auto known = by_lsn_.find(lsn);
   if (known != by_lsn_.end()) operations_[known->second].was_awaited = true;
 }
@@ -106,10 +109,26 @@ void Ledger::Committed(const storage::Batch& batch) {
       Fail(fmt::format("{} was acknowledged as LSN {} and committed as {}", row.activity.id,
                        operation.lsn, row.lsn));
     }
-    if (operation.planned.activity_id != row.activity.id) {
+    const std::string& id = operation.planned.activity_id;
+    if (id.empty() ? row.activity.id.empty() : id != row.activity.id) {
       Fail("an activity has the id of another: " + row.activity.id);
     }
   }
+}
+
+void Ledger::Undone(std::span<const storage::Batch> batches) {
+  wal::LsnRange range = {UINT64_MAX, 0};
+  for (const storage::Batch& batch : batches) {
+    for (const storage::WatermarkMove& move : batch.moves) {
+      range.from = std::min(range.from, move.expected + 1);
+      range.to = std::max(range.to, move.to);
+    }
+    for (const auto& row : batch.activities) {
+      committed_lsns_.erase(row.lsn);
+      --operations_[by_version_.at(row.activity.message)].committed;
+    }
+  }
+  if (!range.empty()) undone_.push_back(range);
 }
 
 std::string Ledger::Text(const Row& row) {
@@ -125,6 +144,15 @@ Ledger::Row Ledger::RowOf(const Task& task) {
 
 Ledger::Row Ledger::After(Row row, const Operation& operation, const std::string& task_id) {
   const PlannedOperation& planned = operation.planned;
+  const auto has_ended = [](TaskStatus status) {
+    return status != TaskStatus::kPending && status != TaskStatus::kRunning;
+  };
+  const bool sets_status =
+      planned.kind == Kind::kSave || planned.kind == Kind::kBatch || planned.kind == Kind::kStatus;
+  if (planned.protects && sets_status && row.exists && has_ended(row.status) &&
+      !has_ended(planned.status)) {
+    return row;
+  }
   switch (planned.kind) {
     case Kind::kSave:
     case Kind::kBatch:
@@ -173,7 +201,7 @@ void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
 }
 
 std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id) const {
-  if (may_lose() || are_letters_retried_) return std::nullopt;
+  if (may_lose() || are_letters_retried_ || !undone_.empty()) return std::nullopt;
   std::set<Row> rows = {Row()};
   bool may_show_poison = false;
   const auto known = by_task_.find(task_id);
@@ -224,6 +252,7 @@ void Ledger::CheckLost(const Database& database) {
       const Operation& operation = operations_[known->second];
       if (operation.fate != Fate::kAcknowledged || data_may_rot_) continue;
       if (operation.has_met_power_cut) continue;
+      if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
       if (syncs_may_fail_ && !operation.was_awaited) continue;
       Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
@@ -240,7 +269,8 @@ void Ledger::CheckActivity(const Operation& operation, const Database& database)
   // While letters are retried the database takes poison, too.
   const bool is_taken = operation.committed == 1;
   const bool is_where_it_belongs =
-      planned.is_poison ? is_lettered || (are_letters_retried_ && is_taken) : is_taken;
+      planned.is_poison ? is_lettered || may_letters_expire_ || (are_letters_retried_ && is_taken)
+                        : is_taken;
   if (!is_where_it_belongs) {
     Fail(fmt::format("{} (LSN {}) was acknowledged and is not {}", planned.activity_id,
                      operation.lsn, planned.is_poison ? "in dead letters" : "in the database"));
@@ -273,6 +303,30 @@ void Ledger::CheckTask(const std::string& task_id, const Database& database) {
   if (IsAmong(legal, row)) return;
   Fail(fmt::format("task {} is {} in the database with all up to LSN {} flushed; legal: {}",
                    task_id, Text(row), database.flushed, TextOf(legal)));
+}
+
+void Ledger::CheckRestored(const std::map<std::string, wal::Lsn>& activities,
+                           wal::Lsn first_kept, const std::vector<wal::LsnRange>& lost) {
+  std::size_t known = 0;
+  for (const Operation& operation : operations_) {
+    if (operation.planned.kind != Kind::kActivity) continue;
+    const auto found = activities.find(operation.planned.version);
+    const bool is_there = found != activities.end();
+    const std::string name = fmt::format("{} (LSN {})", operation.planned.activity_id,
+                                         operation.lsn);
+    if (is_there) {
+      ++known;
+      if (PartOf(operation, {}) == Part::kIsNot) Fail(name + " never was, and is restored");
+      if (operation.lsn != 0 && operation.lsn != found->second) {
+        Fail(fmt::format("{} is restored as LSN {}", name, found->second));
+      }
+      continue;
+    }
+    const bool is_due = PartOf(operation, lost) == Part::kIs && operation.lsn >= first_kept &&
+                        !operation.planned.is_poison;
+    if (is_due) Fail(name + " was acknowledged, is kept, and is not restored");
+  }
+  if (known != activities.size()) Fail("activities are restored that nobody logged");
 }
 
 void Ledger::Check(const Database& database) {

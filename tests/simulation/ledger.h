@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -27,8 +28,9 @@ struct PlannedOperation {
   std::string version;             // in processing_state or as the message: never used twice
   TaskStatus status = TaskStatus::kPending;
   std::string error;
-  std::string activity_id;
+  std::string activity_id;  // empty: the storage makes one
   bool is_poison = false;
+  bool protects = false;    // reopens no task that has ended
 };
 
 class Ledger {
@@ -40,9 +42,13 @@ class Ledger {
   Number Begin(PlannedOperation operation);       // from now on it may have happened
   void Acknowledge(Number number, wal::Lsn lsn);  // survives a kill
   void Durable(wal::Lsn lsn);                     // it and all before survive a power cut
+  void Awaited(wal::Lsn lsn);                     // the same, and its caller was told so
   void Refuse(Number number);                     // has not happened and never will
   void Doubt(Number number, wal::Lsn lsn);        // has an LSN, may have been lost
   void Committed(const storage::Batch& batch);
+  // A failover: what these brought is not in the database any more. What the log does not hold any
+  // more may be declared lost.
+  void Undone(std::span<const storage::Batch> batches);
   // What a caller may find when it reads its own task; nothing: cannot be told.
   struct Row {
     bool exists = false;
@@ -62,6 +68,9 @@ class Ledger {
   // Even what is durable may be declared lost.
   void DataMayRot() { data_may_rot_ = true; }
   void LettersAreRetried() { are_letters_retried_ = true; }
+  // Those of activities: unseen, too.
+  void LettersMayExpire() { may_letters_expire_ = true; }
+  [[nodiscard]] bool may_rot() const { return data_may_rot_; }
   [[nodiscard]] bool may_lose() const { return syncs_may_fail_ || data_may_rot_; }
   // The log was opened again and ends at `end`, after a power cut or not.
   void Opened(wal::Lsn end, bool after_power_cut);
@@ -70,10 +79,15 @@ class Ledger {
     std::map<std::string, Row> tasks;
     wal::Lsn flushed = 0;
     std::vector<wal::LsnRange> lost;   // declared
+    wal::Lsn first_kept = 1;           // what is older is not in the log any more
     std::set<wal::Lsn> letters;        // LSNs as first appended, open or not
     bool is_all = false;               // nothing is pending
   };
   void Check(const Database& database);
+  // A copy of the log that keeps all from `first_kept` on brought these, by message, into another
+  // database.
+  void CheckRestored(const std::map<std::string, wal::Lsn>& activities, wal::Lsn first_kept,
+                     const std::vector<wal::LsnRange>& lost);
 
   [[nodiscard]] std::size_t operations() const { return operations_.size(); }
   [[nodiscard]] const std::set<std::string>& tasks() const { return task_ids_; }
@@ -113,9 +127,11 @@ class Ledger {
   std::unordered_map<std::string, Number> by_version_;   // of activities: the message
   std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
   wal::Lsn durable_ = 0;
+  std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
   bool syncs_may_fail_ = false;
   bool data_may_rot_ = false;
   bool are_letters_retried_ = false;
+  bool may_letters_expire_ = false;
   std::string failure_;
   std::function<void()> on_failure_;
 };

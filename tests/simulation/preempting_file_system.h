@@ -24,6 +24,7 @@ class PreemptingFileSystem final : public FileSystem {
   PreemptingFileSystem(SimulatedFileSystem& disk, std::uint64_t seed, Coverage& coverage)
       : disk_(disk), random_(seed), coverage_(coverage) {}
   void SetOdds(const Odds& odds) { odds_ = odds; }
+  void Reseed(std::uint64_t seed) { random_ = Random(seed); }
 
   Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
                                                      bool create) override;

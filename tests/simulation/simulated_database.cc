@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 
 namespace taskwal {
@@ -31,7 +32,9 @@ class SimulatedDatabase::Session final : public storage::Session {
   }
   Result<storage::LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                       std::span<const storage::Lsn> start) override {
-    return Ask([&] { return session_->RegisterLog(wal_id, epoch, start); });
+    return Ask([&] {
+      return database_.Register({{}, wal_id, epoch, {start.begin(), start.end()}});
+    });
   }
   Status Ping() override {
     return Ask([&] { return session_->Ping(); });
@@ -75,6 +78,10 @@ class SimulatedDatabase::Session final : public storage::Session {
       database_.coverage_.Note(Seen::kFailedQuestion);
       return Status::Unavailable("simulated: the connection was lost");
     }
+    if (database_.Happens(database_.odds_.question_throws)) {
+      database_.coverage_.Note(Seen::kDriverThrew);
+      throw std::runtime_error("simulated: the driver threw");
+    }
     const SimulatedThreads::Alone alone;
     return call();
   }
@@ -98,12 +105,16 @@ class SimulatedDatabase::Backend final : public storage::Backend {
       database_.coverage_.Note(Seen::kNoConnection);
       return Status::Unavailable("simulated: connection refused");
     }
+    if (database_.Happens(database_.odds_.question_throws)) {
+      database_.coverage_.Note(Seen::kDriverThrew);
+      throw std::runtime_error("simulated: the driver threw");
+    }
     const SimulatedThreads::Alone alone;
-    TASKWAL_ASSIGN(auto session, database_.data_.Connect());
+    TASKWAL_ASSIGN(auto session, database_.data_->Connect());
     return std::unique_ptr<storage::Session>(
         std::make_unique<Session>(database_, std::move(session)));
   }
-  [[nodiscard]] Uuid db_id() const override { return database_.data_.db_id(); }
+  [[nodiscard]] Uuid db_id() const override { return database_.db_id_; }
 
  private:
   SimulatedDatabase& database_;
@@ -136,11 +147,12 @@ Status SimulatedDatabase::Reach(std::uint64_t session_generation) {
     coverage_.Note(Seen::kDatabaseRestart);
     ++generation_;
   }
+  if (Happens(odds_.fails_over)) FailOver();
   if (Happens(odds_.goes_down)) {
     down_until_ = threads.now() + static_cast<SimulatedThreads::Nanoseconds>(
                                       1 + random_.Below(5000)) * kMillisecond;
   }
-  if (threads.now() < down_until_) {
+  if (is_away_ || threads.now() < down_until_) {
     coverage_.Note(Seen::kDatabaseDown);
     return Status::Unavailable("simulated: the database is down");
   }
@@ -193,7 +205,8 @@ Result<ApplyResult> SimulatedDatabase::Fail(Fault fault, const Batch& batch) {
 }
 
 bool SimulatedDatabase::IsRefused(const Batch& batch) const {
-  if (takes_poison_) return false;
+  // Rows that move from one database to another have been taken before.
+  if (takes_poison_ || batch.moves.empty()) return false;
   const auto is_bad_task = [](const storage::TaskChange& change) {
     if (change.kind == storage::TaskChange::Kind::kPatch) return IsPoison(change.patch.error);
     return IsPoison(change.task.node_id) || IsPoison(change.task.error);
@@ -212,7 +225,7 @@ Result<ApplyResult> SimulatedDatabase::Commit(const Batch& batch) {
     return Status::Rejected("simulated: constraint failed (SQL 23514)");
   }
   if (session_ == nullptr) {
-    TASKWAL_ASSIGN(session_, data_.Connect());
+    TASKWAL_ASSIGN(session_, data_->Connect());
   }
   const auto is_known = [&](const Batch::ActivityRow& row) {
     return activity_ids_.contains(row.activity.id);
@@ -227,9 +240,52 @@ Result<ApplyResult> SimulatedDatabase::Commit(const Batch& batch) {
     coverage_.Note(Seen::kWatermarkMoved);
   }
   if (result.outcome != ApplyResult::Outcome::kApplied) return result;
-  for (const auto& row : batch.activities) activity_ids_.insert(row.activity.id);
-  if (on_commit_) on_commit_(batch);
+  Batch brought = batch;
+  std::erase_if(brought.activities, is_known);
+  for (const auto& row : brought.activities) activity_ids_.insert(row.activity.id);
+  if (on_commit_) on_commit_(brought);
+  history_.push_back({std::move(brought), {}, 0, {}});
   return result;
+}
+
+Result<storage::LogRow> SimulatedDatabase::Register(const Change& registration) {
+  if (session_ == nullptr) {
+    TASKWAL_ASSIGN(session_, data_->Connect());
+  }
+  TASKWAL_ASSIGN(auto row, session_->RegisterLog(registration.wal_id, registration.epoch,
+                                                 registration.start));
+  history_.push_back(registration);
+  return row;
+}
+
+void SimulatedDatabase::FailOver() {
+  constexpr std::uint64_t kLackedMax = 40;
+  if (history_.empty()) return;
+  const SimulatedThreads::Alone alone;
+  const std::uint64_t lacked =
+      random_.Below(1 + std::min<std::uint64_t>(kLackedMax, history_.size() - 1));
+  std::vector<Batch> undone;
+  for (auto change = history_.end() - static_cast<std::ptrdiff_t>(lacked);
+       change != history_.end(); ++change) {
+    if (!change->batch) continue;
+    for (const auto& row : change->batch->activities) activity_ids_.erase(row.activity.id);
+    undone.push_back(*std::move(change->batch));
+  }
+  history_.resize(history_.size() - lacked);
+  ++generation_;
+  late_.clear();
+  data_ = std::make_unique<storage::MemoryBackend>();
+  auto session = data_->Connect();
+  TASKWAL_CHECK(session.ok());
+  session_ = std::move(session).value();
+  for (const Change& change : history_) {
+    const bool is_done =
+        change.batch ? session_->Apply(*change.batch).ok()
+                     : session_->RegisterLog(change.wal_id, change.epoch, change.start).ok();
+    TASKWAL_CHECK(is_done);
+  }
+  coverage_.Note(Seen::kFailover);
+  if (on_failover_) on_failover_(undone);
 }
 
 void SimulatedDatabase::LandLateCommits() {

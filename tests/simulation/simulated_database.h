@@ -1,11 +1,13 @@
 // A database server as simulated processes meet it: it outlives them, goes away and restarts, is
 // slow or hangs, loses connections before, during and after a commit, brings commits in late (after
-// the death of the process that sent them, too), and refuses poison: rows whose text holds that
-// word.
+// the death of the process that sent them, too), fails over to a replica that is behind, and
+// refuses poison: rows whose text holds that word.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -22,11 +24,13 @@ class SimulatedDatabase {
   struct Odds {                  // in a thousand
     std::uint64_t connect_fails = 0;
     std::uint64_t question_fails = 0;
+    std::uint64_t question_throws = 0;
     std::uint64_t apply_fails = 0;  // in one of the ways there are
     std::uint64_t slow = 0;
     std::uint64_t hangs = 0;
     std::uint64_t restarts = 0;
     std::uint64_t goes_down = 0;    // for up to some seconds
+    std::uint64_t fails_over = 0;
   };
 
   SimulatedDatabase(std::uint64_t seed, Coverage& coverage)
@@ -35,13 +39,22 @@ class SimulatedDatabase {
   std::unique_ptr<storage::Backend> Open();
   void SetOdds(const Odds& odds);
   void set_timeout(SimulatedThreads::Nanoseconds timeout) { timeout_ = timeout; }
+  void set_question_throws(std::uint64_t in_a_thousand) { odds_.question_throws = in_a_thousand; }
+  void set_away(bool is_away) { is_away_ = is_away; }
   void set_takes_poison(bool takes) { takes_poison_ = takes; }
   // Told of each commit, after it.
   void OnCommit(std::function<void(const storage::Batch&)> hook) { on_commit_ = std::move(hook); }
+  // Told of the batches that a failover undid, oldest first.
+  void OnFailover(std::function<void(std::span<const storage::Batch>)> hook) {
+    on_failover_ = std::move(hook);
+  }
   // Commits that were on their way when their process died land now, or never.
   void LandLateCommits();
+  // A replica takes over that lacks the last few changes; that it knows the log is the first.
+  void FailOver();
+  void Reseed(std::uint64_t seed) { random_ = Random(seed); }
 
-  storage::MemoryBackend& data() { return data_; }
+  storage::MemoryBackend& data() { return *data_; }
 
  private:
   class Session;
@@ -51,9 +64,18 @@ class SimulatedDatabase {
     kNone, kUnavailable, kLostBefore, kLostAfter, kLate, kThrows, kThrowsAfter, kDeadlock,
   };
 
+  // One that a replica is told of: a batch, or a log's registration.
+  struct Change {
+    std::optional<storage::Batch> batch;
+    Uuid wal_id;
+    std::uint64_t epoch = 0;
+    std::vector<storage::Lsn> start;
+  };
+
   bool Happens(std::uint64_t in_a_thousand) { return random_.Below(1000) < in_a_thousand; }
   // Slow, hung, down, or gone since the session was opened.
   Status Reach(std::uint64_t session_generation);
+  Result<storage::LogRow> Register(const Change& registration);
   Result<storage::ApplyResult> Apply(std::uint64_t session_generation,
                                      const storage::Batch& batch);
   Result<storage::ApplyResult> Commit(const storage::Batch& batch);
@@ -62,16 +84,20 @@ class SimulatedDatabase {
 
   Random random_;
   Coverage& coverage_;
-  storage::MemoryBackend data_;
+  std::unique_ptr<storage::MemoryBackend> data_ = std::make_unique<storage::MemoryBackend>();
+  const Uuid db_id_ = data_->db_id();  // a replica's, too
   std::unique_ptr<storage::Session> session_;
   Odds odds_;
   SimulatedThreads::Nanoseconds timeout_ = 1'000'000'000;
   SimulatedThreads::Nanoseconds down_until_ = 0;
   std::uint64_t generation_ = 1;
   bool takes_poison_ = false;
+  bool is_away_ = false;
   std::vector<storage::Batch> late_;
+  std::vector<Change> history_;
   std::unordered_set<std::string> activity_ids_;
   std::function<void(const storage::Batch&)> on_commit_;
+  std::function<void(std::span<const storage::Batch>)> on_failover_;
 };
 
 }  // namespace taskwal

@@ -13,7 +13,8 @@ namespace taskwal {
 namespace {
 
 constexpr std::size_t kStackBytes = 256u << 10;
-constexpr std::uint64_t kShunOneIn = 512;
+constexpr std::uint64_t kStepBits = 10;  // of nanoseconds
+constexpr std::uint64_t kShunBits = 9;   // one step in so many shuns a thread
 constexpr std::uint64_t kShunSteps = 2000;
 
 SimulatedThreads* g_current = nullptr;
@@ -27,18 +28,19 @@ struct ExceptionState {
 }  // namespace
 
 struct SimulatedThreads::Thread {
+  // In front and together: they are looked at in every thread at each step.
   std::uint64_t id = 0;
-  std::function<void()> body;
-  std::byte* stack = nullptr;
-  ucontext_t start{};
-  std::jmp_buf place;
-  bool has_started = false;
-  bool has_ended = false;
-  bool is_ready = true;
-  bool timed_out = false;
   const void* waits_for = nullptr;
   Nanoseconds wakes_at = kNever;
+  bool is_ready = true;
+  bool has_ended = false;
+  bool has_started = false;
+  bool timed_out = false;
+  std::byte* stack = nullptr;
   ExceptionState exceptions;
+  std::function<void()> body;
+  std::jmp_buf place;
+  ucontext_t start{};
 };
 
 SimulatedThreads::SimulatedThreads(std::uint64_t seed) : random_(seed), entropy_(~seed) {}
@@ -131,15 +133,18 @@ void SimulatedThreads::SwitchTo(Thread* next) {
 
 // --- whose turn it is --------------------------------------------------------------------------
 
-void SimulatedThreads::StepTime() {
+// One draw serves all: there are some hundred thousand steps to a seed.
+std::uint32_t SimulatedThreads::StepTime() {
+  const std::uint64_t drawn = random_.Next();
   ++steps_;
-  now_ += 100 + static_cast<Nanoseconds>(random_.Below(1024));
+  now_ += 100 + static_cast<Nanoseconds>(drawn & ((1u << kStepBits) - 1));
   if (steps_ >= kill_at_) Die();
-  if (random_.OneIn(kShunOneIn)) {
+  if ((drawn >> kStepBits & ((1u << kShunBits) - 1)) == 0) {
     shunned_ = running_->id;
     shunned_until_ = steps_ + random_.Below(kShunSteps);
   }
   if (now_ >= next_wake_) WakeSleepers();
+  return static_cast<std::uint32_t>(drawn >> 32);
 }
 
 void SimulatedThreads::WakeSleepers() {
@@ -155,18 +160,18 @@ void SimulatedThreads::WakeSleepers() {
 }
 
 SimulatedThreads::Thread* SimulatedThreads::PickReady() {
-  Thread* picked = nullptr;
   Thread* shunned = nullptr;
-  std::uint64_t count = 0;
+  ready_.clear();
   for (const auto& thread : threads_) {
     if (!thread->is_ready) continue;
     if (thread->id == shunned_ && steps_ < shunned_until_) {
       shunned = thread.get();
-      continue;
+    } else {
+      ready_.push_back(thread.get());
     }
-    if (random_.Below(++count) == 0) picked = thread.get();
   }
-  return picked != nullptr ? picked : shunned;
+  if (ready_.empty()) return shunned;
+  return ready_.size() == 1 ? ready_.front() : ready_[random_.Below(ready_.size())];
 }
 
 SimulatedThreads::Thread* SimulatedThreads::Next() {
@@ -180,8 +185,8 @@ SimulatedThreads::Thread* SimulatedThreads::Next() {
 
 void SimulatedThreads::Preempt() {
   if (alone_ > 0) return;
-  StepTime();
-  if (random_.OneIn(odds_.switch_one_in)) SwitchTo(PickReady());
+  const std::uint64_t drawn = StepTime();
+  if (drawn * odds_.switch_one_in >> 32 == 0) SwitchTo(PickReady());
 }
 
 void SimulatedThreads::Yield() {
@@ -254,29 +259,37 @@ void SimulatedThreads::Lock(Mutex* mutex, bool is_recursive) {
   Preempt();
   while (!TryLock(mutex, is_recursive)) {
     TASKWAL_CHECK(mutex->owner != self());  // it would wait for itself for ever
-    Block(mutex, kNever);
+    WaitFor(mutex);
   }
+}
+
+void SimulatedThreads::WaitFor(Mutex* mutex) {
+  ++mutex->waiting;
+  Block(mutex, kNever);
+  --mutex->waiting;
+}
+
+void SimulatedThreads::LetGo(Mutex* mutex) {
+  mutex->count = 0;
+  mutex->owner = 0;
+  if (mutex->waiting > 0) WakeAll(mutex);
 }
 
 void SimulatedThreads::Unlock(Mutex* mutex) {
   TASKWAL_CHECK(mutex->count > 0);
-  if (--mutex->count > 0) return;
-  mutex->owner = 0;
-  for (const auto& thread : threads_) {
-    if (!thread->is_ready && thread->waits_for == mutex) Ready(thread.get(), false);
+  if (mutex->count > 1) {
+    --mutex->count;
+    return;
   }
+  LetGo(mutex);
   Preempt();
 }
 
 bool SimulatedThreads::WaitOn(const void* condition, Mutex* mutex, Nanoseconds until) {
-  mutex->count = 0;
-  mutex->owner = 0;
-  for (const auto& thread : threads_) {
-    if (!thread->is_ready && thread->waits_for == mutex) Ready(thread.get(), false);
-  }
+  LetGo(mutex);
   Block(condition, until);
   const bool timed_out = running_->timed_out;
-  while (!TryLock(mutex, false)) Block(mutex, kNever);
+  while (!TryLock(mutex, false)) WaitFor(mutex);
   return !timed_out;
 }
 

@@ -47,6 +47,11 @@ class SimulatedThreads {
     std::uint64_t kill_after = UINT64_MAX;  // points of preemption from now on
     std::uint64_t switch_one_in = 8;        // points of preemption that let another go on
   };
+  // From here on whose turn it is, and what the kernel gives as chance, comes from this seed.
+  void Reseed(std::uint64_t seed) {
+    random_ = Random(seed);
+    entropy_ = Random(~seed);
+  }
   // Runs `main` and what it starts. What is left when main returns is killed.
   End Run(std::function<void()> main, const Odds& odds);
   [[nodiscard]] std::uint64_t steps() const { return steps_; }
@@ -85,6 +90,7 @@ class SimulatedThreads {
   struct Mutex {  // the first bytes of a pthread_mutex_t
     std::uint32_t owner;
     std::uint32_t count;
+    std::uint32_t waiting;  // threads
   };
   std::uint64_t Start(void* (*body)(void*), void* argument);
   void Join(std::uint64_t id);
@@ -102,7 +108,10 @@ class SimulatedThreads {
  private:
   struct Thread;
 
-  void StepTime();
+  // Bits of chance that nothing else is drawn from.
+  std::uint32_t StepTime();
+  void LetGo(Mutex* mutex);
+  void WaitFor(Mutex* mutex);
   Thread* PickReady();
   Thread* Next();
   void WakeSleepers();
@@ -129,6 +138,7 @@ class SimulatedThreads {
   std::uint64_t next_id_ = 1;
 
   std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<Thread*> ready_;  // while one of them is picked
   std::vector<std::byte*> free_stacks_;
   Thread* running_ = nullptr;
   std::jmp_buf outside_;

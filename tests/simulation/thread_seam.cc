@@ -24,6 +24,8 @@ using Nanoseconds = SimulatedThreads::Nanoseconds;
 namespace {
 
 constexpr Nanoseconds kSecond = 1'000'000'000;
+// Shorter than this is no record, but one of thousands of draws that place tasks in databases.
+constexpr std::size_t kRecordBytesMin = 8;
 
 SimulatedThreads::Mutex* Of(pthread_mutex_t* mutex) {
   return reinterpret_cast<SimulatedThreads::Mutex*>(mutex);
@@ -176,7 +178,7 @@ ssize_t getrandom(void* into, std::size_t size, unsigned int flags) {
   return static_cast<ssize_t>(size);
 }
 
-// Only base/futex.cc comes here for a futex.
+// base/futex.cc comes here for a futex, and the C++ library for its semaphores.
 long syscall(long number, ...) noexcept {
   std::va_list list;
   va_start(list, number);
@@ -188,10 +190,15 @@ long syscall(long number, ...) noexcept {
     return RawSyscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
   }
   const auto* word = reinterpret_cast<const void*>(a[0]);
-  if (a[1] == FUTEX_WAIT_BITSET_PRIVATE) {
+  const int operation = static_cast<int>(a[1]) | FUTEX_PRIVATE_FLAG;
+  const auto expected = static_cast<std::uint32_t>(a[2]);
+  if (operation == FUTEX_WAIT_BITSET_PRIVATE) {
     const auto* until = reinterpret_cast<const timespec*>(a[3]);
-    threads->WaitOnWord(word, static_cast<std::uint32_t>(a[2]),
+    threads->WaitOnWord(word, expected,
                         until == nullptr ? SimulatedThreads::kNever : FromTimespec(*until));
+  } else if (operation == FUTEX_WAIT_PRIVATE) {
+    TASKWAL_CHECK(a[3] == 0);  // the library waits for no span
+    threads->WaitOnWord(word, expected, SimulatedThreads::kNever);
   } else {
     threads->WakeAll(word);
     threads->Preempt();
@@ -204,9 +211,8 @@ long syscall(long number, ...) noexcept {
 XXH64_hash_t XXH3_64bits_withSeed(const void* bytes, std::size_t size, XXH64_hash_t seed) noexcept {
   static auto* const real = reinterpret_cast<decltype(&XXH3_64bits_withSeed)>(
       ::dlsym(RTLD_NEXT, "XXH3_64bits_withSeed"));
-  if (SimulatedThreads* const threads = SimulatedThreads::current(); threads != nullptr) {
-    threads->Preempt();
-  }
+  SimulatedThreads* const threads = SimulatedThreads::current();
+  if (threads != nullptr && size >= kRecordBytesMin) threads->Preempt();
   return real(bytes, size, seed);
 }
 

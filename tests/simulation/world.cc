@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <utility>
 
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/option_fields.h"
+#include "pipeline/targets/target_plan.h"
 #include "recovery/scanner.h"
 #include "wal/log_directory.h"
+#include "wal/state_file.h"
 
 namespace taskwal {
 
@@ -17,35 +21,100 @@ using pipeline::DeadLetter;
 namespace {
 
 constexpr char kDirectory[] = "/wal";
-constexpr char kCopy[] = "/copy";
-constexpr std::uint64_t kRecordsWanted = 1000;
-constexpr std::uint64_t kCrashesWanted = 5;
 constexpr std::uint64_t kLivesMax = 60;
+// So long has a machine one database that will have several.
+constexpr std::uint64_t kLivesWithOne = 4;
+
+// Of a copy that goes by a name of its own, or of a program without a log: not the ledger's.
+bool IsOfOthers(const storage::Batch& batch) {
+  const auto is_other = [](const std::string& text) { return text.starts_with("other-"); };
+  return (!batch.activities.empty() && is_other(batch.activities.front().activity.message)) ||
+         (!batch.tasks.empty() && is_other(batch.tasks.front().id)) ||
+         (!batch.dag_deletes.empty() && is_other(batch.dag_deletes.front().dag_id));
+}
 
 }  // namespace
 
 World::World(std::uint64_t seed, bool is_traced)
     : is_traced_(is_traced),
-      random_(seed),
-      threads_(random_.Next()),
-      disk_(random_.Next(), &Clock::Real()),
-      fs_(disk_, random_.Next(), coverage_),
-      database_(random_.Next(), coverage_),
+      seed_(seed),
+      random_(SeedOf(Concern::kMachine)),
+      threads_(SeedOf(Concern::kThreads)),
+      disk_(SeedOf(Concern::kDisk), &Clock::Real()),
+      fs_(disk_, SeedOf(Concern::kFiles), coverage_),
       ledger_(coverage_),
       partitions_(OneOf<std::uint32_t>({1, 2, 4, 16})),
       has_rough_disk_(random_.OneIn(3)),
       has_rough_database_(!random_.OneIn(3)),
+      has_replica_(random_.OneIn(5)),
       is_rotten_(random_.OneIn(12)),
-      poison_one_in_(OneOf<std::uint64_t>({400, 1000, 1'000'000})) {
-  database_.OnCommit([this](const storage::Batch& batch) {
-    if (is_traced_) TraceBatch(batch);
-    ledger_.Committed(batch);
-  });
+      poison_one_in_(OneOf<std::uint64_t>({400, 1000, 1'000'000})),
+      has_several_targets_(random_.OneIn(10)),
+      begins_with_one_(has_several_targets_ && Random(SeedOf(Concern::kMore)).OneIn(3)),
+      is_protecting_(Random(SeedOf(Concern::kMore, 1)).OneIn(10)) {
+  MakeDatabases();
   // What comes after the first failure says nothing more.
   ledger_.OnFailure([this] {
     Trace("FAILED: " + ledger_.failure());
     if (SimulatedThreads::current() != nullptr) threads_.Die();
   });
+}
+
+void World::MakeDatabases() {
+  const std::uint64_t count = has_several_targets_ ? 2 + random_.Below(2) : 1;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    auto database = std::make_unique<SimulatedDatabase>(SeedOf(Concern::kDatabase, i), coverage_);
+    database->OnCommit([this](const storage::Batch& batch) {
+      if (is_traced_) TraceBatch(batch);
+      if (!IsOfOthers(batch)) return ledger_.Committed(batch);
+      for (const auto& row : batch.activities) of_others_.push_back(row.activity.id);
+    });
+    database->OnFailover([this](std::span<const storage::Batch> undone) { WentBack(undone); });
+    databases_.push_back(std::move(database));
+  }
+}
+
+std::string World::TargetName(std::size_t index) const {
+  if (index == 0 && begins_with_one_) return std::string(pipeline::kDefaultTarget);
+  return std::string(1, static_cast<char>('a' + index));
+}
+
+// What the directory has met before, it has to be given again.
+bool World::HasSeveralNow() const {
+  if (!has_several_targets_) return false;
+  return !begins_with_one_ || lives_ > kLivesWithOne;
+}
+
+// The databases as a process has them: the only one, or targets of some weight.
+void World::SetUp(std::span<const std::uint32_t> weights, pipeline::WalStorageSetup* setup) {
+  setup->fs = &fs_;
+  if (!HasSeveralNow()) {
+    setup->backend = databases_.front()->Open();
+    return;
+  }
+  for (std::size_t i = 0; i < databases_.size(); ++i) {
+    setup->targets.push_back({TargetName(i), weights[i], databases_[i]->Open()});
+  }
+}
+
+std::uint64_t World::SeedOf(Concern concern, std::uint64_t number) const {
+  std::uint64_t seed = seed_;
+  for (const std::uint64_t part : {lives_, static_cast<std::uint64_t>(concern), number}) {
+    seed = Random(seed).Next() + part;
+  }
+  return seed;
+}
+
+void World::BeginLife() {
+  ++lives_;
+  stop_ = std::stop_source();  // who waited for the one before is dead
+  random_ = Random(SeedOf(Concern::kPlan));
+  threads_.Reseed(SeedOf(Concern::kThreads));
+  disk_.Reseed(SeedOf(Concern::kDisk));
+  fs_.Reseed(SeedOf(Concern::kFiles));
+  for (std::size_t i = 0; i < databases_.size(); ++i) {
+    databases_[i]->Reseed(SeedOf(Concern::kDatabase, i));
+  }
 }
 
 void World::Trace(const std::string& what) const {
@@ -71,13 +140,21 @@ void World::TraceBatch(const storage::Batch& batch) const {
 }
 
 SeedOutcome World::Run() {
-  while (!has_failed() && lives_ < kLivesMax &&
+  while (!has_failed() && !is_refused_ && lives_ < kLivesMax &&
          (ledger_.operations() < kRecordsWanted || crashes_ < kCrashesWanted)) {
+    BeginLife();
     Live(Draw(false));
     if (!has_failed()) BetweenLives();
   }
-  if (!has_failed()) Live(Draw(true));
-  if (!has_failed()) CheckAll(true);
+  BeginLife();
+  if (!has_failed() && !is_refused_) Live(Draw(true));
+  if (!has_failed() && std::exchange(needs_adoption_, false)) {
+    AdoptAsMoved();
+    BeginLife();
+    Live(Draw(true));
+  }
+  if (!has_failed()) CheckAll(!is_refused_);
+  if (!has_failed() && !is_refused_ && Random(SeedOf(Concern::kMore)).OneIn(8)) KeepHouse();
   return {ledger_.failure(), coverage_, ledger_.operations(), crashes_, lives_,
           threads_.steps(), threads_.fingerprint()};
 }
@@ -86,20 +163,22 @@ World::Plan World::Draw(bool is_last) {
   Plan plan;
   plan.is_last = is_last;
   plan.options = DrawOptions();
+  plan.options.protect_terminal_status = is_protecting_;
   disk_.ClearFaults();
   disk_.SetCapacity(1ull << 40);
-  database_.SetOdds({});
+  for (const auto& database : databases_) database->SetOdds({});
   fs_.SetOdds({});
   plan.odds.switch_one_in = OneOf<std::uint64_t>({2, 8, 8, 32});
   if (is_last) {
     plan.calls = 0;
     plan.odds.kill_after = 5'000'000;
     plan.close_timeout = std::chrono::minutes(10);
+    plan.weights = DrawWeights();
     return plan;
   }
   plan.callers = 1 + static_cast<std::uint32_t>(random_.Below(4));
   plan.calls = (40 + static_cast<std::uint32_t>(random_.Below(400))) / plan.callers;
-  plan.salvage = is_rotten_ && random_.OneIn(3);
+  plan.salvage = random_.OneIn(is_rotten_ ? 3 : 20);
   plan.mode = OneOf<ShutdownMode>(
       {ShutdownMode::kGraceful, ShutdownMode::kFlushPending, ShutdownMode::kImmediate});
   // Most die; some early, in the midst of opening, too.
@@ -107,10 +186,10 @@ World::Plan World::Draw(bool is_last) {
     plan.odds.kill_after = 1'000'000;
   } else {
     plan.odds.kill_after =
-        random_.OneIn(6) ? 1 + random_.Below(1500) : 1000 + random_.Below(25'000);
+        random_.OneIn(6) ? 1 + random_.Below(1500) : 1000 + random_.Below(60'000);
   }
   if (random_.OneIn(4)) disk_.CrashAfter(1 + random_.Below(1 + random_.Below(600)));
-  database_.SetOdds(DrawDatabaseOdds());
+  for (const auto& database : databases_) database->SetOdds(DrawDatabaseOdds());
   fs_.SetOdds({OneOf<std::uint64_t>({4, 16, 64}), random_.OneIn(6) ? 200u : 0u});
   ArmDiskFaults(&plan);
   if (random_.OneIn(40)) {
@@ -119,15 +198,22 @@ World::Plan World::Draw(bool is_last) {
     disk_.SetCapacity(used + random_.Below(300u << 10));
     plan.is_full_disk = true;
   }
+  plan.weights = DrawWeights();
+  if (random_.OneIn(8)) AddCallbacks(&plan.options);
+  if (random_.OneIn(8)) plan.options = Retold(plan.options);
+  plan.has_handlers = random_.OneIn(8);
+  DrawMore(&plan);
   return plan;
 }
 
 void World::Live(const Plan& plan) {
-  ++lives_;
   is_drained_ = false;
+  protects_now_ = plan.options.protect_terminal_status;
+  body_bytes_max_ = plan.body_bytes_max;
   const Status checked = pipeline::CheckOptions(plan.options);
   if (!checked.ok()) return ledger_.Fail("options: " + checked.ToString());
   const SimulatedThreads::End end = threads_.Run([&] { Process(plan); }, plan.odds);
+  random_ = Random(SeedOf(Concern::kEnd));
   Trace(end == SimulatedThreads::End::kKilled ? "killed" : "ended");
   if (end == SimulatedThreads::End::kStuck) {
     return ledger_.Fail("all threads wait for ever:\n" + threads_.Describe());
@@ -163,69 +249,44 @@ void World::BetweenLives() {
   if (is_rotten_ && random_.OneIn(4)) FlipABit();
   if (random_.OneIn(8)) Verify();
   if (!has_copy_ && is_contacted_ && random_.OneIn(40)) TryCopy();
-  if (random_.OneIn(2)) {
-    threads_.Run([&] { database_.LandLateCommits(); }, {});
+  const bool lands = random_.OneIn(2);
+  const bool fails_over = has_replica_ && random_.OneIn(6);
+  if (lands) {
+    threads_.Run(
+        [&] {
+          for (const auto& database : databases_) database->LandLateCommits();
+        },
+        {});
   }
+  if (fails_over) databases_[random_.Below(databases_.size())]->FailOver();
+  if (std::exchange(needs_adoption_, false)) AdoptAsMoved();
+  if (is_contacted_ && random_.OneIn(60)) Move();
+  if (is_rotten_ && random_.OneIn(20)) FlipInState();
+  Random aside(SeedOf(Concern::kAside));
+  if (is_rotten_ && aside.OneIn(8)) HaveAccident(aside);
+  if (aside.OneIn(100)) TryNewerFormat();
+  // What a replica may lack is nobody's to look for behind it.
+  if (!has_replica_ && aside.OneIn(80)) WriteDirectly();
+  if (!letters_.empty() && aside.OneIn(100)) PurgeBetween();
 }
 
-// A copy of the directory, opened beside a database that knows the original, is refused.
-void World::TryCopy() {
-  has_copy_ = true;
-  disk_.SetCapacity(1ull << 40);
-  disk_.CopyTree(kDirectory, kCopy);
-  database_.SetOdds({});
-  threads_.Run(
-      [&] {
-        pipeline::WalStorageSetup setup;
-        setup.options.wal_dir = kCopy;
-        setup.options.partitions = partitions_;
-        setup.options.ring_bytes = 16u << 10;
-        setup.options.segment_bytes = 16u << 10;
-        setup.backend = database_.Open();
-        setup.fs = &fs_;
-        const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
-        if (storage.status().code() == StatusCode::kFenced) {
-          coverage_.Note(Seen::kCopyRefused);
-        } else {
-          ledger_.Fail("a copy of the directory was opened: " + storage.status().ToString());
-        }
-      },
-      {});
-  disk_.Kill();
-}
-
-void World::FlipABit() {
-  const auto segments = wal::ListSegments(disk_, kDirectory);
-  if (!segments.ok() || segments->empty()) return;
-  const std::string path = wal::JoinPath(
-      kDirectory, wal::SegmentName((*segments)[random_.Below(segments->size())]));
-  const auto found = disk_.Stat(path);
-  if (!found.ok() || found->size == 0) return;
-  coverage_.Note(Seen::kFlippedBit);
-  ledger_.DataMayRot();
-  const std::uint64_t offset = random_.Below(random_.OneIn(2) ? found->size : 4096) % found->size;
-  disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
-  Trace(fmt::format("a bit flips in {} at {}", path, offset));
-}
-
-void World::Verify() {
-  coverage_.Note(Seen::kVerify);
-  const auto report = recovery::Scan(disk_, kDirectory);
-  if (!report.ok()) {
-    // A machine may have lost its power before the directory was there.
-    if (report.status().code() == StatusCode::kNotFound && flushed_ == 0) return;
-    if (!ledger_.may_lose()) ledger_.Fail("verify: " + report.status().ToString());
-    return;
-  }
-  if (report->damaged() && !ledger_.may_lose() && !disk_was_rough_) {
-    const auto& finding = report->findings.empty() ? recovery::Finding() : report->findings.front();
-    ledger_.Fail(fmt::format("verify reports damage, and there is none: {} at {}: {}", finding.file,
-                             finding.offset, finding.detail));
-  }
+// What is flushed is not known again before the database has been met.
+void World::WentBack(std::span<const storage::Batch> undone) {
+  Trace(fmt::format("the database fails over and lacks {} batches", undone.size()));
+  ++failovers_;
+  has_met_ = undone.empty() && has_met_;
+  if (undone.empty()) return;
+  flushed_ = 0;
+  std::vector<storage::Batch> own;
+  std::copy_if(undone.begin(), undone.end(), std::back_inserter(own),
+               [](const storage::Batch& batch) { return !IsOfOthers(batch); });
+  ledger_.Undone(own);
 }
 
 void World::CheckAll(bool is_all) {
   Ledger::Database found;
+  const auto state = wal::ReadState(disk_, kDirectory);
+  if (state.ok()) found.first_kept = state->first_lsn;
   found.is_all = is_all;
   found.flushed = flushed_;
   found.lost = lost_;
@@ -236,6 +297,10 @@ void World::CheckAll(bool is_all) {
     Trace("dead letters: " + letters.status().ToString());
   } else {
     const Status read = (*letters)->ForEach([&](const DeadLetter& letter) {
+      if (is_traced_) {
+        Trace(fmt::format("letter of LSN {} to {}: {}", letter.lsns.from, letter.lsns.to,
+                          letter.error));
+      }
       if (letter.kind == DeadLetter::Kind::kLoss) {
         found.lost.push_back(letter.lsns);
         lost_.push_back(letter.lsns);
@@ -249,15 +314,34 @@ void World::CheckAll(bool is_all) {
     if (!read.ok()) ledger_.Fail("dead letters: " + read.ToString());
   }
   found.letters = letters_;
-  auto session = database_.data().Connect();
-  for (const std::string& id : ledger_.tasks()) {
-    const auto row = (*session)->GetTask(id);
-    if (row.ok()) found.tasks[id] = Ledger::RowOf(row->task);
-  }
-  if ((*session)->Count()->tasks != found.tasks.size()) {
-    ledger_.Fail("the database has tasks that nobody saved");
-  }
+  FindTasks(&found);
   ledger_.Check(found);
+}
+
+// A task is in one database; in two, the same, while it is being moved.
+void World::FindTasks(Ledger::Database* found) {
+  std::uint64_t copies = 0, rows = 0;
+  for (const auto& database : databases_) {
+    auto session = database->data().Connect();
+    rows += (*session)->Count()->tasks;
+    for (const std::string& id : ledger_.tasks()) {
+      const auto row = (*session)->GetTask(id);
+      if (!row.ok()) continue;
+      const auto [known, is_new] = found->tasks.emplace(id, Ledger::RowOf(row->task));
+      copies += is_new ? 0 : 1;
+      if (known->second != Ledger::RowOf(row->task)) {
+        ledger_.Fail(id + " is in two databases, and not the same");
+      }
+    }
+  }
+  if (rows != found->tasks.size() + copies) {
+    ledger_.Fail("the databases have tasks that nobody saved");
+  }
+  const auto state = wal::ReadState(disk_, kDirectory);
+  const bool is_moving = state.ok() && state->rebalancing;
+  if (copies > 0 && !is_moving) {
+    ledger_.Fail(fmt::format("{} tasks are in two databases, and none is being moved", copies));
+  }
 }
 
 }  // namespace taskwal

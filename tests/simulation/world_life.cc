@@ -1,11 +1,20 @@
 // Inside a process: it opens the log, callers write and read, an operator looks and turns knobs.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
 #include "base/status_macros.h"
+#include "pipeline/append_operation.h"
+#include "pipeline/targets/target_plan.h"
+#include "recovery/scanner.h"
+#include "taskwal/context.h"
+#include "taskwal/control.h"
+#include "taskwal/metrics.h"
 #include "tests/simulation/world.h"
+#include "wal/state_file.h"
 
 namespace taskwal {
 
@@ -17,12 +26,6 @@ namespace {
 
 constexpr std::uint32_t kTasksOfACaller = 7;
 
-std::string TaskId(std::uint32_t caller, std::uint64_t number) {
-  return fmt::format("task-{}-{}", caller, number);
-}
-
-std::string DagOf(std::uint32_t caller) { return fmt::format("dag-{}", caller); }
-
 std::uint32_t CallerOf(const std::string& task_id) {
   return static_cast<std::uint32_t>(task_id[5] - '0');
 }
@@ -30,7 +33,7 @@ std::uint32_t CallerOf(const std::string& task_id) {
 Task TaskOf(const PlannedOperation& operation, const std::string& id) {
   Task task;
   task.id = id;
-  task.dag_id = DagOf(CallerOf(id));
+  task.dag_id = World::DagOf(CallerOf(id));
   task.processing_state = operation.version + "/" + id;
   task.status = operation.status;
   task.error = operation.error;
@@ -38,17 +41,34 @@ Task TaskOf(const PlannedOperation& operation, const std::string& id) {
   return task;
 }
 
-void Pause(Random& random, std::uint64_t milliseconds_max) {
-  std::this_thread::sleep_for(std::chrono::microseconds(random.Below(milliseconds_max * 1000)));
+}  // namespace
+
+std::string World::TaskId(std::uint32_t caller, std::uint64_t number) {
+  return fmt::format("task-{}-{}", caller, number);
 }
 
-}  // namespace
+std::string World::DagOf(std::uint32_t caller) { return fmt::format("dag-{}", caller); }
+
+std::string World::TextOf(const std::vector<recovery::Finding>& findings) {
+  std::string text;
+  for (const recovery::Finding& finding : findings) {
+    text += fmt::format("{} at {}: {} ({}), LSN {} to {}; ", finding.file, finding.offset,
+                        recovery::VerdictName(finding.verdict), finding.detail, finding.lsns.from,
+                        finding.lsns.to);
+  }
+  return text;
+}
+
+void World::Pause(Random& random, std::uint64_t milliseconds_max) {
+  std::this_thread::sleep_for(std::chrono::microseconds(random.Below(milliseconds_max * 1000)));
+}
 
 void World::Process(const Plan& plan) {
   // Never freed: a process that dies frees nothing.
   WalTaskStorage* const storage = Open(plan);
   if (storage == nullptr) return;
   callers_are_done_ = false;
+  if (plan.has_handlers) AddHandlers(*storage);
   std::vector<std::thread> callers;
   for (std::uint32_t caller = 0; caller < plan.callers; ++caller) {
     callers.emplace_back([=, this] { Call(*storage, caller, plan.calls); });
@@ -64,21 +84,82 @@ void World::Process(const Plan& plan) {
 WalTaskStorage* World::Open(const Plan& plan) {
   pipeline::WalStorageSetup setup;
   setup.options = plan.options;
-  setup.backend = database_.Open();
-  setup.fs = &fs_;
+  SetUp(plan.weights, &setup);
   setup.salvage = plan.salvage;
+  setup.needs_database = plan.needs_database;
+  setup.stop = stop_.get_token();
+  if (plan.has_wrong_list) TryWrongList(plan);
   pipeline::OpenReport report;
+  const std::uint64_t failovers = failovers_;
   auto storage = WalTaskStorage::Open(std::move(setup), &report);
   if (storage.ok()) {
+    if (report.contact.ok() && failovers == failovers_) has_met_ = true;
     NoteOpened(plan, report, **storage);
     return storage->release();
   }
   coverage_.Note(Seen::kOpenRefused);
   Trace("open: " + storage.status().ToString());
-  if (!plan.has_disk_faults && !plan.is_full_disk) {
+  if (IsOfDamagedState(storage.status())) return nullptr;
+  if (storage.status().code() == StatusCode::kRejected && !plan.options.enable_recovery) {
+    coverage_.Note(Seen::kRecoveryOff);
+    return nullptr;
+  }
+  is_refused_ = storage.status().code() == StatusCode::kFenced && IsBehindItsDatabase();
+  if (is_refused_) {
+    coverage_.Note(Seen::kBehindDatabase);
+  } else if (!plan.has_disk_faults && !plan.is_full_disk) {
     ledger_.Fail("the log did not open: " + storage.status().ToString());
   }
   return nullptr;
+}
+
+// None of these lists is taken, and none changes anything.
+void World::TryWrongList(const Plan& plan) {
+  coverage_.Note(Seen::kWrongList);
+  Random random(SeedOf(Concern::kMore, 2));
+  pipeline::WalStorageSetup setup;
+  setup.options = plan.options;
+  SetUp(plan.weights, &setup);
+  if (setup.targets.empty()) return;
+  const auto told = pipeline::ParseTarget(setup.targets.front().name + "*7=simulated:");
+  if (!told.ok() || told->name != setup.targets.front().name || told->weight != 7 ||
+      pipeline::ParseTarget("a*1001=simulated:").ok()) {
+    ledger_.Fail("a target is not read as it was told");
+  }
+  switch (random.Below(4)) {
+    case 0: setup.targets.back().name = setup.targets.front().name; break;
+    case 1: setup.targets.front().name = "no name"; break;
+    case 2: setup.targets.front().weight = 1001; break;
+    default:
+      for (auto& target : setup.targets) target.weight = 0;
+  }
+  const auto storage = WalTaskStorage::Open(std::move(setup));
+  if (storage.ok()) ledger_.Fail("a wrong list of targets was taken");
+}
+
+// Rebuilt from what the segments say, and the operator's word is asked for; without any segment
+// there is nothing to go on with.
+bool World::IsOfDamagedState(const Status& refused) {
+  if (!is_state_damaged_) return false;
+  needs_adoption_ = refused.code() == StatusCode::kFenced;
+  is_refused_ = refused.code() == StatusCode::kCorruption;
+  if (needs_adoption_) is_state_damaged_ = false;
+  return needs_adoption_ || is_refused_;
+}
+
+// A bit that flips in the frames of the last sync before a power cut, which nothing names yet,
+// leaves a torn tail: what the database has of it shows that the log had more, and it is refused.
+bool World::IsBehindItsDatabase() {
+  if (!ledger_.may_rot()) return false;
+  disk_.ClearFaults();
+  const auto report = recovery::Scan(disk_, "/wal");
+  const auto state = wal::ReadState(disk_, "/wal");
+  if (!report.ok() || !state.ok()) return false;
+  return std::any_of(databases_.begin(), databases_.end(), [&](const auto& database) {
+    const auto row = (*database->data().Connect())->ReadLog(state->wal_id);
+    return row.ok() && std::any_of(row->watermarks.begin(), row->watermarks.end(),
+                                   [&](wal::Lsn stored) { return stored > report->lsns.to; });
+  });
 }
 
 void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
@@ -86,18 +167,21 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
   const wal::Lsn end = storage.log().end_lsn();
   ledger_.Opened(end, after_power_cut_);
   after_power_cut_ = false;
-  if (report.contact.ok()) is_contacted_ = true;
+  if (report.contact.ok()) {
+    is_contacted_ = true;
+    is_state_damaged_ = false;  // who the log is has been settled
+  }
   if (plan.salvage) coverage_.Note(Seen::kSalvage);
+  if (storage.log().state().rebalancing) coverage_.Note(Seen::kRebalanceFinished);
   coverage_.Note(Seen::kRescued, report.rescued);
   if (report.prepared.torn_bytes > 0) coverage_.Note(Seen::kTornTail);
   if (!report.prepared.unknown.empty()) coverage_.Note(Seen::kUnknownTail);
   for (const wal::LsnRange& range : storage.log().state().lost) lost_.push_back(range);
   for (const wal::LsnRange& range : report.lost) lost_.push_back(range);
   if (report.damaged > 0 && !ledger_.may_lose() && !disk_was_rough_) {
-    ledger_.Fail(fmt::format("damage was reported, and there is none: {}",
-                             report.prepared.findings.empty()
-                                 ? std::string("losses")
-                                 : report.prepared.findings.front().detail));
+    const auto& findings = report.prepared.findings;
+    ledger_.Fail("damage was reported, and there is none: " +
+                 (findings.empty() ? "losses" : TextOf(findings)));
   }
   NoteFlushed(storage);
   Trace(fmt::format("open: end {} flushed {} rescued {} torn bytes {}", end, flushed_,
@@ -106,33 +190,64 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
 
 void World::NoteFlushed(WalTaskStorage& storage) {
   const wal::Lsn flushed = storage.flushed_lsn();
-  flushed_ = std::max(flushed_, flushed);
+  // Without its STATE a log only guesses, until the database is met or the operator has spoken.
+  if (has_met_ && !is_state_damaged_) flushed_ = std::max(flushed_, flushed);
   ledger_.Durable(flushed);
+}
+
+// Run while the storage still takes calls; one takes longer than it is given.
+void World::AddHandlers(WalTaskStorage& storage) {
+  const auto add = [&](const char* name, milliseconds takes, bool throws) {
+    IgnoreStatus(storage.OnShutdown(
+                     name,
+                     [this, takes, throws] {
+                       coverage_.Note(Seen::kHandler);
+                       std::this_thread::sleep_for(takes);
+                       if (throws) throw std::runtime_error("simulated: the handler threw");
+                     },
+                     milliseconds(100)),
+                 "too late");
+  };
+  add("quick", milliseconds(1), false);
+  add("throws", milliseconds(10), true);
+  add("slow", milliseconds(300), false);
 }
 
 // --- callers -----------------------------------------------------------------------------------
 
 void World::Call(WalTaskStorage& storage, std::uint32_t caller, std::uint32_t calls) {
+  Random random(SeedOf(Concern::kCaller, caller));
+  Random more(SeedOf(Concern::kMoreOfCaller, caller));
   for (std::uint32_t i = 0; i < calls; ++i) {
-    if (!CallOnce(storage, caller)) Pause(random_, 50);
-    if (random_.OneIn(10)) Pause(random_, 20);
+    if (!CallOnce(storage, {caller, i, random, more})) Pause(random, 50);
+    if (random.OneIn(10)) Pause(random, 20);
   }
 }
 
-PlannedOperation World::DrawOperation(std::uint32_t caller) {
+PlannedOperation World::DrawOperation(const Turn& turn) const {
+  const auto& [caller, number, random, more] = turn;
   PlannedOperation operation;
-  operation.version = fmt::format("v{}", ++versions_);
-  operation.is_poison = random_.OneIn(poison_one_in_);
-  operation.status = static_cast<TaskStatus>(random_.Below(5));
-  operation.tasks = {TaskId(caller, random_.Below(kTasksOfACaller))};
-  const std::uint64_t choice = random_.Below(100);
+  operation.version = fmt::format("v{}-{}-{}", lives_, caller, number);
+  operation.is_poison = random.OneIn(poison_one_in_) && !is_protecting_;
+  operation.protects = protects_now_ && !more.OneIn(4);
+  operation.status = static_cast<TaskStatus>(random.Below(5));
+  operation.tasks = {TaskId(caller, random.Below(kTasksOfACaller))};
+  const std::uint64_t choice = random.Below(100);
   if (choice < 40) {
     operation.kind = Kind::kActivity;
     operation.tasks.clear();
-    operation.activity_id = fmt::format("activity-{}", versions_);
+    operation.activity_id = "activity-" + operation.version;
     if (operation.is_poison) operation.version += " poison";
     // Some are large, a few larger than what goes through the ring.
-    if (random_.OneIn(12)) operation.version.append(random_.Below(3000), 'x');
+    if (random.OneIn(12)) operation.version.append(random.Below(3000), 'x');
+    if (body_bytes_max_ > 0 && more.OneIn(8)) {
+      operation.version.append(more.Below(body_bytes_max_), 'y');
+    }
+    // Letters so large that a few of them, once gone, are worth a cleaning of their files.
+    if (operation.is_poison && more.OneIn(2)) {
+      operation.version.append((300u << 10) + more.Below(400u << 10), 'z');
+    }
+    if (more.OneIn(16)) operation.activity_id.clear();
   } else if (choice < 65) {
     operation.kind = Kind::kSave;
   } else if (choice < 90) {
@@ -144,7 +259,7 @@ PlannedOperation World::DrawOperation(std::uint32_t caller) {
   } else if (choice < 98) {
     operation.kind = Kind::kBatch;
     for (std::uint64_t i = 0; i < kTasksOfACaller; ++i) {
-      if (random_.OneIn(3) && TaskId(caller, i) != operation.tasks.front()) {
+      if (random.OneIn(3) && TaskId(caller, i) != operation.tasks.front()) {
         operation.tasks.push_back(TaskId(caller, i));
       }
     }
@@ -160,11 +275,15 @@ PlannedOperation World::DrawOperation(std::uint32_t caller) {
 }
 
 Result<wal::Lsn> World::Send(WalTaskStorage& storage, const PlannedOperation& operation,
-                             const WriteOptions& options) {
+                             const WriteOptions& options, const Turn& turn) {
   const auto lsn_of = [](const auto& ack) -> Result<wal::Lsn> {
     if (!ack.ok()) return ack.status();
     return wal::Lsn{ack->lsn};
   };
+  // As `ingest` and the daemon do.
+  if (operation.kind != Kind::kActivity && turn.more.OneIn(4)) {
+    return lsn_of(pipeline::AppendOperation(storage, BodyOf(operation), options));
+  }
   switch (operation.kind) {
     case Kind::kSave:
       return lsn_of(storage.SaveTask(TaskOf(operation, operation.tasks.front()), options));
@@ -180,26 +299,69 @@ Result<wal::Lsn> World::Send(WalTaskStorage& storage, const PlannedOperation& op
       return lsn_of(storage.DeleteTask(operation.tasks.front(), options));
     case Kind::kDagDelete:
       return lsn_of(storage.DeleteTasksByDag(DagOf(CallerOf(operation.tasks.front())), options));
-    case Kind::kActivity: {
-      Activity activity;
-      activity.id = operation.activity_id;
-      activity.message = operation.version;
-      activity.task_id = TaskId(0, random_.Below(40));
-      activity.priority = static_cast<std::int32_t>(1 + random_.Below(5));
-      return lsn_of(storage.LogActivity(activity, options));
-    }
+    case Kind::kActivity:
+      return SendActivity(storage, operation, options, turn);
   }
   return Status::InvalidArgument("no such operation");
 }
 
+storage::OperationBody World::BodyOf(const PlannedOperation& operation) {
+  const std::string& id = operation.tasks.front();
+  switch (operation.kind) {
+    case Kind::kStatus:
+      return storage::UpdateStatusOp{id, operation.status, operation.error, {}, operation.protects};
+    case Kind::kDelete:
+      return storage::DeleteTaskOp{id, {}};
+    case Kind::kDagDelete:
+      return storage::DeleteDagOp{DagOf(CallerOf(id)), {}};
+    case Kind::kBatch: {
+      storage::SaveTasksOp batch;
+      for (const std::string& task : operation.tasks) {
+        batch.tasks.push_back(TaskOf(operation, task));
+      }
+      batch.protects_terminal = operation.protects;
+      return batch;
+    }
+    default:
+      return storage::SaveTaskOp{TaskOf(operation, id), {}, operation.protects};
+  }
+}
+
+// One below the level that is kept has no LSN.
+Result<wal::Lsn> World::SendActivity(WalTaskStorage& storage, const PlannedOperation& operation,
+                                     const WriteOptions& options, const Turn& turn) {
+  const auto& [caller, number, random, more] = turn;
+  Activity activity;
+  activity.id = operation.activity_id;
+  activity.message = operation.version;
+  activity.task_id = TaskId(0, random.Below(40));
+  activity.priority = static_cast<std::int32_t>(1 + random.Below(5));
+  activity.level = static_cast<Level>(more.Below(5));
+  const auto log = [&]() -> Result<wal::Lsn> {
+    const auto ack = storage.LogActivity(activity, options);
+    if (!ack.ok()) return ack.status();
+    if (ack->lsn != 0 && activity.id.empty() == ack->id.empty()) {
+      ledger_.Fail("an activity has an id of its own, and one was made, or neither");
+    }
+    return wal::Lsn{ack->lsn};
+  };
+  if (!random.OneIn(16)) return log();
+  coverage_.Note(Seen::kContext);
+  activity.data = more.OneIn(4) ? "[1]" : "{\"rows\":1}";
+  const ContextScope trace({{"trace_id", operation.version.substr(0, 40)}});
+  const ContextScope again(ContextScope::Capture());
+  return log();
+}
+
 void World::Heard(Ledger::Number number, const Result<wal::Lsn>& answer,
                   const WriteOptions& options) {
+  if (answer.ok() && *answer == 0) return ledger_.Refuse(number);
   if (answer.ok()) {
     ledger_.Acknowledge(number, *answer);
     const bool is_synced =
         options.wait == WaitFor::kApplied ||
         (options.wait == WaitFor::kAcknowledged && *options.durability == Durability::kDisk);
-    if (is_synced) ledger_.Durable(*answer);
+    if (is_synced) ledger_.Awaited(*answer);
     return;
   }
   const Status& status = answer.status();
@@ -221,23 +383,29 @@ void World::TraceCall(const PlannedOperation& operation, const Result<wal::Lsn>&
                                   fmt::format(" ({})", answer.status().lsn())));
 }
 
-bool World::CallOnce(WalTaskStorage& storage, std::uint32_t caller) {
-  const PlannedOperation operation = DrawOperation(caller);
+bool World::CallOnce(WalTaskStorage& storage, const Turn& turn) {
+  Random& random = turn.random;
+  const PlannedOperation operation = DrawOperation(turn);
   WriteOptions options;
-  options.durability = random_.OneIn(2) ? Durability::kDisk : Durability::kProcess;
-  if (random_.OneIn(16)) options.wait = WaitFor::kAppended;
-  if (random_.OneIn(32)) options.wait = WaitFor::kApplied;
-  if (random_.OneIn(8)) options.timeout = milliseconds(random_.Below(50));
+  options.durability = random.OneIn(2) ? Durability::kDisk : Durability::kProcess;
+  if (random.OneIn(16)) options.wait = WaitFor::kAppended;
+  if (random.OneIn(32)) options.wait = WaitFor::kApplied;
+  if (random.OneIn(8)) options.timeout = milliseconds(random.Below(50));
+  const bool syncs_later = random.OneIn(2);
+  const bool reads = random.OneIn(6);
+  if (turn.more.OneIn(8)) options.stop = stop_.get_token();
+  options.only_if_room = turn.more.OneIn(32);
+  options.reset = protects_now_ && !operation.protects;
   const Ledger::Number number = ledger_.Begin(operation);
-  const Result<wal::Lsn> answer = Send(storage, operation, options);
+  const Result<wal::Lsn> answer = Send(storage, operation, options, turn);
   Heard(number, answer, options);
   if (is_traced_) TraceCall(operation, answer);
-  if (answer.ok() && options.wait == WaitFor::kAppended && random_.OneIn(2)) {
+  if (answer.ok() && *answer != 0 && options.wait == WaitFor::kAppended && syncs_later) {
     const Status synced =
         storage.Wait(*answer, WaitFor::kAcknowledged, Durability::kDisk, milliseconds(100));
-    if (synced.ok()) ledger_.Durable(*answer);
+    if (synced.ok()) ledger_.Awaited(*answer);
   }
-  if (!operation.tasks.empty() && random_.OneIn(6)) ReadOwn(storage, operation.tasks.front());
+  if (!operation.tasks.empty() && reads) ReadOwn(storage, operation.tasks.front());
   return answer.ok();
 }
 
@@ -260,89 +428,6 @@ void World::ReadOwn(WalTaskStorage& storage, const std::string& task_id) {
                            task_id, static_cast<double>(asked_at) / 1e9, Ledger::Text(found)));
 }
 
-// --- the operator ------------------------------------------------------------------------------
-
-void World::Operate(WalTaskStorage& storage) {
-  while (!callers_are_done_) {
-    Pause(random_, 100);
-    OperateOnce(storage);
-    NoteFlushed(storage);
-  }
-}
-
-void World::OperateOnce(WalTaskStorage& storage) {
-  Control& control = *storage.GetControl();
-  switch (random_.Below(12)) {
-    case 0:
-      coverage_.Note(Seen::kWorkersChanged);
-      IgnoreStatus(control.SetWorkerCount(1 + static_cast<std::uint32_t>(random_.Below(4))),
-                   "as many as there may be");
-      break;
-    case 1:
-      IgnoreStatus(control.SetBatchSize(1 + static_cast<std::uint32_t>(random_.Below(100))), "any");
-      break;
-    case 2:
-      IgnoreStatus(control.ResetBreaker(""), "any");
-      break;
-    case 3:
-      IgnoreStatus(storage.Flush(milliseconds(random_.Below(300))), "the last life looks at it");
-      break;
-    case 4:
-      if (random_.OneIn(4)) TendLetters(storage);
-      break;
-    case 5:
-      coverage_.Note(Seen::kWallClockStep);
-      threads_.StepWallClock(static_cast<std::int64_t>(random_.Below(20'000'000'000)) -
-                             10'000'000'000);
-      break;
-    default:
-      CheckFigures(storage);
-  }
-}
-
-void World::CheckFigures(WalTaskStorage& storage) {
-  const Stats stats = storage.GetStats();
-  const std::uint64_t sum = stats.applied + stats.dead_lettered + stats.lost + stats.pending;
-  if (stats.accepted != sum) {
-    ledger_.Fail(fmt::format("accepted {} != applied {} + dead letters {} + lost {} + pending {}",
-                             stats.accepted, stats.applied, stats.dead_lettered, stats.lost,
-                             stats.pending));
-  }
-  if (stats.dropped > 0) coverage_.Note(Seen::kDropped);
-  if (stats.breaker_state == "open") coverage_.Note(Seen::kBreakerOpened);
-  if (storage.GetControl()->Backpressure().state != Pressure::kNormal) {
-    coverage_.Note(Seen::kPressure);
-  }
-  for (const TargetFlow& flow : storage.GetControl()->Buffer().targets) {
-    if (flow.queued_bytes <= 1u << 20) continue;
-    ledger_.Fail(fmt::format("{} bytes are queued, above the bound", flow.queued_bytes));
-  }
-}
-
-void World::TendLetters(WalTaskStorage& storage) {
-  const auto limit = static_cast<std::uint32_t>(1 + random_.Below(10));
-  const auto letters = storage.GetDeadLetters()->List(limit);
-  if (!letters.ok() || letters->empty()) return;
-  DeadLetterSelection which;
-  for (const DeadLetterInfo& letter : *letters) {
-    if (letter.is_loss) continue;
-    which.ids.push_back(letter.id);
-    letters_.insert(letter.from_lsn);
-  }
-  if (which.ids.empty()) return;
-  ledger_.LettersAreRetried();
-  if (random_.OneIn(4)) {
-    coverage_.Note(Seen::kLetterPurged);
-    IgnoreStatus(storage.GetDeadLetters()->Purge(which).status(), "it may be gone by now");
-    return;
-  }
-  coverage_.Note(Seen::kLetterRetried);
-  database_.set_takes_poison(random_.OneIn(2));
-  IgnoreStatus(storage.GetDeadLetters()->Retry(which, milliseconds(200)).status(),
-               "what is pending comes later");
-  database_.set_takes_poison(false);
-}
-
 // --- the end -----------------------------------------------------------------------------------
 
 void World::Close(const Plan& plan, WalTaskStorage& storage) {
@@ -350,13 +435,16 @@ void World::Close(const Plan& plan, WalTaskStorage& storage) {
     const Status flushed = storage.Flush(std::chrono::minutes(10));
     if (!flushed.ok()) ledger_.Fail("it does not drain: " + flushed.ToString());
     CheckFigures(storage);
+    CheckPages(storage);
   }
   const Status closed = storage.Shutdown(plan.mode, plan.close_timeout);
   NoteFlushed(storage);
-  is_drained_ = closed.ok();
+  is_drained_ = closed.ok() && has_met_;
   coverage_.Note(Seen::kCleanEnd);
   Trace("close: " + closed.ToString());
   if (plan.is_last && !closed.ok()) ledger_.Fail("it does not close: " + closed.ToString());
+  if (storage.Close().code() != closed.code()) ledger_.Fail("closed twice, with two answers");
+  CheckClosed(storage);
 }
 
 }  // namespace taskwal

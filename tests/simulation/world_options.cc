@@ -1,9 +1,105 @@
 // What is drawn for a life: options, and how often disk and database fail.
+#include <fmt/format.h>
+
+#include <iterator>
+#include <stdexcept>
+
+#include "base/status_macros.h"
+#include "pipeline/option_fields.h"
 #include "tests/simulation/world.h"
 
 namespace taskwal {
 
 using std::chrono::milliseconds;
+
+// As `--set` and configuration files give them: every plain field as text and back.
+Options World::Retold(const Options& options) {
+  Options told = options;
+  for (const pipeline::OptionField& field : pipeline::OptionFields()) {
+    const std::string value = pipeline::GetOption(options, field.name);
+    const Status set = pipeline::SetOption(&told, field.name, value);
+    if (!set.ok()) ledger_.Fail(fmt::format("{}={}: {}", field.name, value, set.message()));
+  }
+  return told;
+}
+
+// What does not fit is refused with a reason, and the option is as it was; what is taken reads the
+// same when it is told again.
+void World::Mistell(const Options& options) {
+  coverage_.Note(Seen::kMistold);
+  Random random(SeedOf(Concern::kMore, 3));
+  constexpr const char* kTexts[] = {
+      "",      "-1",   "7 parsecs",    "99999999999999999999", "1.5e",        "maybe", "1m30s", "0",
+      "64kb",  "5TiB", "99999999999h", "18446744073709551615", "20000000TiB", "yes",   "off"};
+  Options other = options;
+  if (pipeline::SetOption(&other, "worker_cuont", "1").code() !=
+      StatusCode::kInvalidArgument) {
+    ledger_.Fail("an option of no name was set");
+  }
+  for (const pipeline::OptionField& field : pipeline::OptionFields()) {
+    const char* text = kTexts[random.Below(std::size(kTexts))];
+    Options told = options;
+    const Status set = pipeline::SetOption(&told, field.name, text);
+    const std::string value = pipeline::GetOption(told, field.name);
+    const std::string before = pipeline::GetOption(options, field.name);
+    Options again = told;
+    const bool is_same = pipeline::SetOption(&again, field.name, value).ok() &&
+                         pipeline::GetOption(again, field.name) == value;
+    if (set.ok() ? !is_same : value != before || set.message().empty()) {
+      ledger_.Fail(fmt::format("{}={} reads {}", field.name, text, value));
+    }
+    if (!set.ok()) continue;
+    IgnoreStatus(pipeline::CheckOptions(told), "it may be out of bounds, and may not");
+  }
+}
+
+// From a stream of its own: what was drawn before there were these is drawn as it was.
+void World::DrawMore(Plan* plan) {
+  Random random(SeedOf(Concern::kMore));
+  Options& options = plan->options;
+  if (random.OneIn(8)) {
+    options.breaker_error_rate = 0.3;
+    options.breaker_min_requests = 3;
+    options.breaker_window = milliseconds(2000);
+    options.breaker_trial_interval = milliseconds(random.Below(20));
+  }
+  if (random.OneIn(8)) {
+    options.waiting_room = 1 + static_cast<std::uint32_t>(random.Below(3));
+    options.backpressure_strategy = Overflow::kDropOldest;
+  }
+  if (random.OneIn(8)) options.max_open_conns = 2 + static_cast<std::uint32_t>(random.Below(3));
+  if (random.OneIn(8)) options.min_activity_level = static_cast<Level>(1 + random.Below(3));
+  if (random.OneIn(10)) options.max_record_bytes = 1000 + random.Below(4000);
+  if (random.OneIn(8)) options.dead_letter_count_max = 1 + random.Below(5);
+  if (random.OneIn(10)) {
+    options.dead_letter_age_max = milliseconds(100 + random.Below(3000));
+    ledger_.LettersMayExpire();
+  }
+  if (random.OneIn(6)) {
+    plan->body_bytes_max = 40u << 10;
+    coverage_.Note(Seen::kLarge);
+  }
+  if (random.OneIn(30)) options.enable_recovery = false;
+  if (random.OneIn(10)) plan->needs_database = true;
+  plan->has_wrong_list = HasSeveralNow() && random.OneIn(8);
+  const std::uint64_t throws = random.OneIn(8) ? 20 : 0;
+  for (const auto& database : databases_) database->set_question_throws(throws);
+  if (random.OneIn(16)) Mistell(options);
+}
+
+// A callback is called by the product's threads, takes its time, and may throw.
+void World::AddCallbacks(Options* options) {
+  const auto tell = [this, throws = random_.OneIn(4)](const auto&) {
+    coverage_.Note(Seen::kCallback);
+    if (SimulatedThreads::current() != nullptr) SimulatedThreads::current()->Preempt();
+    if (throws) throw std::runtime_error("simulated: the callback threw");
+  };
+  options->on_flush = tell;
+  options->on_pressure = tell;
+  options->on_breaker = tell;
+  options->on_error = tell;
+  options->on_recovery = tell;
+}
 
 Options World::DrawOptions() {
   Options options;
@@ -28,7 +124,8 @@ Options World::DrawOptions() {
   options.recovery_timeout = milliseconds(random_.Below(500));
   options.shutdown_timeout = milliseconds(1000);
   options.enable_metrics = random_.OneIn(4);
-  options.metrics_interval = milliseconds(500);
+  options.metrics_interval = milliseconds(2000);  // a line; the file comes twice as often
+  options.health_check_interval = milliseconds(500);
   return options;
 }
 
@@ -78,7 +175,20 @@ SimulatedDatabase::Odds World::DrawDatabaseOdds() {
   odds.hangs = OneOf<std::uint64_t>({0, 0, 10, 50});
   odds.restarts = OneOf<std::uint64_t>({0, 0, 20});
   odds.goes_down = OneOf<std::uint64_t>({0, 0, 10});
+  if (has_replica_) odds.fails_over = OneOf<std::uint64_t>({0, 0, 5});
   return odds;
+}
+
+// New activities go by them at once, tasks after a rebalance.
+std::vector<std::uint32_t> World::DrawWeights() {
+  std::vector<std::uint32_t> weights;
+  if (!has_several_targets_) return weights;
+  for (std::size_t i = 0; i < databases_.size(); ++i) {
+    weights.push_back(OneOf<std::uint32_t>({0, 1, 1, 2, 5}));
+  }
+  weights[random_.Below(weights.size())] += 1;
+  coverage_.Note(Seen::kSeveralTargets);
+  return weights;
 }
 
 void World::ArmDiskFaults(Plan* plan) {

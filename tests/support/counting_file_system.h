@@ -1,4 +1,4 @@
-// Another FileSystem whose calls are counted, and the bytes that they read.
+// Another FileSystem whose calls are counted, and the bytes that they read and write.
 #pragma once
 
 #include <atomic>
@@ -19,13 +19,19 @@ class CountingFileSystem final : public ForwardingFileSystem {
   struct Counts {
     std::uint64_t calls = 0;  // on the file system and on what it opened for reading
     std::uint64_t bytes_read = 0;
+    std::uint64_t bytes_written = 0;
   };
-  [[nodiscard]] Counts counts() const { return {calls_.load(), bytes_read_.load()}; }
+  [[nodiscard]] Counts counts() const {
+    return {calls_.load(), bytes_read_.load(), bytes_written_.load()};
+  }
 
   Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
                                                      bool create) override {
     ++calls_;
-    return ForwardingFileSystem::OpenWritable(path, create);
+    auto opened = ForwardingFileSystem::OpenWritable(path, create);
+    if (!opened.ok()) return opened.status();
+    return std::unique_ptr<WritableFile>(
+        std::make_unique<CountingWriter>(bytes_written_, std::move(opened).value()));
   }
   Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
     ++calls_;
@@ -76,8 +82,29 @@ class CountingFileSystem final : public ForwardingFileSystem {
     const std::unique_ptr<ReadableFile> target_;
   };
 
+  class CountingWriter final : public WritableFile {
+   public:
+    CountingWriter(std::atomic<std::uint64_t>& bytes, std::unique_ptr<WritableFile> target)
+        : bytes_(bytes), target_(std::move(target)) {}
+    Status Write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      bytes_ += bytes.size();
+      return target_->Write(offset, bytes);
+    }
+    Status Sync() override { return target_->Sync(); }
+    Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      bytes_ += bytes.size();
+      return target_->WriteAndSync(offset, bytes);
+    }
+    Status Truncate(std::uint64_t size) override { return target_->Truncate(size); }
+
+   private:
+    std::atomic<std::uint64_t>& bytes_;
+    const std::unique_ptr<WritableFile> target_;
+  };
+
   std::atomic<std::uint64_t> calls_{0};
   std::atomic<std::uint64_t> bytes_read_{0};
+  std::atomic<std::uint64_t> bytes_written_{0};
 };
 
 }  // namespace taskwal

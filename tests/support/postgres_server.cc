@@ -169,6 +169,22 @@ std::string PostgresServer::Dsn(const std::string& database) const {
   return DsnAt(port_, database);
 }
 
+std::string PostgresServer::ShadowedDsn(const std::string& database) const {
+  return Dsn(database) + "%2Cpg_catalog";
+}
+
+void PostgresServer::PassForCockroach(const std::string& database) const {
+  Query("CREATE FUNCTION version() RETURNS text LANGUAGE sql AS "
+        "$$ SELECT 'CockroachDB CCL v23.1.11 (x86_64-pc-linux-gnu)' $$",
+        database);
+  for (const char* lock : {"pg_try_advisory_xact_lock_shared(integer)",
+                           "pg_advisory_xact_lock(bigint)"}) {
+    Query(std::string("CREATE FUNCTION ") + lock + " RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN "
+          "RAISE EXCEPTION 'unimplemented' USING ERRCODE = 'feature_not_supported'; END $$",
+          database);
+  }
+}
+
 std::string PostgresServer::SocketDsn(const std::string& database) const {
   return std::string("postgresql://owner:") + kPasswordInDsn + "@/postgres?host=" +
          dir_.path() + "&port=" + std::to_string(port_) + "&options=-csearch_path%3D" + database;

@@ -34,6 +34,10 @@ class PostgresServer {
   // The owner's, over loopback (the password needs percent-encoding) or over the socket.
   [[nodiscard]] std::string Dsn(const std::string& database) const;
   [[nodiscard]] std::string SocketDsn(const std::string& database) const;
+  // What stands in the database comes before the server's own functions.
+  [[nodiscard]] std::string ShadowedDsn(const std::string& database) const;
+  // To those who come by that DSN the server calls itself CockroachDB, and has no advisory locks.
+  void PassForCockroach(const std::string& database) const;
   // With another port (that of a proxy).
   [[nodiscard]] std::string DsnAt(std::uint16_t port, const std::string& database) const;
   // Whichever of the two takes writes.

@@ -20,7 +20,9 @@ class ScriptedBackend::Session final : public storage::Session {
   Result<ApplyResult> Apply(const Batch& batch) override { return backend_.Apply(batch); }
   Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
     TASKWAL_TRY(backend_.Answer(Question::kReadLog));
-    return backend_.Real()->ReadLog(wal_id);
+    TASKWAL_ASSIGN(storage::LogRow row, backend_.Real()->ReadLog(wal_id));
+    if (backend_.TakePast()) std::fill(row.watermarks.begin(), row.watermarks.end(), 0);
+    return row;
   }
   Result<storage::LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                       std::span<const storage::Lsn> start) override {
@@ -101,6 +103,11 @@ void ScriptedBackend::FailNext(Question question) {
   failing_ = question;
 }
 
+void ScriptedBackend::AnswerFromThePast(std::uint32_t times) {
+  MutexLock lock(mutex_);
+  past_answers_ = times;
+}
+
 void ScriptedBackend::RejectTasks(std::function<bool(const storage::TaskChange&)> is_bad) {
   MutexLock lock(mutex_);
   is_bad_task_ = std::move(is_bad);
@@ -146,6 +153,13 @@ Status ScriptedBackend::Answer(Question question) {
   if (failing_ != question) return Status::Ok();
   failing_ = Question::kNone;
   return Status::Unavailable("scripted: no answer");
+}
+
+bool ScriptedBackend::TakePast() {
+  MutexLock lock(mutex_);
+  if (past_answers_ == 0) return false;
+  --past_answers_;
+  return true;
 }
 
 std::unique_ptr<storage::Session> ScriptedBackend::Real() {

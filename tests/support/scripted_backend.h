@@ -56,6 +56,8 @@ class ScriptedBackend final : public storage::Backend {
   // The next ReadLog, HighestStamp or RegisterLog fails.
   enum class Question : std::uint8_t { kNone, kHighestStamp, kReadLog, kRegisterLog };
   void FailNext(Question question);
+  // The next `times` answers of ReadLog are what stood there before anything was applied.
+  void AnswerFromThePast(std::uint32_t times);
   // Rows that can never be taken.
   void RejectTasks(std::function<bool(const storage::TaskChange&)> is_bad);
   void RejectActivities(std::function<bool(const Activity&)> is_bad);
@@ -84,6 +86,7 @@ class ScriptedBackend final : public storage::Backend {
   bool IsRejected(const storage::Batch& batch) REQUIRES(mutex_);
   ApplyFault TakeFault() EXCLUDES(mutex_);
   Status Answer(Question question) EXCLUDES(mutex_);
+  bool TakePast() EXCLUDES(mutex_);
   std::unique_ptr<storage::Session> Real() EXCLUDES(mutex_);
 
   const std::string name_ = "scripted:";
@@ -97,6 +100,7 @@ class ScriptedBackend final : public storage::Backend {
   Status refusal_ GUARDED_BY(mutex_);
   std::uint32_t throwing_connections_ GUARDED_BY(mutex_) = 0;
   Question failing_ GUARDED_BY(mutex_) = Question::kNone;
+  std::uint32_t past_answers_ GUARDED_BY(mutex_) = 0;
   std::function<bool(const storage::TaskChange&)> is_bad_task_ GUARDED_BY(mutex_);
   std::function<bool(const Activity&)> is_bad_activity_ GUARDED_BY(mutex_);
   std::function<void(const storage::Batch&)> on_apply_ GUARDED_BY(mutex_);

@@ -14,10 +14,22 @@ namespace {
 constexpr std::uint64_t kSector = 512;
 constexpr std::uint64_t kPage = 4096;
 
+bool IsZero(std::span<const std::byte> bytes) {
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} &&
+          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+// Pages of zeros, which most of a ring are, take no memory and no time.
 UniqueFd MakeMemory(std::span<const std::byte> content) {
   UniqueFd memory(::memfd_create("simulated ring", MFD_CLOEXEC));
   TASKWAL_CHECK(memory.get() >= 0);
-  TASKWAL_CHECK(WriteFully(memory.get(), "memfd", 0, content).ok());
+  TASKWAL_CHECK(::ftruncate(memory.get(), static_cast<off_t>(content.size())) == 0);
+  for (std::size_t from = 0; from < content.size(); from += kPage) {
+    const auto page = content.subspan(from, std::min<std::size_t>(kPage, content.size() - from));
+    if (IsZero(page)) continue;
+    TASKWAL_CHECK(WriteFully(memory.get(), "memfd", from, page).ok());
+  }
   return memory;
 }
 
@@ -33,6 +45,12 @@ std::uint64_t SizeAfterPowerLoss(std::uint64_t old_size, std::uint64_t new_size,
     return old_size + random.Below(new_size - old_size);
   }
   return old_size;
+}
+
+// As most paths are: nothing to be left out of it.
+bool IsNormal(const std::string& path) {
+  return path.size() > 1 && path.front() == '/' && path.back() != '/' &&
+         path.find("//") == std::string::npos && path.find("/.") == std::string::npos;
 }
 
 bool SharesPath(const std::map<std::string, SimulatedDisk::File>& change,
@@ -176,6 +194,7 @@ void SimulatedFile::LosePowerOfRing(Random& random, const PowerLossOdds& odds) {
 }
 
 std::string SimulatedDisk::Normal(const std::string& path) {
+  if (IsNormal(path)) return path;
   std::string normal = path.starts_with('/') ? "/" : "";
   for (std::size_t at = 0; at < path.size();) {
     const std::size_t end = std::min(path.find('/', at), path.size());
@@ -206,13 +225,15 @@ bool SimulatedDisk::IsDirectory(const std::string& path) const {
 }
 
 std::vector<DirectoryEntry> SimulatedDisk::List(const std::string& directory) const {
+  const bool is_root = directory.ends_with('/');
+  const std::string prefix = directory == "." ? "" : is_root ? directory : directory + "/";
   std::vector<DirectoryEntry> entries;
-  for (const auto& [path, file] : cached_) {
-    if (ParentOf(path) != directory) continue;
-    entries.push_back({path.substr(path.rfind('/') + 1), file->is_directory});
+  for (auto name = cached_.lower_bound(prefix);
+       name != cached_.end() && name->first.starts_with(prefix); ++name) {
+    std::string rest = name->first.substr(prefix.size());
+    if (rest.find('/') != std::string::npos) continue;
+    entries.push_back({std::move(rest), name->second->is_directory});
   }
-  std::sort(entries.begin(), entries.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
   return entries;
 }
 
@@ -267,6 +288,17 @@ void SimulatedDisk::CopyTree(const std::string& from, const std::string& to) {
   }
   Apply(copies, &cached_);
   Apply(copies, &durable_);
+}
+
+void SimulatedDisk::RemoveTree(const std::string& path) {
+  durable_ = cached_;
+  unsynced_.clear();
+  Change gone;
+  for (const auto& [name, file] : cached_) {
+    if (name == path || name.starts_with(path + "/")) gone[name] = nullptr;
+  }
+  Apply(gone, &cached_);
+  Apply(gone, &durable_);
 }
 
 void SimulatedDisk::Do(Change change) {

@@ -85,6 +85,8 @@ class SimulatedDisk {
   void Remove(const std::string& path);
   // Everything under `from` again under `to`: new inodes, synced.
   void CopyTree(const std::string& from, const std::string& to);
+  // Everything under `path`, synced, and with it all that was not synced yet.
+  void RemoveTree(const std::string& path);
 
   void SyncDirectory(const std::string& path);
   void DetachRings();

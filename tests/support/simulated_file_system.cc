@@ -413,6 +413,11 @@ void SimulatedFileSystem::StartNextProcess() {
   crash_at_ = 0;
 }
 
+void SimulatedFileSystem::Reseed(std::uint64_t seed) {
+  MutexLock lock(mutex_);
+  random_ = Random(seed);
+}
+
 void SimulatedFileSystem::Kill() {
   MutexLock lock(mutex_);
   if (!crashed_) disk_.DetachRings();
@@ -470,6 +475,11 @@ std::map<std::string, std::string> SimulatedFileSystem::Dump(const std::string& 
 void SimulatedFileSystem::CopyTree(const std::string& from, const std::string& to) {
   MutexLock lock(mutex_);
   disk_.CopyTree(SimulatedDisk::Normal(from), SimulatedDisk::Normal(to));
+}
+
+void SimulatedFileSystem::RemoveTree(const std::string& path) {
+  MutexLock lock(mutex_);
+  disk_.RemoveTree(SimulatedDisk::Normal(path));
 }
 
 }  // namespace taskwal

@@ -76,6 +76,9 @@ class SimulatedFileSystem final : public FileSystem {
   // Growing beyond it is kUnavailable, after the part of a write that fits.
   void SetCapacity(std::uint64_t bytes);
 
+  // From here on what faults and crashes leave behind is drawn from this seed.
+  void Reseed(std::uint64_t seed);
+
   void Kill();
   void PowerLoss(Random& random, const PowerLossOdds& odds = {});
 
@@ -88,6 +91,8 @@ class SimulatedFileSystem final : public FileSystem {
   [[nodiscard]] std::map<std::string, std::string> Dump(const std::string& directory) const;
   // As `cp -a`, synced: the copies have other inode numbers and birth times.
   void CopyTree(const std::string& from, const std::string& to);
+  // Everything under `path`, synced, and with it all that was not synced yet.
+  void RemoveTree(const std::string& path);
 
  private:
   class Writable;

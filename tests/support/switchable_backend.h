@@ -1,5 +1,6 @@
 // A database for tests that can be taken away and given back, and that outlives the storages which
-// are opened on it: each gets a backend of its own, all of them see the same data.
+// are opened on it: each gets a backend of its own, all of them see the same data. A storage that
+// was closed while a call was under way leaves it behind; the database ends after the last of them.
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "storage/memory/memory_backend.h"
 
 namespace taskwal {
@@ -17,6 +19,13 @@ class SwitchableDatabase {
  public:
   // As a database that keeps what it has when the process ends, unless told otherwise.
   explicit SwitchableDatabase(bool is_volatile = false) : is_volatile_(is_volatile) {}
+  // Waits for the backends: what its hooks refer to is to be declared before it.
+  ~SwitchableDatabase() {
+    MutexLock lock(mutex_);
+    while (backends_ > 0) backend_ended_.Wait(mutex_);
+  }
+  SwitchableDatabase(const SwitchableDatabase&) = delete;
+  SwitchableDatabase& operator=(const SwitchableDatabase&) = delete;
 
   std::unique_ptr<storage::Backend> Open() { return std::make_unique<Backend>(*this); }
   // Sessions see it at their next call.
@@ -109,7 +118,15 @@ class SwitchableDatabase {
 
   class Backend final : public storage::Backend {
    public:
-    explicit Backend(SwitchableDatabase& database) : database_(database) {}
+    explicit Backend(SwitchableDatabase& database) : database_(database) {
+      MutexLock lock(database_.mutex_);
+      ++database_.backends_;
+    }
+    ~Backend() override {
+      MutexLock lock(database_.mutex_);
+      --database_.backends_;
+      database_.backend_ended_.NotifyAll();
+    }
 
     [[nodiscard]] std::string_view kind() const override { return "test"; }
     [[nodiscard]] const std::string& name() const override { return database_.name_; }
@@ -141,6 +158,9 @@ class SwitchableDatabase {
   std::function<Status(const storage::Batch&)> fail_apply_;
   std::uint32_t writers_max_ = 2;
   std::function<Cut()> on_apply_;
+  Mutex mutex_;
+  CondVar backend_ended_;
+  int backends_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace taskwal

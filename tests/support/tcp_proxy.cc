@@ -72,6 +72,7 @@ struct Link {
   Answer answer = Answer::kPass;    // what becomes of what the server says next
   std::optional<std::string> held;  // a COMMIT kept back
   bool is_silent = false;           // nothing passes any more
+  SteadyClock::time_point drips_at{};  // its next byte
 };
 
 }  // namespace
@@ -122,6 +123,7 @@ class TcpProxy::Loop {
   bool cuts_all = false;
   bool releases = false;
   std::chrono::milliseconds delay{0};
+  std::chrono::milliseconds drip{0};
   std::optional<std::uint64_t> cut_after;
   CommitFault fault = CommitFault::kNone;
   bool has_struck = false;
@@ -300,11 +302,24 @@ class TcpProxy::Loop {
   void PassOn(Link& link) REQUIRES(mutex_) {
     if (is_blackhole || link.is_silent || link.held) return;
     PassOn(link.up, &link.server);
-    PassOn(link.down, &link.client);
+    if (drip.count() > 0) {
+      DripOn(link);
+    } else {
+      PassOn(link.down, &link.client);
+    }
     // Nobody is left to hear what may still come.
     if (link.down.has_ended && link.down.pieces.empty()) link.client = UniqueFd();
     const bool awaits_release = link.answer == Answer::kTellRelease;
     if (link.up.has_ended && link.up.pieces.empty() && !awaits_release) link.server = UniqueFd();
+  }
+
+  void DripOn(Link& link) REQUIRES(mutex_) {
+    if (link.down.pieces.empty() || SteadyClock::now() < link.drips_at) return;
+    std::string& bytes = link.down.pieces.front().bytes;
+    ::send(link.client.get(), bytes.data(), 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    bytes.erase(0, 1);
+    if (bytes.empty()) link.down.pieces.pop_front();
+    link.drips_at = SteadyClock::now() + drip;
   }
 
   static void PassOn(Pipe& pipe, UniqueFd* to) {
@@ -349,6 +364,10 @@ void TcpProxy::Blackhole(bool on) {
 
 void TcpProxy::Delay(std::chrono::milliseconds delay) {
   loop_->Set([&](Loop& loop) { loop.delay = delay; });
+}
+
+void TcpProxy::Drip(std::chrono::milliseconds apart) {
+  loop_->Set([&](Loop& loop) { loop.drip = apart; });
 }
 
 void TcpProxy::CutAll() {

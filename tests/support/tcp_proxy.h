@@ -1,6 +1,6 @@
 // A network that misbehaves as told, between a client and a server on loopback: it refuses, cuts,
-// delays, swallows, answers half, and interferes with the next COMMIT that passes. It looks for
-// plain text in what the client sends, so the connection must not be encrypted. Any thread.
+// delays, drips, swallows, answers half, and interferes with the next COMMIT that passes. It looks
+// for plain text in what the client sends, so the connection must not be encrypted. Any thread.
 #pragma once
 
 #include <chrono>
@@ -35,6 +35,8 @@ class TcpProxy {
   void Blackhole(bool on);
   // Each piece is this late.
   void Delay(std::chrono::milliseconds delay);
+  // What the server says passes a byte at a time, so far apart; 0 ends that.
+  void Drip(std::chrono::milliseconds apart);
   void CutAll();
   // Cuts all, once, as soon as that many more bytes have come from either side.
   void CutAfter(std::uint64_t bytes);

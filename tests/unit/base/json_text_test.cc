@@ -48,7 +48,7 @@ TEST(IsJson, TakesEveryKindOfValue) {
        {"null"sv, "true"sv, "false"sv, "0"sv, "-0"sv, "12"sv, "-3.25e+10"sv, "1E5"sv, "1e-5"sv,
         "\"\""sv, "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\""sv, "[]"sv, "{}"sv,
         " [ 1 , [ ] , { } ] "sv, "{\"a\":{\"b\":[1,2,{\"c\":null}]},\"a\":2}"sv,
-        "\t\r\n {\"x\" : \"y\"} \n"sv, "\"\\u0000\""sv, "\"\\ud800\""sv, "\"\x7f\""sv,
+        "\t\r\n {\"x\" : \"y\"} \n"sv, "\"\\u0000\""sv, "\"\x7f\""sv,
         "123456789012345678901234567890.5e999"sv}) {
     EXPECT_TRUE(IsJson(text)) << text;
   }
@@ -63,6 +63,23 @@ TEST(IsJson, RefusesWhatIsNone) {
         "{1:1}"sv, "{\"a\" 1}"sv, "[1}"sv, "{\"a\":1]"sv, "1 2"sv, "{} x"sv, "\0"sv, "null\0"sv,
         "\xef\xbb\xbf{}"sv, "// c\n1"sv}) {
     EXPECT_FALSE(IsJson(text)) << text;
+  }
+}
+
+TEST(IsJson, RefusesHalfASurrogatePairAnywhere) {
+  for (const char* half :
+       {R"("\ud800")", R"("\uDBFF")", R"("\udc00")", R"("\uDFFF")", R"("a\ud800b")",
+        R"("\ud800\u0041")", R"("\ud800\ud800")", R"("\ud800\ud800\udc00")", R"("\udc00\ud800")",
+        R"("\ud800\udc00\udc00")", R"("\ud800\n\udc00")", R"("\ud800\\udc00")"}) {
+    const std::string text(half);
+    EXPECT_FALSE(IsJson(text)) << text;
+    EXPECT_FALSE(IsJson("[1, {\"a\": " + text + "}, 2]")) << text;
+    EXPECT_FALSE(IsJson("{" + text + ": 1}")) << text;
+  }
+  for (const char* whole :
+       {R"("\ud800\udc00")", R"("\uDBFF\uDFFF")", R"("\ud83d\ude00\ud83d\ude00")",
+        R"("\ud7ff\ue000")", R"("\\ud800")", R"({"\ud83d\ude00":"\ud83d\ude00"})"}) {
+    EXPECT_TRUE(IsJson(whole)) << whole;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -60,13 +61,15 @@ class RunCommand : public ::testing::Test {
     EXPECT_EQ(outcome.err.find('\n'), outcome.err.size() - 1);
   }
   // The tool with kGated, once its second task has begun.
-  std::unique_ptr<Child> StartGated() {
+  std::unique_ptr<Child> StartGated(const std::vector<std::string>& more = {}) {
     Write("gated.yaml", kGated);
     for (const char* fifo : {"sign", "gate"}) {
       EXPECT_EQ(::mkfifo(dir_.File(fifo).c_str(), 0600), 0);
     }
     const UniqueFd sign(::open(dir_.File("sign").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-    auto child = Child::Start(Command({"gated.yaml", "--json"}), options_);
+    std::vector<std::string> command = Command({"gated.yaml", "--json"});
+    command.insert(command.end(), more.begin(), more.end());
+    auto child = Child::Start(command, options_);
     EXPECT_OK(child);
     pollfd polled{sign.get(), POLLIN, 0};
     EXPECT_EQ(::poll(&polled, 1, 30'000), 1) << "the second task did not begin";
@@ -185,14 +188,32 @@ TEST_F(RunCommand, AKillLeavesNoCommandRunning) {
   EXPECT_EQ(::poll(&polled, 1, 30'000), 1) << "something lives on";
 }
 
-TEST_F(RunCommand, StopsAndDrainsOnCtrlC) {
+class RunCommandSignal : public RunCommand, public ::testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Both, RunCommandSignal, ::testing::Values(SIGINT, SIGTERM));
+
+TEST_P(RunCommandSignal, StopsAndDrains) {
   const auto child = StartGated();
   ASSERT_NE(child, nullptr);
-  child->Kill(SIGINT);
+  child->Kill(GetParam());
   EXPECT_EQ(child->Wait().code, 0);
   EXPECT_THAT(child->errors(), HasSubstr("stopping"));
   EXPECT_THAT(child->pending_output(), HasSubstr("\"completed\":1,\"failed\":0}"));
   ExpectResumed();
+}
+
+TEST_P(RunCommandSignal, EndsWith4WhereTheDatabaseIsAway) {
+  const std::string database = "sqlite://" + dir_.File("later/runs.db");
+  const auto child = StartGated({"--db", database, "--set", "shutdown_timeout=100ms"});
+  ASSERT_NE(child, nullptr);
+  child->Kill(GetParam());
+  EXPECT_EQ(child->Wait().code, 4) << child->errors();
+  EXPECT_THAT(child->errors(), HasSubstr("records are safe in taskwal.wal"));
+  // What was logged is there once the database is.
+  std::filesystem::create_directory(dir_.File("later"));
+  Write("go", "");
+  const RunOutcome resumed = RunTool({"gated.yaml", "--resume", "--json", "--db", database});
+  EXPECT_EQ(resumed.exit.code, 0) << resumed.err;
+  EXPECT_EQ(Read("first.log"), "ran\n");
 }
 
 TEST_F(RunCommand, SaysThatRecordsAreSafeWhenTheDatabaseIsAway) {

@@ -99,6 +99,16 @@ TEST(DaemonConfig, NamesTheNearestKey) {
               HasSubstr("f.yaml:2: unknown key \"targets.dns\"; did you mean \"targets.dsn\"?"));
 }
 
+// Each key with a letter left out.
+TEST(DaemonConfig, NamesEachKeyThatIsMeant) {
+  for (const ConfigKey& key : ConfigKeys()) {
+    std::string wrong(key.name);
+    wrong.erase(wrong.size() / 2, 1);
+    const std::string text = std::string(key.group) + ":\n  " + wrong + ": 1\n";
+    EXPECT_THAT(ErrorOf(text), HasSubstr("did you mean \"" + key.path() + "\"?"));
+  }
+}
+
 TEST(DaemonConfig, NamesTheLineOfAWrongValue) {
   EXPECT_THAT(ErrorOf("wal:\n  segment_size: big\n"), StartsWith("f.yaml:2: wal.segment_size: "));
   EXPECT_THAT(ErrorOf("wal:\n  segment_size: [1]\n"), StartsWith("f.yaml:2: wal.segment_size"));
@@ -111,8 +121,17 @@ TEST(DaemonConfig, NamesTheLineOfAWrongValue) {
 }
 
 TEST(DaemonConfig, NamesTheLineOfAValueOutOfBounds) {
-  EXPECT_THAT(ErrorOf("wal:\n  dir: x\n  sync_lanes: 99\n"), StartsWith("f.yaml:3: sync_lanes"));
-  EXPECT_THAT(ErrorOf("retry:\n  max_backoff: 1ms\n"), StartsWith("f.yaml:2: max_backoff"));
+  EXPECT_THAT(ErrorOf("wal:\n  dir: x\n  sync_lanes: 99\n"),
+              StartsWith("f.yaml:3: wal.sync_lanes is 99"));
+  EXPECT_THAT(ErrorOf("retry:\n  max_backoff: 1ms\n"), StartsWith("f.yaml:2: retry.max_backoff"));
+  // By the names of the file, not by those of the options behind them.
+  EXPECT_THAT(ErrorOf("worker_pool:\n  queue_size: 1\n"),
+              StartsWith("f.yaml:2: worker_pool.queue_size is "));
+  EXPECT_THAT(ErrorOf("worker_pool:\n  job_timeout: 1000h\n"),
+              StartsWith("f.yaml:2: worker_pool.job_timeout is "));
+  const std::string both = ErrorOf("retry:\n  initial_backoff: 2m\n  max_backoff: 1s\n");
+  EXPECT_THAT(both, StartsWith("f.yaml:3: retry.max_backoff is 1s"));
+  EXPECT_THAT(both, HasSubstr("retry.initial_backoff"));
 }
 
 TEST(DaemonConfig, RefusesAKeyGivenTwice) {

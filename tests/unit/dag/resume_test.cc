@@ -67,6 +67,26 @@ TEST(Resume, LoadsWhatIsCompletedOfOneRunOverAllPages) {
   EXPECT_FALSE(run.completed.contains("failed"));
 }
 
+void LogCompleted(RecordingStorage& storage, const std::string& node) {
+  const std::string id = "d/" + node;
+  ASSERT_OK(storage.LogActivity(TaskActivity(Action::kTaskCompleted, {"d", node, id}, ""), {}));
+}
+
+TEST(Resume, KnowsACompletedTaskWhoseRowWasStillToSaySo) {
+  RecordingStorage storage;
+  Start(storage, "d", RunPayload("abc", "f"));
+  for (const char* node : {"torn", "again", "failed", "running"}) {
+    Save(storage, "d", node, TaskStatus::kPending);
+    ASSERT_OK(storage.UpdateTaskStatus(std::string("d/") + node, TaskStatus::kRunning, "", {}));
+  }
+  for (const char* node : {"torn", "again", "failed"}) LogCompleted(storage, node);
+  ASSERT_OK(storage.UpdateTaskStatus("d/again", TaskStatus::kRunning, "", {}));
+  ASSERT_OK(storage.UpdateTaskStatus("d/failed", TaskStatus::kFailed, "", {}));
+  ASSERT_OK_AND_ASSIGN(const EarlierRun run, LoadEarlierRun(storage, "d"));
+  EXPECT_THAT(run.completed, UnorderedElementsAre("torn"));
+  EXPECT_THAT(run.to_complete, UnorderedElementsAre("d/torn"));
+}
+
 TEST(Resume, KnowsAFinishedRunEvenWhenItsRowsAreGone) {
   RecordingStorage storage;
   Start(storage, "d", RunPayload("abc", "f"));

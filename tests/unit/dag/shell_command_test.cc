@@ -189,6 +189,24 @@ TEST(ShellCommand, StopLeavesTimeToCleanUp) {
   EXPECT_THAT(outcome.output, HasSubstr("cleaned\n"));
 }
 
+// A script that tidies up and exits with 0 when it is told to stop has not done its work.
+TEST(ShellCommand, WhatIsStoppedHasNotSucceededWhateverItSays) {
+  const Breath breath;
+  std::stop_source stop;
+  ShellOutcome outcome;
+  std::jthread runner([&] {
+    outcome = MustRun("trap 'echo half; exit 0' TERM; echo x > " + breath.path() +
+                          "; while :; do sleep 0.01; done",
+                      stop.get_token(), kLongGrace);
+  });
+  ASSERT_TRUE(breath.AwaitSign());
+  stop.request_stop();
+  runner.join();
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.output, HasSubstr("half\n"));
+  EXPECT_THAT(ShellStatus(outcome), StatusIs(StatusCode::kUnavailable, HasSubstr("stopped")));
+}
+
 TEST(ShellCommand, AStopBeforeTheStartEndsItAtOnce) {
   std::stop_source stop;
   stop.request_stop();

@@ -53,6 +53,16 @@ TEST(Histogram, EveryQuantileIsWithinASixteenth) {
   EXPECT_EQ(summary.max, values.back());
 }
 
+TEST(Histogram, OfOneToFiveTheMedianIsThreeAndTheHighestPercentilesAreAboveFour) {
+  Histogram histogram;
+  for (const auto value : {1ms, 2ms, 3ms, 4ms, 5ms}) histogram.Record(value);
+  const LatencySummary summary = histogram.Summary();
+  EXPECT_EQ(summary.mean, 3000.0);
+  EXPECT_NEAR(summary.p50, 3000.0, 3000.0 * 0.0625);
+  EXPECT_GE(summary.p95, 4000.0);
+  EXPECT_GE(summary.p99, 4000.0);
+}
+
 TEST(Histogram, TakesTheShortestAndTheLongest) {
   Histogram histogram;
   histogram.Record(-5ns);

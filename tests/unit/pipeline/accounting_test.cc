@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/file_system.h"
 #include "base/mutex.h"
 #include "base/random.h"
 #include "base/status_macros.h"
@@ -58,10 +59,10 @@ class UnreliableDatabase {
     return Status::Ok();
   }
 
-  SwitchableDatabase database_;
   Mutex mutex_;
   Random random_ GUARDED_BY(mutex_);
   double trouble_ GUARDED_BY(mutex_) = 1;
+  SwitchableDatabase database_;
 };
 
 class AccountingTest : public ::testing::Test {
@@ -79,6 +80,7 @@ class AccountingTest : public ::testing::Test {
     options_.backpressure_strategy = Overflow::kDropNewest;
     options_.block_timeout = milliseconds(1);
     options_.shutdown_timeout = milliseconds(0);
+    options_.metrics_interval = options_.monitoring_interval = milliseconds(5);
     std::printf("TASKWAL_ACCOUNTING_SEED=%llu\n", static_cast<unsigned long long>(seed_));
   }
 
@@ -113,6 +115,22 @@ class AccountingTest : public ::testing::Test {
     EXPECT_EQ(letters.added + open_at_start_, letters.open + settled);
   }
 
+  // What others read: the text of Prometheus, or JSON.
+  static void CheckText(const std::string& text) {
+    const auto figure = [&text](const std::string& what) {
+      const std::string name = "taskwal_records_" + what;
+      for (const std::string& found : {"\n" + name + " ", "\"" + name + "\":"}) {
+        const std::size_t at = text.find(found);
+        if (at != std::string::npos) return std::stod(text.substr(at + found.size(), 30));
+      }
+      ADD_FAILURE() << "no " << name;
+      return -1.0;
+    };
+    EXPECT_EQ(figure("accepted_total"),
+              figure("applied_total") + figure("dead_lettered_total") + figure("lost_total") +
+                  figure("pending"));
+  }
+
   static constexpr int kCallers = 3;
   static constexpr int kCalls = 1500;
   static constexpr int kPoisonEvery = 500;
@@ -126,6 +144,7 @@ class AccountingTest : public ::testing::Test {
   std::atomic<std::uint64_t> begun_{0};
   std::atomic<std::uint64_t> acknowledged_{0};
   std::uint64_t open_at_start_ = 0;
+  std::uint64_t files_seen_ = 0;
 };
 
 TEST_F(AccountingTest, HoldsInEverySnapshotUnderLoadAndFaults) {
@@ -144,6 +163,11 @@ TEST_F(AccountingTest, HoldsInEverySnapshotUnderLoadAndFaults) {
         Check(stats, before);
         EXPECT_GE(stats.accepted, known);
         EXPECT_LE(stats.accepted, pending_at_open + begun_);
+        CheckText(storage_->GetMetrics()->Prometheus());
+        CheckText(storage_->GetMetrics()->Json());
+        const auto file = ReadFile(FileSystem::Real(), dir_.File("wal/METRICS"));
+        if (file.ok()) CheckText(*file);
+        files_seen_ += file.ok() ? 1 : 0;
         before = stats;
       }
     });
@@ -184,6 +208,7 @@ TEST_F(AccountingTest, HoldsInEverySnapshotUnderLoadAndFaults) {
   Check(stats, {});
   EXPECT_EQ(stats.pending, 0u);
   EXPECT_EQ(stats.dead_letters.open, 0u);
+  EXPECT_GT(files_seen_, 0u);
   ASSERT_OK(storage_->Close());
 }
 

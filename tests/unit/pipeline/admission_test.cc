@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -36,6 +37,7 @@ class AdmissionTest : public ::testing::Test {
                          std::size_t bytes = 100, std::stop_token stop = {}) {
     const Admission::Call call{rank, bytes, timeout, std::move(stop), false};
     return admission_->Enter(call, [this, rank](const wal::Deadline&) -> Result<wal::Lsn> {
+      ++asked_[static_cast<std::size_t>(rank)];
       std::int64_t room = room_.load();
       while (room > 0 && !room_.compare_exchange_weak(room, room - 1)) {
       }
@@ -96,6 +98,7 @@ class AdmissionTest : public ::testing::Test {
   Options options_;
   LoadSample load_;
   std::atomic<std::int64_t> room_{1'000'000};
+  std::array<std::atomic<std::uint64_t>, kTaskRank + 1> asked_{};  // the log for room, by rank
   std::unique_ptr<LoadGauge> gauge_;
   std::unique_ptr<Admission> admission_;
   std::vector<std::unique_ptr<Waiter>> waiters_;
@@ -104,6 +107,30 @@ class AdmissionTest : public ::testing::Test {
   wal::Lsn lsn_ GUARDED_BY(mutex_) = 0;
   std::vector<std::int32_t> entered_ GUARDED_BY(mutex_);
 };
+
+// It waits for room in the log with the only record there may be; the task could wait for ever.
+TEST_F(AdmissionTest, ATaskDoesNotWaitForWhatAWaitingActivityHolds) {
+  options_.max_unflushed_records = 1;
+  Make();
+  room_ = 0;
+  Waiter& activity = Wait(5);
+  Waiter& task = Wait(kTaskRank);
+  const auto until = std::chrono::steady_clock::now() + seconds(20);
+  while (asked_[kTaskRank] == 0 && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_GT(asked_[kTaskRank], 0u) << "still kept out by the activity";
+  if (asked_[kTaskRank] == 0) task.stop.request_stop();
+  room_ = 1;
+  EXPECT_OK(ResultOf(task));
+  EXPECT_EQ(entered().front(), kTaskRank);
+  // The activity's turn comes once there is a budget for it.
+  EXPECT_EQ(admission_->Snapshot().unflushed_records, 1u);
+  gauge_->OnSettled(1, 100);
+  room_ = 1;
+  EXPECT_OK(ResultOf(activity));
+  EXPECT_EQ(admission_->drops().total(), 0u);
+}
 
 TEST_F(AdmissionTest, TheDoorStandsOpenWhileNothingIsLimited) {
   Make();
@@ -325,8 +352,8 @@ TEST_F(AdmissionTest, TheRateTurnsAtRunTime) {
   EXPECT_EQ(admission_->Snapshot().rate_limit, 1000u);
 }
 
-// Twice the usual rate for a while: block lets everything in, only later.
-TEST_F(AdmissionTest, FlowControl_ASpikeOfTwiceTheRateDropsNothing) {
+// Callers that wait for their tokens come in at the rate: block lets everything in, only later.
+TEST_F(AdmissionTest, FlowControl_CallersThatMayWaitAreSlowedDownAndNotDropped) {
   options_.rate_limit = 1000;
   options_.rate_burst = 100;
   Make();

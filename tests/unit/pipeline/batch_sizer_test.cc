@@ -139,6 +139,48 @@ TEST_F(BatchSizerTest, WithoutATargetItStandsStill) {
   EXPECT_EQ(sizer_->size(), 10u);
 }
 
+TEST_F(BatchSizerTest, ACutHalvesWhateverTheSizeIs) {
+  options_.batch_timeout = seconds(10);
+  for (const auto target : {milliseconds(0), milliseconds(200)}) {
+    options_.target_latency = target;
+    Make();
+    sizer_->OnCut(sizer_->size());
+    EXPECT_EQ(sizer_->size(), 2500u);
+    EXPECT_EQ(sizer_->Snapshot().size, 2500u);
+    sizer_->Pin(1000);
+    EXPECT_EQ(sizer_->size(), 1000u);
+    for (int i = 0; i < 20; ++i) sizer_->OnCut(sizer_->size());
+    EXPECT_EQ(sizer_->size(), 1u);
+  }
+}
+
+TEST_F(BatchSizerTest, AfterACutItDoublesWhileThereIsTime) {
+  options_.target_latency = milliseconds(0);
+  options_.batch_timeout = seconds(10);
+  Make();
+  for (int i = 0; i < 3; ++i) sizer_->OnCut(sizer_->size());
+  EXPECT_EQ(sizer_->size(), 625u);
+  sizer_->OnCommitted(625, seconds(3), now_);
+  sizer_->OnCommitted(10, seconds(1), now_);
+  EXPECT_EQ(sizer_->size(), 625u) << "took too long, or was too small to tell";
+  for (const std::uint32_t size : {1250u, 2500u, 5000u, 5000u}) {
+    sizer_->OnCommitted(sizer_->size(), seconds(2), now_);
+    EXPECT_EQ(sizer_->size(), size);
+  }
+}
+
+TEST_F(BatchSizerTest, AdaptiveSize_GoesOnFromWhereItWasCutTo) {
+  options_.batch_timeout = seconds(1);
+  RunFor(seconds(60));
+  const std::uint32_t before = sizer_->size();
+  sizer_->OnCut(before);
+  EXPECT_EQ(sizer_->size(), before / 2);
+  RunFor(seconds(2));
+  EXPECT_LT(sizer_->size(), 0.8 * before);
+  RunFor(seconds(60));
+  EXPECT_NEAR(sizer_->size(), before, 0.15 * before);
+}
+
 TEST_F(BatchSizerTest, ScoresLatencyAndThroughputAndKeepsAHistory) {
   RunFor(seconds(120));
   BatchSizeSnapshot snapshot = sizer_->Snapshot();

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "pipeline/flush/poison_guard.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -112,6 +111,39 @@ TEST_F(CircuitBreakerTest, IgnoresAnAnswerFromBeforeItOpened) {
 
 // --- by share ----------------------------------------------------------------------------------
 
+// A call that was let through before it opened, and is answered while trials are out.
+TEST_F(CircuitBreakerTest, ALateAnswerIsNoTrial) {
+  CircuitBreaker::Period before = 0;
+  CircuitBreaker::Period trial = 0;
+  ASSERT_TRUE(breaker_->Allow(now_, false, &before));
+  Fail(3);
+  now_ += seconds(60);
+  ASSERT_TRUE(breaker_->Allow(now_, false, &trial));
+  breaker_->OnSuccess(now_, before);
+  EXPECT_EQ(breaker_->state(), State::kHalfOpen);
+  breaker_->OnFailure(now_, before);
+  EXPECT_EQ(breaker_->state(), State::kHalfOpen);
+  breaker_->OnSuccess(now_, trial);
+  EXPECT_EQ(breaker_->state(), State::kClosed);
+  EXPECT_EQ(breaker_->Snapshot(now_).successes, 2u);
+}
+
+TEST_F(CircuitBreakerTest, WhileAllTrialsAreOutTheNextIsDueWhenTheyAreGivenUp) {
+  BreakerLimits limits = SomeLimits();
+  limits.trial_timeout = seconds(7);
+  Make(limits);
+  Fail(3);
+  now_ += seconds(60);
+  EXPECT_EQ(breaker_->next_trial(now_, false), now_);
+  ASSERT_TRUE(Allow());
+  // A report is looked for now and then.
+  EXPECT_EQ(breaker_->next_trial(now_, false), now_ + seconds(5));
+  now_ += seconds(5);
+  EXPECT_EQ(breaker_->next_trial(now_, false), now_ + seconds(2));
+  now_ += seconds(2);
+  EXPECT_EQ(breaker_->next_trial(now_, false), now_);
+}
+
 TEST_F(CircuitBreakerTest, OpensAtTheShareOfFailuresThoughNoneAreInARow) {
   BreakerLimits limits = SomeLimits();
   limits.failures_max = 0;
@@ -195,14 +227,45 @@ TEST_F(CircuitBreakerTest, StartsTrialsNoFasterThanTold) {
   EXPECT_TRUE(Allow());
 }
 
-TEST_F(CircuitBreakerTest, ATrialThatIsNeverHeardOfDoesNotKeepTheRestOutForEver) {
+TEST_F(CircuitBreakerTest, ATrialKeepsTheRestOutUntilItsOwnDeadlineIsOver) {
+  BreakerLimits limits = SomeLimits();
+  limits.trial_timeout = seconds(300);
+  Make(limits);
   Fail(3);
   now_ += seconds(60);
   EXPECT_TRUE(Allow());
-  now_ += seconds(59);
-  EXPECT_FALSE(Allow());
+  for (int i = 0; i < 299; ++i) {
+    now_ += seconds(1);
+    ASSERT_FALSE(Allow()) << i;
+  }
   now_ += seconds(1);
   EXPECT_TRUE(Allow());
+}
+
+TEST_F(CircuitBreakerTest, ATrialWithoutADeadlineIsWaitedForUntilItReports) {
+  Fail(3);
+  now_ += seconds(60);
+  EXPECT_TRUE(Allow());
+  now_ += std::chrono::hours(1000);
+  EXPECT_FALSE(Allow());
+  Succeed(1);
+  EXPECT_TRUE(Allow());
+}
+
+// Through the options: a trial makes several calls of the database, each with its deadline.
+TEST(CircuitBreaker, ATrialsDeadlineIsBehindThatOfItsCalls) {
+  Options options;
+  options.breaker_failures = 1;
+  options.breaker_open_time = seconds(1);
+  options.database_timeout = seconds(30);
+  options.batch_timeout = seconds(50);
+  CircuitBreaker breaker(BreakerLimitsOf(options));
+  Monotonic now{std::chrono::hours(1)};
+  breaker.OnFailure(now);
+  now += seconds(1);
+  ASSERT_TRUE(breaker.Allow(now, true));
+  EXPECT_FALSE(breaker.Allow(now + seconds(30 + 50), true));
+  EXPECT_TRUE(breaker.Allow(now + std::chrono::hours(1), true));
 }
 
 // --- telling, reset ------------------------------------------------------------------------------
@@ -266,65 +329,6 @@ TEST(CircuitBreaker, NamesItsStates) {
   EXPECT_EQ(BreakerStateName(State::kClosed), "closed");
   EXPECT_EQ(BreakerStateName(State::kOpen), "open");
   EXPECT_EQ(BreakerStateName(State::kHalfOpen), "half-open");
-}
-
-int LettersUntilTripped(PoisonGuard* guard) {
-  int letters = 0;
-  while (guard->MayLetter()) {
-    guard->OnLettered();
-    ++letters;
-  }
-  return letters;
-}
-
-TEST(PoisonGuard, AllowsTenOfASmallBatch) {
-  PoisonGuard guard;
-  guard.StartBatch(100);
-  EXPECT_EQ(LettersUntilTripped(&guard), 10);
-}
-
-TEST(PoisonGuard, AllowsOnePercentOfALargeBatch) {
-  PoisonGuard guard;
-  guard.StartBatch(5000);
-  EXPECT_EQ(LettersUntilTripped(&guard), 50);
-}
-
-TEST(PoisonGuard, JudgesSmallBatchesTogether) {
-  PoisonGuard guard;
-  int letters = 0;
-  for (int batch = 0; batch < 20; ++batch) {
-    guard.StartBatch(1);
-    if (guard.MayLetter()) {
-      guard.OnLettered();
-      ++letters;
-    }
-    guard.EndBatch();
-  }
-  EXPECT_EQ(letters, 10);
-}
-
-TEST(PoisonGuard, StaysTrippedUntilAWholeBatchGoesThrough) {
-  PoisonGuard guard;
-  guard.StartBatch(2000);
-  LettersUntilTripped(&guard);
-  guard.EndBatch();
-  guard.StartBatch(2000);
-  EXPECT_FALSE(guard.MayLetter());
-  guard.EndBatch();
-  guard.StartBatch(2000);
-  guard.EndBatch();
-  guard.StartBatch(2000);
-  EXPECT_TRUE(guard.MayLetter());
-}
-
-TEST(PoisonGuard, ForgetsLettersOfLongAgo) {
-  PoisonGuard guard;
-  for (int batch = 0; batch < 100; ++batch) {
-    guard.StartBatch(500);
-    ASSERT_TRUE(guard.MayLetter()) << batch;
-    guard.OnLettered();
-    guard.EndBatch();
-  }
 }
 
 }  // namespace

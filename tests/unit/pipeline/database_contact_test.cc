@@ -107,24 +107,15 @@ TEST(Decide, NamesWhatIsNotInTheLogAnyMore) {
   const ContactPlan plan = Decide(State({90, 85}, 80, 61), Row({50, 40}), kOurs, false);
   EXPECT_TRUE(plan.went_back);
   EXPECT_THAT(plan.start, ElementsAre(60, 60));
-  EXPECT_EQ(plan.missing, (wal::LsnRange{41, 60}));
-}
-
-TEST(Decide, NamesNoMoreThanWasConfirmedAsMissing) {
-  // The first partition has nothing behind LSN 45, and 41 is a record of the second that is there.
-  const ContactPlan plan = Decide(State({45, 85}, 80, 61), Row({40, 41}), kOurs, false);
-  EXPECT_EQ(plan.missing, (wal::LsnRange{42, 60}));
-  const ContactPlan first = Decide(State({45, 85}, 80, 61), Row({40, 85}), kOurs, false);
-  EXPECT_EQ(first.missing, (wal::LsnRange{41, 45}));
-  const ContactPlan none = Decide(State({42, 41}, 80, 43), Row({40, 41}), kOurs, false);
-  EXPECT_EQ(none.missing, (wal::LsnRange{42, 42}));
+  EXPECT_THAT(plan.missing,
+              ElementsAre(MissingRecords{{41, 49}, {1}}, MissingRecords{{51, 60}, {}}));
 }
 
 TEST(Decide, NamesTheMissingWhereTheDatabaseForgotTheLog) {
   const ContactPlan plan = Decide(State({90, 85}, 80, 61), LogRow(), kOurs, false);
   EXPECT_TRUE(plan.went_back);
   EXPECT_THAT(plan.start, ElementsAre(60, 60));
-  EXPECT_EQ(plan.missing, (wal::LsnRange{1, 60}));
+  EXPECT_THAT(plan.missing, ElementsAre(MissingRecords{{1, 60}, {}}));
 }
 
 TEST(Decide, TrustsNoConfirmationOfAnotherDatabase) {
@@ -302,6 +293,31 @@ TEST_F(ContactTest, ReplaysWhereTheDatabaseWentBack) {
   EXPECT_THAT(contact.start, ElementsAre(0, 12, 0, 12));
   EXPECT_THAT(contact.stored, Each(0u));
   EXPECT_EQ(contact.identity.replayed_until, 12u);
+}
+
+// The disk may run short while the database is asked.
+TEST_F(ContactTest, NamesWhatWentWhileItLooked) {
+  log_.Abandon();
+  log_.Open(64u << 10);
+  for (int i = 0; i < 100; ++i) {
+    log_.Save("task-" + std::to_string(i), {}, 4000);
+    log_.Sync();
+    while (log_.log().MaintenanceStep()) {
+    }
+  }
+  wal::Log& log = log_.log();
+  ASSERT_OK(Meet());
+  const std::vector<wal::Lsn> last(OperationLog::kPartitions, log.end_lsn());
+  ASSERT_OK(log.SetState([&](wal::LogState* state) { state->watermarks = last; }));
+  wal::LogState confirmed = log.state();
+  confirmed.flushed_lsn = log.end_lsn();
+  ASSERT_OK(log.Retire(50, last));
+  const wal::Lsn first = log.first_lsn();
+  ASSERT_GT(first, confirmed.first_lsn);
+  ASSERT_OK_AND_ASSIGN(const Contact contact,
+                       ContactDatabase({log, backend_, fs_, log_.directory()}, confirmed));
+  EXPECT_THAT(contact.missing, ElementsAre(MissingRecords{{1, first - 1}, {}}));
+  EXPECT_THAT(contact.start, Each(first - 1));
 }
 
 TEST_F(ContactTest, PassesEveryFailureOn) {

@@ -61,6 +61,9 @@ class DeadLettersTest : public ::testing::Test {
     letter.error = "wal-00000001.log offset 4096: body checksum";
     return letter;
   }
+  static std::uint64_t EntryBytes(const DeadLetter& letter) {
+    return MakeEntry(EntryKind::kLetter, EncodeLetter(letter), 1, 0).size();
+  }
   static std::vector<DeadLetter> All(const DeadLetters& letters) {
     std::vector<DeadLetter> all;
     EXPECT_OK(letters.ForEach([&](const DeadLetter& letter) {
@@ -165,6 +168,32 @@ TEST_F(DeadLettersTest, AddsOnlyWhatNoOtherLossCovers) {
   EXPECT_EQ(Open()->lost(), 41u);
 }
 
+// What some partitions have lost says nothing of the others.
+TEST_F(DeadLettersTest, ALossOfSomePartitionsCoversTheSameOnesOnly) {
+  const auto of = [](DeadLetter loss, const std::string& partitions) {
+    loss.metadata[kLossPartitions] = partitions;
+    return loss;
+  };
+  {
+    const auto letters = Open();
+    ASSERT_OK(letters->Add(of(Loss(10, 19), "3")));
+    ASSERT_OK(letters->Add(of(Loss(10, 19), "3")));
+    ASSERT_OK(letters->Add(of(Loss(15, 24), "0,7")));
+    ASSERT_OK(letters->Add(of(Loss(12, 21), "3")));
+    EXPECT_THAT(LsnsOf(*letters), ElementsAre(10, 15, 20));
+    ASSERT_OK(letters->Add(Loss(1, 30)));
+    ASSERT_OK(letters->Add(of(Loss(20, 29), "5")));
+    DeadLetter of_another_target = Loss(1, 30);
+    of_another_target.target = 1;
+    ASSERT_OK(letters->Add(of_another_target));
+    EXPECT_EQ(letters->lost(), 30u);
+  }
+  const auto again = Open();
+  EXPECT_THAT(LsnsOf(*again), ElementsAre(10, 15, 20, 1, 1));
+  EXPECT_EQ(All(*again)[1].metadata.at(kLossPartitions), "0,7");
+  EXPECT_EQ(again->lost(), 30u);
+}
+
 // --- tasks whose save was lettered
 // ----------------------------------------------------------------
 
@@ -209,6 +238,28 @@ TEST_F(DeadLettersTest, ClearsATaskDurablyFromAnLsnOn) {
   EXPECT_FALSE(letters->HoldsSaveOf("t", 21));
   EXPECT_TRUE(letters->HoldsSaveOf("t", 15));  // a replay of what came in between
   EXPECT_THAT(All(*letters), SizeIs(1));
+}
+
+TEST_F(DeadLettersTest, HoldsAgainWhenTheClearingSaveIsLost) {
+  {
+    const auto letters = Open();
+    ASSERT_OK(letters->Add(Rejected(10, "t")));
+    ASSERT_OK(letters->Add(Rejected(11, "u")));
+    ASSERT_OK(letters->ClearTask("t", 20));
+    ASSERT_OK(letters->ClearTask("u", 21));
+    const auto is_gone = [](const std::string& task, wal::Lsn) { return task == "t"; };
+    ASSERT_OK(letters->VoidClears({15, 30}, is_gone));
+    EXPECT_TRUE(letters->HoldsSaveOf("t", 39));
+  }
+  Random random(3);
+  fs_.PowerLoss(random, {.kept = 0.0});
+  const auto letters = Open();
+  EXPECT_TRUE(letters->HoldsSaveOf("t", 39));
+  EXPECT_FALSE(letters->WasClearedSince("t", 10, 39));
+  EXPECT_FALSE(letters->HoldsSaveOf("u", 39));
+  ASSERT_OK(letters->ClearTask("t", 20));  // it turned up after all
+  EXPECT_FALSE(letters->HoldsSaveOf("t", 39));
+  EXPECT_FALSE(Open()->HoldsSaveOf("t", 39));
 }
 
 TEST_F(DeadLettersTest, HoldsAgainWhenTheClearingSaveIsLetteredToo) {
@@ -514,16 +565,17 @@ TEST_F(DeadLettersTest, BeginsANewFileWhenOneIsFull) {
 }
 
 TEST_F(DeadLettersTest, CutsATornLastEntryAndKeepsACopy) {
+  std::uint64_t end = 0;
   {
     const auto letters = Open();
     ASSERT_OK(letters->Add(Rejected(1)));
+    end = fs_.Content(kFirst).size() + EntryBytes(Rejected(2));
     ASSERT_OK(letters->Add(Rejected(2)));
   }
-  const std::uint64_t size = fs_.Content(kFirst).size();
   for (std::uint64_t cut = 1; cut < 40; ++cut) {
     SimulatedFileSystem fresh;
     ASSERT_OK(fresh.MakeDirectories("/wal/dead-letters"));
-    ASSERT_OK(WriteFileAtomically(fresh, kFirst, fs_.Content(kFirst).substr(0, size - cut)));
+    ASSERT_OK(WriteFileAtomically(fresh, kFirst, fs_.Content(kFirst).substr(0, end - cut)));
     std::vector<std::string> damage;
     ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fresh, kDir, false, &damage));
     EXPECT_THAT(LsnsOf(*letters), ElementsAre(1)) << cut;
@@ -536,13 +588,51 @@ TEST_F(DeadLettersTest, CutsATornLastEntryAndKeepsACopy) {
   }
 }
 
-TEST_F(DeadLettersTest, ReportsDamageBeforeASoundEntryAndPassesOverIt) {
+// As a file of an earlier version ends, or one whose last sector was cut.
+TEST_F(DeadLettersTest, WritesNothingIntoASectorThatHoldsALetter) {
+  std::uint64_t end = 0;
   {
     const auto letters = Open();
-    for (const wal::Lsn lsn : {1, 2, 3}) ASSERT_OK(letters->Add(Rejected(lsn)));
+    ASSERT_OK(letters->Add(Rejected(1)));
+    end = kLetterFileHeaderBytes + EntryBytes(Rejected(1));
+    EXPECT_EQ(fs_.Content(kFirst).size() % 512, 0u);
   }
-  const std::uint64_t entry = (fs_.Content(kFirst).size() - kLetterFileHeaderBytes) / 3;
-  fs_.Corrupt(kFirst, kLetterFileHeaderBytes + entry + entry / 2, 0x10);
+  fs_.TruncateFile(kFirst, end);
+  ASSERT_OK(Open()->Add(Rejected(2)));
+  EXPECT_EQ(fs_.Content(kFirst).size(), end);
+  EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 2));
+  EXPECT_THAT(damage_, IsEmpty());
+}
+
+// The sectors that were being written are garbage.
+TEST_F(DeadLettersTest, ALetterOutlivesThePowerCutInWhichTheNextIsWritten) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    for (std::uint64_t call = 1; call <= 2; ++call) {
+      SimulatedFileSystem fs(seed);
+      ASSERT_OK(fs.MakeDirectories(kDir));
+      {
+        ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fs, kDir, false));
+        ASSERT_OK(letters->Add(Rejected(1)));
+        fs.CrashAfter(call);
+        IgnoreStatus(letters->Add(Rejected(2)), "it is killed in there");
+      }
+      Random random(seed);
+      fs.PowerLoss(random, {.kept = 0.0, .garbage = 1.0});
+      ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fs, kDir, true));
+      EXPECT_TRUE(letters->Contains(wal_id_, 1)) << seed << " " << call;
+    }
+  }
+}
+
+TEST_F(DeadLettersTest, ReportsDamageBeforeASoundEntryAndPassesOverIt) {
+  std::uint64_t second = 0;
+  {
+    const auto letters = Open();
+    ASSERT_OK(letters->Add(Rejected(1)));
+    second = fs_.Content(kFirst).size();
+    for (const wal::Lsn lsn : {2, 3}) ASSERT_OK(letters->Add(Rejected(lsn)));
+  }
+  fs_.Corrupt(kFirst, second + EntryBytes(Rejected(2)) / 2, 0x10);
   const auto letters = Open();
   EXPECT_THAT(LsnsOf(*letters), ElementsAre(1, 3));
   EXPECT_THAT(damage_, ElementsAre(HasSubstr("letters-00000001: bytes")));
@@ -619,6 +709,35 @@ TEST_F(DeadLettersTest, LeavesAFileWhoseSyncFailed) {
   EXPECT_TRUE(fs_.Exists("/wal/dead-letters/letters-00000002"));
   EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 2));
   EXPECT_THAT(damage_, IsEmpty());
+}
+
+// For N = 1, 2, 3… the process that makes the file is killed in its N-th call. The next one goes on
+// in that file, and its name must be on disk before a letter in it counts.
+TEST_F(DeadLettersTest, GoesOnInTheFileOfAKilledProcessAndKeepsItOverAPowerCut) {
+  constexpr std::uint64_t kSeeds = 8;  // the call that it dies in had its effect, or not
+  bool has_died = true;
+  for (std::uint64_t n = 1; has_died; ++n) {
+    has_died = false;
+    for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+      SimulatedFileSystem fs(seed);
+      ASSERT_OK(fs.MakeDirectories(kDir));
+      {
+        ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fs, kDir, false));
+        fs.CrashAfter(n);
+        IgnoreStatus(letters->Add(Rejected(1)), "it is killed in there");
+        has_died = has_died || fs.crashed();
+      }
+      fs.Kill();
+      {
+        ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fs, kDir, false));
+        ASSERT_OK(letters->Add(Rejected(2)));
+      }
+      Random random(seed);
+      fs.PowerLoss(random, {.kept = 0.0, .garbage = 0.0});
+      ASSERT_OK_AND_ASSIGN(const auto letters, DeadLetters::Open(fs, kDir, true));
+      EXPECT_TRUE(letters->Contains(wal_id_, 2)) << n << " " << seed;
+    }
+  }
 }
 
 // For N = 1, 2, 3… the N-th call fails; what Add said is true after a power cut.

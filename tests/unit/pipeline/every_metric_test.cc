@@ -151,11 +151,11 @@ class EveryMetricTest : public ::testing::Test {
   void MeetDamage();
 
   TempDir dir_;
+  Mutex mutex_;
+  ApplyHook hook_ GUARDED_BY(mutex_);
   SwitchableDatabase database_;
   Options options_;
   std::unique_ptr<WalTaskStorage> storage_;
-  Mutex mutex_;
-  ApplyHook hook_ GUARDED_BY(mutex_);
   std::map<std::string, double> first_;
   std::set<std::string> known_, moved_;
 };

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "storage/memory/memory_backend.h"
@@ -16,6 +19,7 @@
 namespace taskwal::pipeline {
 namespace {
 
+using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using storage::OperationType;
@@ -68,7 +72,7 @@ class FlushWorkerTest : public ::testing::Test {
     queues_->Reset(none, none);
     breaker_ = std::make_unique<CircuitBreaker>(BreakerLimitsOf(options_));
     setting_ = std::make_unique<FlushSetting>(
-        FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, clock_, options_,
+        FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, guard_, clock_, options_,
                      [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
     worker_ = std::make_unique<FlushWorker>(*setting_, 0, 1);
     worker_->Begin(identity_, nullptr);
@@ -121,10 +125,19 @@ class FlushWorkerTest : public ::testing::Test {
 
   // --- driving ---
   Turn Step() { return worker_->Step(); }
-  // Until there is nothing to do or it pauses.
-  Turn Run() {
+  // Until there is nothing to do now or it pauses.
+  Turn RunNow() {
     Turn turn = Turn::kProgress;
     for (int i = 0; i < 10000 && turn == Turn::kProgress; ++i) turn = Step();
+    return turn;
+  }
+  // The same, passing over the rests of refused records.
+  Turn Run() {
+    Turn turn = RunNow();
+    for (int i = 0; i < 1000 && turn == Turn::kIdle && counters_.workers()[0].in_hand > 0; ++i) {
+      clock_.Advance(worker_->NextTurnIn());
+      turn = RunNow();
+    }
     return turn;
   }
   // The same, passing over pauses.
@@ -134,6 +147,15 @@ class FlushWorkerTest : public ::testing::Test {
       clock_.Advance(options_.breaker_open_time);
     }
     FAIL() << "still paused: " << counters_.Snapshot().alarm;
+  }
+  // In another partition than `id`.
+  static std::string IdElsewhere(const std::string& id, const std::string& name) {
+    const auto partition_of = [](const std::string& task) {
+      return wal::PartitionOf(storage::KeyOf(task), kPartitions);
+    };
+    std::string other = name;
+    while (partition_of(other) == partition_of(id)) other += "'";
+    return other;
   }
   void RejectTask(const std::string& id) {
     backend_.RejectTasks([id](const storage::TaskChange& change) { return change.id == id; });
@@ -161,6 +183,7 @@ class FlushWorkerTest : public ::testing::Test {
   std::unique_ptr<PartitionQueues> queues_;
   std::unique_ptr<CircuitBreaker> breaker_;
   FlushCounters counters_;
+  PoisonGuard guard_;
   std::unique_ptr<FlushSetting> setting_;
   std::unique_ptr<FlushWorker> worker_;
   std::vector<FlushEvent> events_;
@@ -282,6 +305,21 @@ TEST_F(FlushWorkerTest, ReplaysInIdempotentForm) {
 
 // --- trouble of the database
 // ---------------------------------------------------------------------------------
+
+TEST_F(FlushWorkerTest, TriesAgainAtOnceWithoutAPause) {
+  options_.initial_backoff = options_.max_backoff = milliseconds(0);
+  options_.breaker_failures = 0;
+  Make();
+  backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kUnavailable});
+  Save("a");
+  for (std::uint64_t attempts = 1; attempts <= 2; ++attempts) {
+    EXPECT_EQ(Run(), Turn::kPaused);
+    EXPECT_EQ(backend_.applies(), attempts);
+    EXPECT_LE(worker_->NextTurnIn(), milliseconds(0));
+  }
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_TRUE(IsStored("a"));
+}
 
 TEST_F(FlushWorkerTest, TriesAgainAfterAGrowingPause) {
   backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kUnavailable});
@@ -490,6 +528,128 @@ TEST_F(FlushWorkerTest, TriesASingleRefusedRowAgainAsOftenAsTold) {
   EXPECT_EQ(Stats().flush_errors, options_.max_flush_retries + 1u);
 }
 
+TEST_F(FlushWorkerTest, TheRetriesOfARefusedRowFollowTheBackoff) {
+  options_.initial_backoff = seconds(2);
+  options_.max_flush_retries = 3;
+  options_.health_check_interval = hours(10);
+  Make();
+  RejectTask("bad");
+  Save("bad");
+  for (const int pause : {2, 4, 8}) {
+    EXPECT_EQ(RunNow(), Turn::kIdle);
+    const std::uint64_t tries = backend_.applies();
+    EXPECT_EQ(worker_->NextTurnIn(), seconds(pause));
+    clock_.Advance(seconds(pause) - milliseconds(1));
+    EXPECT_EQ(Step(), Turn::kIdle);
+    EXPECT_EQ(backend_.applies(), tries);
+    EXPECT_THAT(Lettered(), IsEmpty());
+    clock_.Advance(milliseconds(1));
+  }
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(1));  // the fourth failure is final
+  EXPECT_EQ(settled(), 1u);
+}
+
+TEST_F(FlushWorkerTest, ABackoffOfZeroTriesARefusedRowAgainAtOnce) {
+  options_.initial_backoff = options_.max_backoff = milliseconds(0);
+  Make();
+  RejectTask("bad");
+  Save("bad");
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(1));
+}
+
+TEST_F(FlushWorkerTest, OnlyItsOwnPartitionWaitsForARefusedRow) {
+  const std::string other = IdElsewhere("bad", "other");
+  const std::string later = IdElsewhere("bad", "later");
+  RejectTask("bad");
+  Save("before");
+  Save("bad");
+  Save(other);
+  Update("bad", TaskStatus::kRunning);
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_TRUE(IsStored("before"));
+  EXPECT_TRUE(IsStored(other));
+  EXPECT_EQ(settled(), 1u);
+  EXPECT_EQ(counters_.workers()[0].in_hand, 2u);
+  Save(later);  // of another batch
+  Update("bad", TaskStatus::kFailed);
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_TRUE(IsStored(later));
+  EXPECT_EQ(settled(), 1u);
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(2, 4, 6));
+  EXPECT_EQ(settled(), 6u);
+}
+
+TEST_F(FlushWorkerTest, EveryPartitionOfARefusedRowRestsForItself) {
+  backend_.RejectTasks(
+      [](const storage::TaskChange& change) { return change.id.starts_with("b"); });
+  for (int i = 0; i < 5; ++i) Save("b" + std::to_string(i));
+  Save("fine");
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_TRUE(IsStored("fine"));
+  const Monotonic start = clock_.Now();
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), SizeIs(5));
+  const auto each = options_.initial_backoff * 3;
+  std::set<std::uint32_t> partitions;
+  for (int i = 0; i < 5; ++i) {
+    partitions.insert(wal::PartitionOf(storage::KeyOf("b" + std::to_string(i)), kPartitions));
+  }
+  ASSERT_GT(partitions.size(), 1u);
+  // As many after one another as the fullest partition has.
+  EXPECT_LE(clock_.Now() - start, each * (5 - static_cast<int>(partitions.size()) + 1));
+}
+
+TEST_F(FlushWorkerTest, ARefusedBarrierRestsToo) {
+  backend_.RejectTasks([](const storage::TaskChange& change) { return change.id == "bad"; });
+  SaveAll({"fine", "bad"});
+  Save("behind");
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_EQ(worker_->NextTurnIn(), options_.initial_backoff);
+  EXPECT_FALSE(IsStored("behind"));
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(1));
+  EXPECT_TRUE(IsStored("behind"));
+}
+
+TEST_F(FlushWorkerTest, ARefusedRowRestsNoLongerThanFiveSecondsWhileSomebodyWaits) {
+  options_.initial_backoff = options_.max_backoff = hours(1);
+  options_.max_flush_retries = 1;
+  options_.health_check_interval = hours(10);
+  Make();
+  RejectTask("bad");
+  Save("bad");
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  ASSERT_EQ(worker_->NextTurnIn(), hours(1));
+  clock_.Advance(kUrgentRetry - milliseconds(1));
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  ASSERT_THAT(Lettered(), IsEmpty());
+  std::stop_source stop;
+  std::jthread waiter([&] {
+    queues_->WaitSettled(1, {Monotonic::max(), stop.get_token()}, clock_);
+  });
+  while (queues_->awaited_lsn() == 0) std::this_thread::yield();
+  EXPECT_EQ(worker_->NextTurnIn(), milliseconds(1));
+  clock_.Advance(milliseconds(1));
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(1));
+}
+
+TEST_F(FlushWorkerTest, ARetiredWorkerLeavesToOthersWhatRests) {
+  RejectTask("bad");
+  Save("bad");
+  Update("bad", TaskStatus::kRunning);
+  EXPECT_EQ(RunNow(), Turn::kIdle);
+  EXPECT_FALSE(queues_->DueAt(0, clock_.Now()));
+  EXPECT_TRUE(worker_->Retire());
+  EXPECT_EQ(counters_.workers()[0].in_hand, 0u);
+  EXPECT_TRUE(queues_->DueAt(0, clock_.Now()));
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_THAT(Lettered(), ElementsAre(1, 2));
+}
+
 TEST_F(FlushWorkerTest, AppliesWhatIsRefusedForAWhileOnly) {
   int refusals = 2;
   backend_.RejectTasks([&](const storage::TaskChange&) { return refusals-- > 0; });
@@ -646,8 +806,10 @@ TEST_F(FlushWorkerTest, WaitsWhereAClearedTaskCannotBeKept) {
 // --- a broken schema is not poison
 // ---------------------------------------------------------------------------------
 
+// Without pauses the letters are the first ten of the log.
 TEST_F(FlushWorkerTest, LettersNoMoreThanPoisonCouldExplain) {
   options_.batch_size = 100;
+  options_.initial_backoff = milliseconds(0);
   Make();
   backend_.RejectTasks([](const storage::TaskChange&) { return true; });
   for (int i = 0; i < 100; ++i) Save("task-" + std::to_string(i));
@@ -663,6 +825,23 @@ TEST_F(FlushWorkerTest, LettersNoMoreThanPoisonCouldExplain) {
   EXPECT_EQ(settled(), 10u);
 }
 
+TEST_F(FlushWorkerTest, LettersNoMoreThoughEachPartitionRestsForItself) {
+  options_.batch_size = 100;
+  Make();
+  backend_.RejectTasks([](const storage::TaskChange&) { return true; });
+  for (int i = 0; i < 100; ++i) Save("task-" + std::to_string(i));
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(Run(), Turn::kPaused);
+    clock_.Advance(options_.breaker_open_time);
+  }
+  EXPECT_EQ(letters_->count(), 10u);
+  backend_.RejectTasks(nullptr);
+  Drain();
+  EXPECT_EQ(letters_->count(), 10u);
+  EXPECT_EQ(settled(), 100u);
+  EXPECT_EQ(Stats().applied, 90u);
+}
+
 TEST_F(FlushWorkerTest, BringsTheRestOnceTheSchemaIsRepaired) {
   backend_.RejectTasks([](const storage::TaskChange&) { return true; });
   for (int i = 0; i < 100; ++i) Save("task-" + std::to_string(i));
@@ -671,6 +850,20 @@ TEST_F(FlushWorkerTest, BringsTheRestOnceTheSchemaIsRepaired) {
   Drain();
   EXPECT_EQ(settled(), 100u);
   EXPECT_EQ(Session()->Count()->tasks, 90u);
+  EXPECT_EQ(Stats().alarm, "");
+}
+
+TEST_F(FlushWorkerTest, SparsePoisonHoldsNothingUpHoweverLongItLasts) {
+  options_.initial_backoff = milliseconds(0);
+  Make();
+  backend_.RejectTasks([](const storage::TaskChange& c) { return c.id.starts_with("bad"); });
+  for (int group = 0; group < 40; ++group) {
+    Save("bad-" + std::to_string(group));
+    for (int i = 0; i < 29; ++i) Save("good-" + std::to_string(30 * group + i));
+    Drain();
+  }
+  EXPECT_EQ(letters_->count(), 40u);
+  EXPECT_EQ(Stats().applied, 40u * 29);
   EXPECT_EQ(Stats().alarm, "");
 }
 
@@ -757,6 +950,7 @@ TEST_F(FlushWorkerTest, GivesABatchBackThatItCannotBringInTime) {
   clock_.Advance(seconds(61));
   Run();
   EXPECT_EQ(counters_.workers()[0].timeouts, 1u);
+  EXPECT_EQ(counters_.workers()[0].in_hand, 0u) << "others may have it first";
   Drain();
   EXPECT_TRUE(IsStored("a"));
   EXPECT_EQ(Stats().applied, 1u);
@@ -772,6 +966,125 @@ TEST_F(FlushWorkerTest, KeepsABatchWhoseFateItDoesNotKnow) {
   EXPECT_EQ(counters_.workers()[0].timeouts, 0u);
   EXPECT_TRUE(IsStored("a"));
   EXPECT_EQ(Stats().applied, 1u);
+}
+
+TEST_F(FlushWorkerTest, GivesATransactionWhatIsLeftOfItsBatchsTime) {
+  std::vector<milliseconds> times;
+  backend_.OnApply([&](const storage::Batch& batch) {
+    times.push_back(batch.time_max);
+    clock_.Advance(seconds(3));
+  });
+  Save("a");
+  Save("b");
+  Run();
+  options_.batch_timeout = seconds(10);
+  backend_.NextApplies({ApplyFault::kUnavailable});
+  Save("c");
+  Save("d");
+  Run();
+  clock_.Advance(milliseconds(100));
+  Run();
+  Save("alone");  // nothing would be won by cutting it
+  Run();
+  EXPECT_THAT(times, ElementsAre(milliseconds(0), milliseconds(10'000), milliseconds(6'900),
+                                 milliseconds(0)));
+}
+
+TEST_F(FlushWorkerTest, GivesEachPartOfARefusedBatchATimeOfItsOwn) {
+  options_.batch_timeout = seconds(10);
+  options_.initial_backoff = milliseconds(0);
+  Make();
+  std::vector<milliseconds> times;
+  backend_.OnApply([&](const storage::Batch& batch) {
+    if (batch.tasks.size() > 1) times.push_back(batch.time_max);
+    clock_.Advance(seconds(6));
+  });
+  RejectTask("bad");
+  for (const char* id : {"a", "b", "bad", "c", "d", "e", "f", "g"}) Save(id);
+  Drain();
+  EXPECT_THAT(times, SizeIs(5));  // of eight, of four, of two and two, of four
+  EXPECT_THAT(times, Each(milliseconds(10'000)));
+  EXPECT_EQ(counters_.workers()[0].timeouts, 0u);
+  EXPECT_THAT(Lettered(), ElementsAre(3u));
+}
+
+// A transaction that needs a second for each record, and is cut when its time is over.
+class CutTest : public FlushWorkerTest {
+ protected:
+  CutTest() {
+    options_.batch_timeout = seconds(10);
+    options_.breaker_failures = 1000;
+    Make();
+    sizer_.emplace(options_);
+    setting_->sizer = &*sizer_;
+    backend_.OnApply([this](const storage::Batch& batch) {
+      const std::size_t records = batch.tasks.size() + batch.activities.size();
+      applied_.push_back(records);
+      const std::chrono::nanoseconds needed = records * a_record_;
+      const bool is_cut = batch.time_max.count() > 0 && needed >= batch.time_max;
+      if (is_cut) backend_.NextApplies({fault_});
+      clock_.Advance(is_cut ? batch.time_max * 9 / 10 : needed);
+    });
+  }
+  void LogMany(int count) {
+    for (int i = 0; i < count; ++i) Log("a" + std::to_string(next_));
+  }
+
+  std::optional<BatchSizer> sizer_;
+  milliseconds a_record_{1000};
+  ApplyFault fault_ = ApplyFault::kUnavailable;
+  std::vector<std::size_t> applied_;
+};
+
+TEST_F(CutTest, WhatIsCutIsTriedAgainWithFewerRecords) {
+  LogMany(50);
+  Drain();
+  ASSERT_GE(applied_.size(), 5u);
+  EXPECT_THAT(std::vector(applied_.begin(), applied_.begin() + 5),
+              ElementsAre(50u, 25u, 12u, 6u, 6u));
+  EXPECT_EQ(counters_.workers()[0].timeouts, 3u);
+  EXPECT_EQ(Stats().applied, 50u);
+  EXPECT_EQ(Session()->Count()->activities, 50u);
+  EXPECT_THAT(Lettered(), IsEmpty());
+  EXPECT_EQ(Stats().alarm, "");
+}
+
+TEST_F(CutTest, ACutThatLeftTheCommitInDoubtIsSettledFirst) {
+  // The last one is not there when it is looked for, and lands before the next attempt, which must
+  // be the same again: others would look like somebody else's.
+  for (const ApplyFault fault :
+       {ApplyFault::kLostBefore, ApplyFault::kLostAfter, ApplyFault::kLate}) {
+    fault_ = fault;
+    sizer_.emplace(options_);
+    queues_->SetBatchRecords(sizer_->size());
+    LogMany(20);
+    Drain();
+  }
+  EXPECT_EQ(Stats().applied, 60u);
+  EXPECT_EQ(Session()->Count()->activities, 60u);
+  EXPECT_EQ(Stats().duplicates, 0u);
+  EXPECT_THAT(Lettered(), IsEmpty());
+}
+
+// There is nothing left to make smaller: it has the time of every call.
+TEST_F(CutTest, ARecordThatNeedsLongerByItselfComesIn) {
+  a_record_ = seconds(11);
+  LogMany(3);
+  Drain();
+  EXPECT_EQ(Stats().applied, 3u);
+  EXPECT_EQ(applied_.back(), 1u);
+}
+
+TEST_F(CutTest, BatchesGrowAgainWithTheDatabasesPace) {
+  LogMany(100);
+  Drain();
+  EXPECT_EQ(sizer_->size(), 6u);
+  a_record_ = milliseconds(10);
+  applied_.clear();
+  LogMany(300);
+  Drain();
+  EXPECT_EQ(sizer_->size(), 100u);
+  EXPECT_THAT(applied_, ElementsAre(6u, 12u, 24u, 48u, 96u, 100u, 14u));
 }
 
 TEST_F(FlushWorkerTest, RetiresOnlyWithEmptyHands) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "base/status_macros.h"
 #include "storage/memory/memory_backend.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/operation_log.h"
@@ -73,6 +74,34 @@ class FlusherTest : public ::testing::Test {
       clock_.Advance(seconds(1));
     }
     EXPECT_EQ(flusher_->flushed_lsn(), log_->log().end_lsn()) << Stats().alarm;
+  }
+  // As long as it makes progress, over `pauses`.
+  void Work(int pauses) {
+    for (int i = 0; i < pauses; ++i) {
+      while (flusher_->Step()) {
+      }
+      clock_.Advance(seconds(1));
+    }
+  }
+  // A hundred tasks over small segments, of which the first have been given up.
+  void FlushManySegments() {
+    log_->Abandon();
+    log_->Open(64u << 10);
+    Open();
+    for (int i = 0; i < 100; ++i) {
+      log_->Save("task-" + std::to_string(i), {}, 4000);
+      log_->Sync();
+      while (log_->log().MaintenanceStep()) {
+      }
+    }
+    Drain();
+  }
+  // From here on the same database, restored from before its first contact with this log.
+  void RestoreFromBefore(storage::MemoryBackend& restored) {
+    backend_.SwitchTo(restored);
+    ASSERT_OK(log_->log().SetState([&](wal::LogState* state) {
+      state->db_id = restored.db_id();
+    }));
   }
   FlusherStats Stats() { return flusher_->GetStats(); }
   std::unique_ptr<storage::Session> Session() { return std::move(memory_.Connect()).value(); }
@@ -234,47 +263,200 @@ TEST_F(FlusherTest, ReplaysWhenTheDatabaseWentBackWhileRunning) {
   EXPECT_EQ(Stats().applied, 11u);  // each counted once
 }
 
+TEST_F(FlusherTest, LooksTwiceBeforeItTakesADatabaseToHaveGoneBack) {
+  for (int i = 0; i < 10; ++i) log_->LogActivity("log-" + std::to_string(i), "task");
+  Drain();
+  const std::size_t commits = backend_.committed().size();
+  // A node that has not applied the last commits yet: one answer to the look, one to the contact.
+  backend_.AnswerFromThePast(2);
+  clock_.Advance(options_.health_check_interval);
+  while (flusher_->Step()) {
+  }
+  EXPECT_THAT(Stats().alarm, HasSubstr("behind what it had confirmed; it is looked at once more"));
+  log_->LogActivity("last", "task");
+  Drain();
+  EXPECT_EQ(backend_.committed().size(), commits + 1);
+  EXPECT_EQ(Session()->Count()->activities, 11u);
+  EXPECT_EQ(Stats().already_there, 0u);
+  EXPECT_EQ(Stats().alarm, "");
+}
+
 TEST_F(FlusherTest, ReplaysWhatIsRetainedWhenTheDatabaseWentBackBetweenRuns) {
   for (int i = 0; i < 10; ++i)
     log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
   Drain();
   flusher_->Stop();
   Reopen();
-  // The same database, restored from before its first contact with this log.
   storage::MemoryBackend restored;
-  backend_.SwitchTo(restored);
-  ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
+  RestoreFromBefore(restored);
   Open();
   Drain();
   EXPECT_EQ((*restored.Connect())->Count()->activities, 10u);
   EXPECT_TRUE(backend_.committed().back().idempotent);
 }
 
-TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
-  log_->Abandon();
-  log_->Open(64u << 10);
-  Open();
-  for (int i = 0; i < 100; ++i) {
-    log_->Save("task-" + std::to_string(i), {}, 4000);
-    log_->Sync();
-    while (log_->log().MaintenanceStep()) {
-    }
-  }
+TEST_F(FlusherTest, NothingCountsAsFlushedWhileASetbackIsLookedAtAgain) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
   Drain();
+  flusher_->Stop();
+  Reopen();
+  storage::MemoryBackend restored;
+  RestoreFromBefore(restored);
+  ASSERT_EQ(flusher_->flushed_lsn(), 10u);
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_EQ(flusher_->flushed_lsn(), 0u);
+  EXPECT_THAT(flusher_->WaitFlushed(10, {clock_.Now(), {}}), StatusIs(StatusCode::kUnavailable));
+  Drain();
+  EXPECT_EQ((*restored.Connect())->Count()->tasks, 10u);
+}
+
+// Nothing of it is in the log any more, either: that is to be declared first.
+TEST_F(FlusherTest, WhatIsGoneForGoodCountsAsFlushedOnlyOnceDeclared) {
+  FlushManySegments();
+  flusher_->Stop();
+  Reopen();
+  ASSERT_OK(log_->log().Retire(100, std::vector<wal::Lsn>(OperationLog::kPartitions, 100)));
+  storage::MemoryBackend restored;
+  RestoreFromBefore(restored);
+  EXPECT_THAT(flusher_->Contact(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_EQ(flusher_->flushed_lsn(), 0u);
+  Drain();
+  EXPECT_EQ(letters_->lost(), log_->log().first_lsn() - 1);
+}
+
+// Killed before it has brought everything again: the next process knows what is not there.
+TEST_F(FlusherTest, ASetbackOutlivesTheProcess) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
+  Drain();
+  flusher_->Stop();
+  Reopen();
+  ASSERT_EQ(flusher_->flushed_lsn(), 10u);
+  storage::MemoryBackend restored;
+  RestoreFromBefore(restored);
+  for (int i = 0; i < 10 && Stats().start_lsn == 0; ++i) {
+    IgnoreStatus(flusher_->Contact(), "a setback is looked at twice");
+    clock_.Advance(seconds(1));
+  }
+  ASSERT_EQ(Stats().start_lsn, 1u);
+  backend_.RefuseConnections(UINT32_MAX);
+  Restart();
+  EXPECT_EQ(flusher_->flushed_lsn(), 0u);
+}
+
+TEST_F(FlusherTest, NamesWhatADatabaseThatWentBackHasLostForGood) {
+  FlushManySegments();
   flusher_->Stop();
   const wal::Lsn first = log_->log().first_lsn();
   ASSERT_GT(first, 1u);
   Reopen();
   storage::MemoryBackend restored;
-  backend_.SwitchTo(restored);
-  ASSERT_OK(log_->log().SetState([&](wal::LogState* state) { state->db_id = restored.db_id(); }));
+  RestoreFromBefore(restored);
   Open();
   Drain();
   const wal::LsnRange missing{1, first - 1};
-  EXPECT_THAT(Stats().losses, ElementsAre(missing));
+  EXPECT_THAT(Stats().missing, ElementsAre(MissingRecords{missing, {}}));
   EXPECT_THAT(Stats().alarm, HasSubstr("LSN 1 to " + std::to_string(missing.to) + " are not"));
   EXPECT_EQ(letters_->lost(), missing.count());
   EXPECT_EQ((*restored.Connect())->Count()->tasks, 100 - (first - 1));
+}
+
+// What was settled when the process began is in nobody's books, and takes no other record's place.
+TEST_F(FlusherTest, CountsARecordOnceThoughTheDatabaseGoesBackBehindTheStart) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
+  Drain();
+  flusher_->Stop();
+  Reopen();
+  ASSERT_OK(flusher_->Contact());
+  backend_.RefuseConnections(UINT32_MAX);
+  backend_.NextApplies(std::vector<ApplyFault>(4, ApplyFault::kLostBefore));
+  for (int i = 0; i < 3; ++i) log_->Save("task-" + std::to_string(i));
+  log_->Sync();
+  while (flusher_->Step()) {
+  }
+  ASSERT_EQ(Stats().unsettled, 3u);
+  storage::MemoryBackend restored;
+  RestoreFromBefore(restored);
+  backend_.RefuseConnections(0);
+  backend_.NextApplies({});
+  Drain();
+  const FlusherStats stats = Stats();
+  EXPECT_EQ(stats.read, 3 + stats.regained);
+  EXPECT_EQ(stats.applied, stats.read);
+  EXPECT_EQ((*restored.Connect())->Count()->tasks, 10u);
+}
+
+// As PrepareLog leaves it where STATE was damaged, and the oldest segments are not there.
+TEST_F(FlusherTest, NamesWhatIsOlderThanALogWithoutStateThatNobodyKnows) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
+  ASSERT_OK(log_->log().SetState([](wal::LogState* state) {
+    state->first_lsn = 5;
+    state->copied = true;
+  }));
+  Open();
+  Drain();
+  EXPECT_EQ(Session()->Count()->tasks, 6u);
+  std::vector<wal::LsnRange> losses;
+  ASSERT_OK(letters_->ForEach([&](const DeadLetter& letter) {
+    if (letter.kind == DeadLetter::Kind::kLoss) losses.push_back(letter.lsns);
+    return true;
+  }));
+  EXPECT_THAT(losses, ElementsAre(wal::LsnRange{1, 4}));
+  EXPECT_THAT(Stats().missing, SizeIs(1));
+}
+
+// The storage cannot read its backlog, and gives up counting it while the first contact is made.
+TEST_F(FlusherTest, WhatIsFoundWhileTheBacklogIsUnreadableIsAcceptedByBeingFound) {
+  for (int i = 0; i < 10; ++i) log_->Save("task-" + std::to_string(i));
+  Drain();
+  flusher_->Stop();
+  ASSERT_OK(log_->log().SetState([](wal::LogState* state) {
+    wal::NoteFlushed(0, 4, std::vector<wal::Lsn>(state->partitions, 4), state);
+  }));
+  Open();
+  ASSERT_EQ(flusher_->FixStart(true), 4u);
+  ASSERT_OK(flusher_->Contact());
+  flusher_->StartBooksAt(log_->log().end_lsn());
+  EXPECT_GT(Stats().applied, 0u);
+  EXPECT_EQ(Stats().regained, Stats().applied);
+  log_->Save("next");
+  Drain();
+  EXPECT_EQ(Stats().applied, 7u);
+  EXPECT_EQ(Stats().regained, 6u);
+}
+
+// The save that ended the wait for "the next save" is neither in the database nor in the log.
+TEST_F(FlusherTest, FollowsTheLetterAgainWhereTheNextSaveIsGone) {
+  log_->Save("t");
+  log_->Save("kept");
+  Drain();
+  backend_.RejectTasks([](const storage::TaskChange& change) { return change.task.id != "kept"; });
+  log_->Save("t");
+  Drain();
+  log_->Save("kept");
+  Drain();
+  ASSERT_EQ(letters_->count(), 1u);
+  backend_.RejectTasks(nullptr);
+  log_->Save("t");
+  Drain();
+  flusher_.reset();
+  FlushManySegments();
+  ASSERT_GT(log_->log().first_lsn(), 5u);
+  EXPECT_FALSE(letters_->HoldsSaveOf("t"));
+  flusher_->Stop();
+  Reopen();
+  storage::MemoryBackend restored;
+  RestoreFromBefore(restored);
+  Open();
+  Drain();
+  ASSERT_THAT(Stats().missing, SizeIs(1));
+  const wal::Lsn update = log_->Update("t", TaskStatus::kCompleted);
+  Drain();
+  EXPECT_TRUE(letters_->Contains(log_->log().state().wal_id, update));
+  log_->Save("t");
+  const wal::Lsn later = log_->Update("t", TaskStatus::kCompleted);
+  Drain();
+  EXPECT_FALSE(letters_->Contains(log_->log().state().wal_id, later));
+  EXPECT_EQ((*restored.Connect())->GetTask("t")->task.status, TaskStatus::kCompleted);
 }
 
 TEST_F(FlusherTest, IsFencedByALaterOpener) {
@@ -342,6 +524,50 @@ TEST_F(FlusherTest, LetsOtherPartitionsGoOnWhileOneIsStuck) {
   Drain();
   EXPECT_TRUE(IsStored(stuck));
   EXPECT_EQ(Stats().applied, 401u);
+}
+
+// Whatever is stuck, and however large the records are: what is read and not settled stays within
+// the bound and one record, and in the end all of it is there.
+TEST_F(FlusherTest, HoldsNoMoreThanItsBoundAndOneRecord) {
+  constexpr std::uint64_t kBound = 256u << 10;  // the least there is, of four partitions
+  constexpr std::uint64_t kLargest = 300u << 10;
+  Random random(7);
+  std::set<std::uint32_t> locked;
+  backend_.OnApply([&](const storage::Batch& batch) {
+    for (const auto& move : batch.moves) {
+      if (locked.contains(move.partition)) throw std::runtime_error("lock wait timeout");
+    }
+  });
+  for (int round = 0; round < 20; ++round) {
+    flusher_.reset();
+    options_.memory_bytes = 1;
+    options_.breaker_failures = 0;
+    Open();
+    locked = {static_cast<std::uint32_t>(round % 5), static_cast<std::uint32_t>(round % 3)};
+    for (int i = 0; i < 30; ++i) {
+      const std::string id = "task-" + std::to_string(random.Below(100));
+      const std::uint64_t kind = random.Below(12);
+      if (kind == 0) {
+        log_->SaveAll({id, "other"});
+      } else if (kind == 1) {
+        log_->DeleteDag("dag");
+      } else {
+        log_->Save(id, "dag", random.Below(kind < 7 ? 2000 : kLargest));
+      }
+    }
+    log_->Sync();
+    for (int turn = 0; turn < 12; ++turn) {
+      while (flusher_->Step()) {
+        ASSERT_LE(flusher_->Flow().queued_bytes, kBound + kLargest + 1000) << round;
+      }
+      ASSERT_LE(flusher_->Flow().queued_bytes, kBound + kLargest + 1000) << round;
+      clock_.Advance(seconds(1));
+      if (turn == 6) locked.clear();
+    }
+    Drain();
+    ASSERT_EQ(flusher_->flushed_lsn(), log_->log().end_lsn()) << round;
+  }
+  EXPECT_EQ(Stats().lost, 0u);
 }
 
 TEST_F(FlusherTest, RetiresWhatIsSettled) {
@@ -608,6 +834,87 @@ TEST_F(FlusherTest, TheBatchSizeFollowsTheDatabaseDownAndUpAgain) {
   per_record /= 10;
   EXPECT_NEAR(bring(30'000), settled, 250);
   EXPECT_FALSE(flusher_->Flow().batch_size.history.empty());
+}
+
+// --- a database that refuses everything
+// ------------------------------------------------------------------------------------------
+
+// Whoever of the workers meets it, and however often the process starts anew.
+TEST_F(FlusherTest, LettersTenOfWhatIsRefusedThroughoutAndNoneMoreAfterARestart) {
+  options_.worker_count = 4;
+  Open();
+  backend_.RejectActivities([](const Activity&) { return true; });
+  for (int i = 0; i < 300; ++i)
+    log_->LogActivity("log-" + std::to_string(i), "t" + std::to_string(i));
+  log_->Sync();
+  for (int life = 0; life < 4; ++life) {
+    Work(50);
+    EXPECT_EQ(letters_->count(), 10u) << "life " << life;
+    EXPECT_THAT(Stats().alarm, HasSubstr("nothing more is dead-lettered"));
+    Restart();
+  }
+  backend_.RejectActivities(nullptr);
+  Drain();
+  EXPECT_EQ(Session()->Count()->activities, 290u);
+  EXPECT_EQ(letters_->count(), 10u);
+  // All is well again: what is refused now is poison.
+  backend_.RejectActivities([](const Activity& activity) { return activity.id == "bad"; });
+  log_->LogActivity("bad", "t");
+  Drain();
+  EXPECT_EQ(letters_->count(), 11u);
+}
+
+// Saves that go through say nothing for activities.
+TEST_F(FlusherTest, LettersNoMoreActivitiesForSavesThatGoThrough) {
+  options_.worker_count = 4;
+  Open();
+  backend_.RejectActivities([](const Activity&) { return true; });
+  for (int round = 0; round < 30; ++round) {
+    for (int i = 0; i < 100; ++i) log_->Save("task-" + std::to_string(100 * round + i));
+    log_->LogActivity("log-" + std::to_string(round), "t" + std::to_string(round));
+    log_->Sync();
+    Work(5);
+    if (round % 7 == 6) Restart();
+  }
+  Work(50);
+  EXPECT_EQ(letters_->count(), 10u);
+  backend_.RejectActivities(nullptr);
+  Drain();
+  EXPECT_EQ(Session()->Count()->tasks, 3000u);
+  EXPECT_EQ(Session()->Count()->activities, 20u);
+}
+
+// A few refused rows among many, in many short lives: each of them is poison.
+TEST_F(FlusherTest, RemembersWhatWentThroughBetweenLettersOverRestarts) {
+  backend_.RejectActivities([](const Activity& activity) { return activity.id.ends_with("bad"); });
+  for (int life = 0; life < 60; ++life) {
+    for (int i = 0; i < 120; ++i)
+      log_->LogActivity(std::to_string(life) + "-" + std::to_string(i), "t" + std::to_string(i));
+    if (life % 3 == 0) log_->LogActivity(std::to_string(life) + "-bad", "t");
+    Drain();
+    life % 2 == 0 ? Restart() : Reopen();
+  }
+  EXPECT_EQ(letters_->count(), 20u);
+  EXPECT_EQ(Session()->Count()->activities, 60u * 120u);
+}
+
+// Who purges them has looked at them.
+TEST_F(FlusherTest, LettersAgainOnceTheLettersHaveBeenPurged) {
+  backend_.RejectActivities([](const Activity& activity) { return activity.id.ends_with("bad"); });
+  for (int i = 0; i < 15; ++i)
+    log_->LogActivity(std::to_string(i) + "-bad", "t" + std::to_string(i));
+  log_->Sync();
+  Work(50);
+  ASSERT_EQ(letters_->count(), 10u);
+  std::vector<LetterResolution> purged;
+  ASSERT_OK(letters_->ForEach([&](const DeadLetter& letter) {
+    purged.push_back({letter.key(), {LetterOutcome::kPurged, 0}});
+    return true;
+  }));
+  ASSERT_OK(letters_->Resolve(purged));
+  Restart();
+  Drain();
+  EXPECT_EQ(letters_->count(), 5u);
 }
 
 }  // namespace

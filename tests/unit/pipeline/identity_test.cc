@@ -4,18 +4,23 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <vector>
 
 #include "pipeline/wal_task_storage.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
 #include "tests/support/temp_dir.h"
+#include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class IdentityTest : public ::testing::Test {
  protected:
@@ -65,10 +70,66 @@ class IdentityTest : public ::testing::Test {
     return counts.ok() ? counts->activities : 0;
   }
 
+  // Leaves segments of LSN 1 to 3 (in the database), 4 to 5 and 6 (in the log alone), without the
+  // first `lost` of them, and a STATE that cannot be read.
+  void LogAndLoseState(int lost) {
+    options_.partitions = 1;
+    Log("wal", database_, 1, 3, true);
+    Log("wal", database_, 4, 5, false);
+    Log("wal", database_, 6, 6, false);
+    for (int i = 1; i <= lost; ++i) {
+      ASSERT_TRUE(std::filesystem::remove(
+          dir_.File("wal/" + wal::SegmentName(static_cast<std::uint64_t>(i)))));
+    }
+    std::ofstream(dir_.File("wal/STATE")) << "nothing\n";
+    ASSERT_THAT(Open("wal", database_), StatusIs(StatusCode::kFenced));
+  }
+  // Drained: what was declared lost.
+  std::vector<wal::LsnRange> DrainAndListLosses(const std::string& name) {
+    auto storage = Open(name, database_);
+    EXPECT_OK(storage);
+    if (!storage.ok()) return {};
+    EXPECT_OK((*storage)->Flush(seconds(20)));
+    std::vector<wal::LsnRange> losses;
+    const auto letters = (*storage)->GetDeadLetters()->List(100);
+    EXPECT_OK(letters);
+    for (const DeadLetterInfo& letter : *letters) {
+      if (letter.is_loss) losses.push_back({letter.from_lsn, letter.to_lsn});
+    }
+    return losses;
+  }
+
   TempDir dir_;
   Options options_;
   SwitchableDatabase database_;
 };
+
+TEST_F(IdentityTest, WhatIsGoneWithoutStateAndNotInTheDatabaseIsNamed) {
+  LogAndLoseState(2);
+  ASSERT_OK(Adopt("wal", database_, Adoption::kMoved));
+  EXPECT_THAT(DrainAndListLosses("wal"), ElementsAre(wal::LsnRange{4, 5}));
+  EXPECT_EQ(DrainAndCount("wal", database_), 4u);
+}
+
+TEST_F(IdentityTest, WhatIsGoneWithoutStateAndInTheDatabaseIsNoLoss) {
+  LogAndLoseState(1);
+  ASSERT_OK(Adopt("wal", database_, Adoption::kMoved));
+  EXPECT_THAT(DrainAndListLosses("wal"), IsEmpty());
+  EXPECT_EQ(DrainAndCount("wal", database_), 6u);
+}
+
+// A partition without records for long is behind the log's beginning, and lacks nothing.
+TEST_F(IdentityTest, IdlePartitionsLackNothingWithoutState) {
+  options_.partitions = 16;
+  Log("wal", database_, 1, 3, true);
+  Log("wal", database_, 4, 5, true);
+  ASSERT_TRUE(std::filesystem::remove(dir_.File("wal/" + wal::SegmentName(1))));
+  std::ofstream(dir_.File("wal/STATE")) << "nothing\n";
+  ASSERT_THAT(Open("wal", database_), StatusIs(StatusCode::kFenced));
+  ASSERT_OK(Adopt("wal", database_, Adoption::kMoved));
+  EXPECT_THAT(DrainAndListLosses("wal"), IsEmpty());
+  EXPECT_EQ(DrainAndCount("wal", database_), 5u);
+}
 
 TEST_F(IdentityTest, AMovedDirectoryGoesOnAsBefore) {
   Log("wal", database_, 1, 3, true);

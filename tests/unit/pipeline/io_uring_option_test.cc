@@ -40,14 +40,9 @@ class IoUringOption : public ::testing::TestWithParam<bool> {
     WriteOptions to_disk;
     to_disk.durability = Durability::kDisk;
     ASSERT_OK(storage.SaveTask(task, to_disk));
-    if (!GetParam()) {
-      EXPECT_FALSE(IoUringUsable());
-      EXPECT_EQ(OpenQueues(), 0);
-    } else if (IoUringUsable()) {
-      EXPECT_GT(OpenQueues(), 0);
-    } else {
-      GTEST_SKIP() << "the kernel refuses io_uring here";
-    }
+    EXPECT_TRUE(GetParam() || !IoUringUsable());
+    // Where the kernel refuses it, plain calls did that.
+    EXPECT_EQ(OpenQueues() > 0, IoUringUsable());
   }
 
   TempDir dir_;

@@ -1,4 +1,5 @@
 // Retrying dead letters: through the log, exactly once, whatever happens in between.
+#include "base/status_macros.h"
 #include "pipeline/flush/letter_retry.h"
 
 #include <gmock/gmock.h>
@@ -48,11 +49,15 @@ class LetterRetryTest : public ::testing::Test {
     flusher_ = std::make_unique<Flusher>(log_->log(), backend_, *letters_, clock_, options_, fs_);
     desk_ = std::make_unique<LetterDesk>(LetterDesk::Parties{
         *letters_, log_->log(), clock_,
-        [this](const wal::RecordHeader& header, std::span<const std::byte> body, milliseconds) {
-          return log_->log().Append(header, body.size(), Durability::kDisk, {},
-                                    [&](std::span<std::byte> into) {
-                                      std::copy(body.begin(), body.end(), into.begin());
-                                    });
+        [this](const wal::RecordHeader& header, std::span<const std::byte> body, bool,
+               milliseconds, const std::stop_token&) -> Result<LetterDesk::Sent> {
+          if (on_append_) on_append_();
+          TASKWAL_ASSIGN(const wal::Lsn lsn,
+                         log_->log().Append(header, body.size(), Durability::kDisk, {},
+                                            [&](std::span<std::byte> into) {
+                                              std::copy(body.begin(), body.end(), into.begin());
+                                            }));
+          return LetterDesk::Sent{lsn, header.target};
         },
         [this](wal::Lsn lsn, milliseconds) {
           if (drains_) Drain();
@@ -134,6 +139,7 @@ class LetterRetryTest : public ::testing::Test {
   std::unique_ptr<DeadLetters> letters_;
   std::unique_ptr<Flusher> flusher_;
   std::unique_ptr<LetterDesk> desk_;
+  std::function<void()> on_append_;
 };
 
 TEST_F(LetterRetryTest, BringsWhatTheDatabaseTakesNow) {
@@ -160,6 +166,30 @@ TEST_F(LetterRetryTest, ASaveThatCameLaterSupersedesIt) {
   EXPECT_THAT(Retry(All()), ElementsAre(RetryResult::kSuperseded));
   EXPECT_EQ(Stored("t")->dag_id, "new");
   EXPECT_THAT(Letters(), IsEmpty());
+  ExpectBalanced();
+}
+
+TEST_F(LetterRetryTest, AStopEndsTheSendingAndTheRestStayLetters) {
+  Refuse("t");
+  Refuse("u");
+  log_->Save("t");
+  log_->Save("u");
+  Drain();
+  Accept();
+  std::stop_source stop;
+  on_append_ = [&] { stop.request_stop(); };
+  ASSERT_OK_AND_ASSIGN(const auto sending, desk_->Send(All(), seconds(1), stop.get_token()));
+  Drain();
+  EXPECT_EQ(Letters().at(0).task_id, "u");
+  EXPECT_TRUE(Stored("t"));
+  EXPECT_FALSE(Stored("u"));
+  ASSERT_OK_AND_ASSIGN(const auto outcomes, desk_->OutcomesOf(sending, sending.refused));
+  ASSERT_THAT(outcomes, SizeIs(2));
+  EXPECT_EQ(outcomes[0].result, RetryResult::kApplied);
+  EXPECT_EQ(outcomes[1].result, RetryResult::kPending);
+  EXPECT_THAT(outcomes[1].error, HasSubstr("told to stop"));
+  on_append_ = nullptr;
+  EXPECT_THAT(Retry(All()), ElementsAre(RetryResult::kApplied));
   ExpectBalanced();
 }
 

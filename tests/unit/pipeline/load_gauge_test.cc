@@ -133,6 +133,17 @@ TEST_F(LoadGaugeTest, ASignalWithoutThresholdIsNotLookedAt) {
   EXPECT_EQ(state(), Pressure::kNormal);
 }
 
+TEST_F(LoadGaugeTest, InflowIsLookedAtWithoutARecordThreshold) {
+  options_.pressure_records = 0;
+  Look(1000);
+  EXPECT_FALSE(Look(3000, 2500).has_value());  // too few to matter
+  Look(80'000, 1'000'000);
+  const auto event = Look(150'000, 100'000);  // 30,000 applied meanwhile
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->to, Pressure::kPressure);
+  EXPECT_EQ(event->signal, "inflow");
+}
+
 TEST_F(LoadGaugeTest, ThresholdsMoveByAShareTowardsThreeTimesTheUsual) {
   options_.adaptive_thresholds = true;
   options_.recovery_factor = 0.1;

@@ -98,7 +98,7 @@ TEST_F(LogFeederTest, PassesOverWhatIsOtherTargets) {
   Restart();
   Read();
   EXPECT_THAT(Taken(), ElementsAre(1, 4, 5));
-  EXPECT_EQ(counters_.Snapshot().others, 2u);
+  EXPECT_EQ(counters_.Snapshot().read, 3u);
   SettleAll();
   EXPECT_EQ(queues_->settled_lsn(), 5u);
 }
@@ -312,6 +312,46 @@ TEST_F(DamagedLogTest, DeclaresALossOnceOverRestarts) {
   Restart();
   Read();
   EXPECT_EQ(letters_->lost(), 1u);
+}
+
+// A batch noted that "b" is saved behind a letter, and was cut off by the crash that damaged it.
+TEST_F(DamagedLogTest, WhatALostSaveHadClearedFollowsItsLetterAgain) {
+  DeadLetter letter;
+  letter.wal_id = identity_.wal_id;
+  letter.lsns = {1, 1};
+  letter.type = storage::OperationType::kTaskUpdate;
+  letter.task_id = "b";
+  ASSERT_OK(letters_->Add(letter));
+  ASSERT_OK(letters_->ClearTask("b", 2));
+  // Another partition is behind; that of "b" had it in the database.
+  std::vector<wal::Lsn> stored(OperationLog::kPartitions, 0);
+  stored[wal::PartitionOf(storage::KeyOf("b"), OperationLog::kPartitions)] = 2;
+  queues_->Reset(stored, stored);
+  feeder_->Start(identity_);
+  Read();
+  EXPECT_FALSE(letters_->HoldsSaveOf("b"));
+  Restart();
+  Read();
+  EXPECT_TRUE(letters_->HoldsSaveOf("b"));
+}
+
+// At home in another database, which has its own damage to tell.
+TEST_F(DamagedLogTest, WhatALostSaveHadClearedElsewhereStaysCleared) {
+  DeadLetter letter;
+  letter.wal_id = identity_.wal_id;
+  letter.lsns = {1, 1};
+  letter.type = storage::OperationType::kTaskUpdate;
+  letter.task_id = "b";
+  ASSERT_OK(letters_->Add(letter));
+  ASSERT_OK(letters_->ClearTask("b", 2));
+  FlushTarget target;
+  target.is_home = [](std::uint64_t) { return false; };
+  feeder_ = std::make_unique<LogFeeder>(log_.log(), *queues_, *letters_, counters_, clock_,
+                                        options_, target);
+  feeder_->Start(identity_);
+  Read();
+  EXPECT_EQ(letters_->lost(), 1u);
+  EXPECT_FALSE(letters_->HoldsSaveOf("b"));
 }
 
 TEST_F(LogFeederTest, ReadsOnAfterAReadError) {

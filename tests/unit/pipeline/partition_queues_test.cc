@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "storage/operation.h"
 #include "tests/support/fake_clock.h"
+#include "tests/unit/pipeline/partition_queues_fixture.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -18,70 +18,6 @@ using storage::WatermarkMove;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using Offered = PartitionQueues::Offered;
-
-class PartitionQueuesTest : public ::testing::Test {
- protected:
-  PartitionQueuesTest() {
-    limits_.partitions = 2;
-    Make(1);
-  }
-
-  void Make(std::uint32_t workers) {
-    limits_.workers = workers;
-    limits_.partition_bytes = 4000;
-    limits_.batch_records = 5;
-    limits_.batch_bytes = 1500;
-    limits_.due_records = 3;
-    limits_.due_age = milliseconds(200);
-    limits_.linger = milliseconds(20);
-    queues_ = std::make_unique<PartitionQueues>(limits_);
-    Reset(std::vector<wal::Lsn>(limits_.partitions, 0));
-  }
-  void Reset(const std::vector<wal::Lsn>& start) { queues_->Reset(start, start); }
-
-  // A record of partition `key` (0 or 1) with `bytes` of body.
-  wal::RecordView Record(wal::Lsn lsn, std::uint64_t key, std::size_t bytes = 10,
-                         OperationType type = OperationType::kTaskUpdate) {
-    body_.resize(std::max(body_.size(), bytes));
-    wal::RecordView record;
-    record.lsn = lsn;
-    record.header.key = key;
-    record.header.type = static_cast<std::uint8_t>(type);
-    record.body = std::span(body_).first(bytes);
-    return record;
-  }
-  Offered Offer(wal::Lsn lsn, std::uint64_t key, std::size_t bytes = 10,
-                OperationType type = OperationType::kTaskUpdate) {
-    return queues_->Offer(Record(lsn, key, bytes, type), now_);
-  }
-  // One record each, in LSN order from 1, then the reader is behind them.
-  void OfferAll(const std::vector<std::uint64_t>& keys) {
-    wal::Lsn lsn = 0;
-    for (const std::uint64_t key : keys) Offer(++lsn, key);
-    queues_->AdvanceTo(lsn + 1);
-  }
-  std::vector<wal::Lsn> Take(std::uint32_t worker = 0) {
-    std::vector<wal::Lsn> lsns;
-    for (const QueuedRecord* record : queues_->Take(worker)) lsns.push_back(record->lsn);
-    return lsns;
-  }
-  PartitionQueues::Settled Settle(const std::vector<WatermarkMove>& moves) {
-    const PartitionQueues::Settled settled = queues_->Count(moves);
-    queues_->Settle(0, moves, now_);
-    return settled;
-  }
-  // When the next batch is due, from now; -1: never.
-  std::int64_t DueIn(std::uint32_t worker = 0) {
-    const auto due = queues_->DueAt(worker, now_);
-    if (!due) return -1;
-    return std::max<std::int64_t>(0, std::chrono::duration_cast<milliseconds>(*due - now_).count());
-  }
-
-  PartitionQueues::Limits limits_;
-  std::unique_ptr<PartitionQueues> queues_;
-  Monotonic now_{std::chrono::hours(1)};
-  std::vector<std::byte> body_;
-};
 
 // --- positions
 // ----------------------------------------------------------------------------------------
@@ -228,88 +164,6 @@ TEST_F(PartitionQueuesTest, IsDueAtOnceWhileSomebodyWaits) {
   EXPECT_EQ(queues_->awaited_lsn(), 0u);
 }
 
-// --- left behind
-// -------------------------------------------------------------------------------------------
-
-// Partition 0 full after three records of 1,400 bytes.
-class LeftBehindTest : public PartitionQueuesTest {
- protected:
-  LeftBehindTest() {
-    for (wal::Lsn lsn = 1; lsn <= 5; ++lsn) Offer(lsn, 0, 1400);
-    Offer(6, 1);
-    queues_->AdvanceTo(7);
-  }
-  void Late(wal::Lsn from, wal::Lsn to) {
-    for (wal::Lsn lsn = from; lsn <= to; ++lsn) {
-      const std::uint64_t key = lsn == 6 ? 1 : 0;
-      queues_->OfferLate(from, Record(lsn, key, 1400), now_);
-    }
-    queues_->AdvanceLate(from, to);
-  }
-};
-
-TEST_F(LeftBehindTest, LetsTheOthersGoOn) {
-  EXPECT_TRUE(queues_->has_left_behind());
-  EXPECT_FALSE(queues_->is_blocked());
-  EXPECT_EQ(queues_->settled_lsn(1), 5u);
-  Settle({{1, 0, 6}});
-  EXPECT_EQ(queues_->settled_lsn(1), 6u);
-  EXPECT_EQ(queues_->CatchUpFrom(), std::nullopt);
-}
-
-TEST_F(LeftBehindTest, IsServedFromHalfEmptyOn) {
-  Settle({{0, 0, 1}});
-  EXPECT_EQ(queues_->CatchUpFrom(), std::nullopt);
-  Settle({{0, 1, 2}});
-  EXPECT_EQ(queues_->CatchUpFrom(), 4u);
-}
-
-TEST_F(LeftBehindTest, ComesUpToTheReaderAgain) {
-  Settle({{0, 0, 3}});
-  EXPECT_EQ(queues_->settled_lsn(0), 3u);
-  Late(4, 6);
-  EXPECT_FALSE(queues_->has_left_behind());
-  Offer(7, 0);
-  queues_->AdvanceTo(8);
-  EXPECT_THAT(Take(), ElementsAre(4));
-  Settle({{0, 3, 4}});
-  EXPECT_THAT(Take(), ElementsAre(5, 6, 7));
-}
-
-TEST_F(LeftBehindTest, StaysBehindAtTheRecordThatFoundNoRoom) {
-  for (wal::Lsn lsn = 7; lsn <= 9; ++lsn) Offer(lsn, 0, 1400);
-  queues_->AdvanceTo(10);
-  Settle({{0, 0, 3}});
-  Late(4, 9);  // 4, 5 and 7 fill it again
-  EXPECT_TRUE(queues_->has_left_behind());
-  Settle({{0, 3, 7}, {1, 0, 6}});
-  EXPECT_EQ(queues_->CatchUpFrom(), 8u);
-  EXPECT_EQ(queues_->settled_lsn(0), 7u);
-  Late(8, 9);
-  EXPECT_FALSE(queues_->has_left_behind());
-}
-
-TEST_F(LeftBehindTest, GetsNoRecordOfALaterTurnBeforeEarlierOnes) {
-  Settle({{0, 0, 3}});
-  queues_->OfferLate(5, Record(5, 0), now_);  // a turn that began behind its position
-  queues_->AdvanceLate(5, 6);
-  EXPECT_EQ(queues_->CatchUpFrom(), 4u);
-}
-
-TEST_F(LeftBehindTest, BlocksTheReaderOnceAllAreBehind) {
-  for (wal::Lsn lsn = 7; lsn <= 12; ++lsn) Offer(lsn, 1, 1400);
-  queues_->AdvanceTo(13);
-  EXPECT_TRUE(queues_->is_blocked());
-  EXPECT_EQ(queues_->settled_lsn(), 0u);
-}
-
-TEST_F(PartitionQueuesTest, TakesOneRecordOfAnySize) {
-  EXPECT_EQ(Offer(1, 0, 1u << 20), Offered::kTaken);
-  queues_->AdvanceTo(2);
-  EXPECT_FALSE(queues_->has_left_behind());
-  EXPECT_THAT(Take(), ElementsAre(1));
-}
-
 // --- barriers
 // -----------------------------------------------------------------------------------------------
 
@@ -338,18 +192,6 @@ TEST_F(PartitionQueuesTest, GivesABarrierToTheFirstWorkerAlone) {
   EXPECT_THAT(Take(1), IsEmpty());
   EXPECT_EQ(DueIn(1), -1);
   EXPECT_THAT(Take(0), ElementsAre(1));
-}
-
-TEST_F(LeftBehindTest, WaitsWithABarrierForThoseLeftBehind) {
-  Offer(7, 1, 10, OperationType::kDagDelete);
-  queues_->AdvanceTo(8);
-  Settle({{0, 0, 3}});
-  Settle({{1, 0, 6}});
-  EXPECT_THAT(Take(), IsEmpty());
-  Late(4, 7);
-  EXPECT_THAT(Take(), ElementsAre(4));
-  Settle({{0, 3, 5}});
-  EXPECT_THAT(Take(), ElementsAre(7));
 }
 
 TEST_F(PartitionQueuesTest, FindsABarrierSettledWhereAllPartitionsAreBehindIt) {

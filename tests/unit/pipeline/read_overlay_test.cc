@@ -3,13 +3,21 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <functional>
+#include <thread>
+#include <utility>
+
 #include "base/random.h"
+#include "base/status_macros.h"
 #include "pipeline/flush/batch.h"
 #include "recovery/prepare_log.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
 #include "tests/support/temp_dir.h"
+#include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -25,6 +33,27 @@ Task TaskNamed(std::string id, std::string dag = "d") {
   task.dag_id = std::move(dag);
   return task;
 }
+
+// Calls back when `path` is opened for reading the n-th time from now on.
+class InterruptedOpens final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+
+  void Interrupt(const std::string& path, int n, std::function<void()> call) {
+    path_ = path;
+    left_ = n;
+    call_ = std::move(call);
+  }
+  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
+    if (call_ && path == path_ && --left_ == 0) std::exchange(call_, nullptr)();
+    return ForwardingFileSystem::OpenReadable(path);
+  }
+
+ private:
+  std::string path_;
+  int left_ = 0;
+  std::function<void()> call_;
+};
 
 // A log, and a flusher that moves only when told.
 class ReadOverlayTest : public ::testing::Test {
@@ -45,8 +74,10 @@ class ReadOverlayTest : public ::testing::Test {
     log.directory = options_.wal_dir;
     log.ring_bytes = 1u << 20;
     log.index_keys = IndexOperation;
-    ASSERT_OK_AND_ASSIGN(log_,
-                         wal::Log::Open(FileSystem::Real(), Clock::Real(), log, std::move(start)));
+    log.segment_records_max = segment_records_max_;
+    log.retention_bytes = 0;
+    log.segment_retention = std::chrono::milliseconds(0);
+    ASSERT_OK_AND_ASSIGN(log_, wal::Log::Open(fs_, Clock::Real(), log, std::move(start)));
     backend_ = database_.Open();
     ASSERT_OK_AND_ASSIGN(letters_, DeadLetters::Open(FileSystem::Real(), options_.wal_dir, false));
     flusher_ = std::make_unique<Flusher>(*log_, *backend_, *letters_, Clock::Real(), options_);
@@ -116,6 +147,8 @@ class ReadOverlayTest : public ::testing::Test {
   }
 
   TempDir dir_;
+  InterruptedOpens fs_{FileSystem::Real()};
+  std::uint64_t segment_records_max_ = 0;
   SwitchableDatabase database_;
   Options options_;
   Time now_ = kNow;
@@ -217,6 +250,35 @@ TEST_F(ReadOverlayTest, RemembersAnUnflushedDeleteOfADagOverARestart) {
   DeleteDag("d");
   Reopen();
   EXPECT_THAT(overlay_->GetTask("t"), StatusIs(StatusCode::kNotFound));
+}
+
+// The save is read; both are flushed and their segments retired; only then the delete is looked
+// for.
+TEST_F(ReadOverlayTest, LooksAgainWhenADeleteOfADagIsRetiredInTheMidstOfIt) {
+  segment_records_max_ = 1;
+  Reopen();
+  Save(TaskNamed("t"));
+  const wal::Lsn deleted_at = DeleteDag("d");
+  Save(TaskNamed("other", "e"));
+  ASSERT_OK(log_->WaitDurable(log_->end_lsn(), {}));
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (log_->GetStats().segments_active > 1 && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+  }
+  ASSERT_EQ(log_->GetStats().segments_active, 1u);
+  bool is_retired = false;
+  const auto retire = [&] {
+    FlushAll();
+    ASSERT_OK(log_->Retire(log_->end_lsn(), {}));
+    is_retired = log_->first_lsn() > deleted_at;
+  };
+  ASSERT_OK_AND_ASSIGN(const auto segments, wal::ListSegments(fs_, options_.wal_dir));
+  ASSERT_GE(segments.size(), 3u);
+  // Opened the first time, it is looked through for the task.
+  const std::string name = wal::SegmentName(segments[1]);
+  fs_.Interrupt(wal::JoinPath(options_.wal_dir, name), 2, retire);
+  EXPECT_THAT(overlay_->GetTask("t"), StatusIs(StatusCode::kNotFound));
+  EXPECT_TRUE(is_retired);
 }
 
 TEST_F(ReadOverlayTest, SeesUnflushedWritesAfterARestart) {

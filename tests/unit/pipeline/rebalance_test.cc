@@ -1,10 +1,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "base/status_macros.h"
+#include "tests/support/simulated_file_system.h"
 #include "tests/unit/pipeline/several_targets.h"
 
 namespace taskwal::pipeline {
@@ -30,6 +34,26 @@ class RebalanceTest : public SeveralTargetsTest {
       ASSERT_OK(storage_->UpdateTaskStatus(Id(i), TaskStatus::kRunning, {}, {}));
     }
     Flush();
+  }
+  static std::vector<std::string> AllIds() {
+    std::vector<std::string> ids;
+    for (int i = 0; i < kTasks; ++i) ids.push_back(Id(i));
+    std::sort(ids.begin(), ids.end());
+    return ids;
+  }
+  // The ids of all pages, sorted; one that came twice is there twice.
+  std::vector<std::string> Listed(std::uint32_t limit) {
+    std::vector<std::string> ids;
+    TaskQuery query;
+    query.paging.limit = limit;
+    do {
+      const Result<TaskPage> page = storage_->QueryTasks(query);
+      if (!page.ok()) return {page.status().ToString()};
+      for (const Task& task : page->tasks) ids.push_back(task.id);
+      query.paging.after = page->next_page;
+    } while (!query.paging.after.empty() && ids.size() <= 2 * kTasks);
+    std::sort(ids.begin(), ids.end());
+    return ids;
   }
   Status Rebalance() { return storage_->Rebalance(seconds(20), {}); }
   // Each once, as it was saved, and found through the storage.
@@ -157,7 +181,6 @@ TEST_F(RebalanceTest, ANewerRowOfAnotherLogStays) {
 class InterruptedRebalanceTest : public RebalanceTest, public ::testing::WithParamInterface<Cut> {};
 
 TEST_P(InterruptedRebalanceTest, IsFinishedByTheNextOpen) {
-  options_.shutdown_timeout = milliseconds(0);
   for (int nth = 1;; ++nth) {
     SCOPED_TRACE(nth);
     databases_.clear();
@@ -179,6 +202,7 @@ TEST_P(InterruptedRebalanceTest, IsFinishedByTheNextOpen) {
     if (!done.ok()) {
       EXPECT_THAT(storage_->SaveTask(TaskNamed("x"), {}), StatusIs(StatusCode::kClosed));
       for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->GetTask(Id(i)));
+      EXPECT_EQ(Listed(7), AllIds());
       ASSERT_OK(storage_->Close());
       Open({{"a", 0}, {"b", 1}, {"c", 1}});
       // Taken at once, flushed behind the moves.
@@ -210,7 +234,8 @@ TEST_F(RebalanceTest, TasksAreFoundAndWritesKeptWhileTheRestWaitsForADatabase) {
   Close();
   Open({{"a", 1}, {"b", 1}, {"c", 1}});
   Flush();
-  Database("c").OnApply([] { return Cut::kBefore; });
+  const auto is_cut = std::make_shared<std::atomic<bool>>(true);
+  Database("c").OnApply([is_cut] { return is_cut->load() ? Cut::kBefore : Cut::kNone; });
   EXPECT_FALSE(Rebalance().ok());
   EXPECT_OK(storage_->Close());
   Open({{"a", 1}, {"b", 1}, {"c", 1}});
@@ -226,7 +251,7 @@ TEST_F(RebalanceTest, TasksAreFoundAndWritesKeptWhileTheRestWaitsForADatabase) {
   query.paging.limit = 1000;
   ASSERT_OK_AND_ASSIGN(const TaskPage page, storage_->QueryTasks(query));
   EXPECT_THAT(page.tasks, SizeIs(kTasks));
-  Database("c").OnApply({});
+  is_cut->store(false);
   Flush();
   ExpectAllInPlace({"a", "b", "c"});
   for (int i = 0; i < kTasks; ++i) {
@@ -255,6 +280,120 @@ TEST_F(RebalanceTest, AnEarlierOneIsFinishedBeforeTheNextIsPlanned) {
   ExpectAllInPlace({"a", "b"});
 }
 
+TEST_F(RebalanceTest, OneThatWasCutShortKeepsTheDoorShutWhateverTheNextMeets) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  Open({{"a", 0}, {"b", 1}});
+  Flush();
+  Database("b").OnApply([] { return Cut::kBefore; });
+  EXPECT_FALSE(Rebalance().ok());
+  for (const milliseconds timeout : {milliseconds(0), milliseconds(50)}) {
+    EXPECT_THAT(storage_->Rebalance(timeout, {}), StatusIs(StatusCode::kUnavailable));
+    EXPECT_THAT(storage_->SaveTask(TaskNamed("x"), {}), StatusIs(StatusCode::kClosed));
+  }
+  EXPECT_OK(storage_->Close());
+}
+
+TEST_F(RebalanceTest, ADatabaseThatIsMetMeanwhileIsFlushedTo) {
+  Open({{"a", 1}, {"b", 1}});
+  SaveAll();
+  Close();
+  std::atomic<bool> answers{false};
+  Database("b").OnConnect([&] {
+    while (!answers.load()) std::this_thread::sleep_for(milliseconds(1));
+  });
+  options_.recovery_timeout = milliseconds(0);
+  Open({{"a", 0}, {"b", 1}});
+  std::jthread moving([&] { EXPECT_OK(Rebalance()); });
+  AwaitThat([&] { return storage_->log().state().rebalancing; });
+  answers.store(true);
+  moving.join();
+  for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->SaveTask(TaskNamed(Id(i), "after"), {}));
+  Flush();
+  Close();
+}
+
+// The next process rescues the record, and brings it to where its task was at home.
+TEST_F(RebalanceTest, NothingMovesWhileABrokenLogHoldsBackARecord) {
+  SimulatedFileSystem fs;
+  options_.wal_dir = "/wal";
+  fs_ = &fs;
+  Open({{"a", 1}, {"b", 1}});
+  for (int i = 0; i < kTasks; ++i) ASSERT_OK(storage_->SaveTask(TaskNamed(Id(i)), {}));
+  Flush();
+  Close();
+  Open({{"a", 0}, {"b", 1}});
+  fs.FailNth(1, {.call = SimulatedCall::kSync, .sticky = true});
+  fs.FailNth(1, {.call = SimulatedCall::kWrite, .sticky = true});
+  WriteOptions no_wait;
+  no_wait.wait = WaitFor::kAppended;
+  ASSERT_OK(storage_->SaveTask(TaskNamed(Id(0), "late"), no_wait));
+  AwaitThat([&] { return !storage_->log().health().ok(); });
+  fs.ClearFaults();
+  EXPECT_THAT(Rebalance(), StatusIs(StatusCode::kIoError));
+  EXPECT_FALSE(storage_->log().state().rebalancing);
+  IgnoreStatus(storage_->Close(), "it is broken");
+  storage_.reset();
+}
+
+// Its task may have another home by the time it finds room.
+TEST_F(RebalanceTest, WaitsForCallsThatWaitForRoom) {
+  Open({{"a", 1}, {"b", 1}});
+  Close();
+  options_.max_unflushed_records = 1;
+  options_.block_timeout = seconds(60);
+  Open({{"a", 0}, {"b", 1}});
+  std::atomic<bool> is_held{true};
+  for (const char* name : {"a", "b"}) {
+    Database(name).FailApply([&](const storage::Batch& batch) {
+      const bool is_refused = is_held.load() && !batch.moves.empty();
+      return is_refused ? Status::Unavailable("test: not now") : Status::Ok();
+    });
+  }
+  ASSERT_OK(storage_->SaveTask(TaskNamed(Id(0)), {}));
+  std::vector<std::jthread> callers;
+  for (int i = 1; i < 8; ++i) {
+    callers.emplace_back([&, i] { EXPECT_OK(storage_->SaveTask(TaskNamed(Id(i)), {})); });
+  }
+  AwaitThat([&] { return storage_->GetControl()->FlowControl().waiting == 7; });
+  EXPECT_THAT(storage_->Rebalance(milliseconds(1), {}),
+              ::testing::AllOf(StatusIs(StatusCode::kUnavailable),
+                               ::testing::Property(&Status::message,
+                                                   ::testing::HasSubstr("wait for room"))));
+  is_held.store(false);
+  ASSERT_OK(Rebalance());
+  callers.clear();
+  Flush();
+  for (int i = 0; i < 8; ++i) EXPECT_THAT(HoldersOf(Id(i)), ElementsAre("b")) << Id(i);
+  EXPECT_OK(storage_->Close());
+}
+
+TEST_F(RebalanceTest, ALetterIsRetriedInTheNewHomeOfItsTask) {
+  options_.max_flush_retries = 0;
+  Open({{"a", 1}, {"b", 1}});
+  for (const char* name : {"a", "b"}) {
+    Database(name).FailApply([&](const storage::Batch& batch) {
+      return batch.tasks.empty() ? Status::Ok() : Status::Rejected("test: constraint");
+    });
+  }
+  for (int i = 0; i < 8; ++i) ASSERT_OK(storage_->SaveTask(TaskNamed(Id(i)), {}));
+  Flush();
+  ASSERT_EQ(storage_->dead_letters().count(), 8u);
+  Close();
+  for (const char* name : {"a", "b"}) Database(name).FailApply({});
+  Open({{"a", 0}, {"b", 1}});
+  ASSERT_OK(Rebalance());
+  DeadLetterSelection all;
+  all.all = true;
+  ASSERT_OK_AND_ASSIGN(const auto outcomes, storage_->GetDeadLetters()->Retry(all, seconds(20)));
+  ASSERT_THAT(outcomes, SizeIs(8));
+  for (const RetryOutcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.result, RetryResult::kApplied) << outcome.error;
+  }
+  for (int i = 0; i < 8; ++i) EXPECT_THAT(HoldersOf(Id(i)), ElementsAre("b")) << Id(i);
+}
+
 TEST_F(RebalanceTest, TasksAreFoundWhileTheyMove) {
   Open({{"a", 1}, {"b", 1}});
   SaveAll();
@@ -262,15 +401,33 @@ TEST_F(RebalanceTest, TasksAreFoundWhileTheyMove) {
   Open({{"a", 0}, {"b", 1}, {"c", 1}});
   std::atomic<bool> ends{false};
   std::atomic<int> missing{0};
+  std::atomic<int> short_lists{0};
+  std::atomic<int> wrong_pages{0};
   std::jthread reader([&] {
     while (!ends.load()) {
       for (int i = 0; i < kTasks; ++i) missing += storage_->GetTask(Id(i)).ok() ? 0 : 1;
     }
   });
+  std::jthread lister([&] {
+    TaskQuery query;
+    query.paging.limit = 1000;
+    while (!ends.load()) {
+      const Result<TaskPage> page = storage_->QueryTasks(query);
+      short_lists += page.ok() && page->tasks.size() == kTasks ? 0 : 1;
+    }
+  });
+  std::jthread pager([&] {
+    const std::vector<std::string> all = AllIds();
+    while (!ends.load()) wrong_pages += Listed(7) == all ? 0 : 1;
+  });
   EXPECT_OK(Rebalance());
   ends.store(true);
   reader.join();
+  lister.join();
+  pager.join();
   EXPECT_EQ(missing.load(), 0);
+  EXPECT_EQ(short_lists.load(), 0);
+  EXPECT_EQ(wrong_pages.load(), 0);
 }
 
 }  // namespace

@@ -57,6 +57,7 @@ class SeveralTargetsTest : public ::testing::Test {
   Result<std::unique_ptr<WalTaskStorage>> TryOpen(const Weights& weights) {
     WalStorageSetup setup;
     setup.options = options_;
+    setup.fs = fs_;
     for (const auto& [name, weight] : weights) {
       setup.targets.push_back({name, weight, Database(name).Open()});
     }
@@ -115,6 +116,7 @@ class SeveralTargetsTest : public ::testing::Test {
   TempDir dir_;
   std::map<std::string, std::unique_ptr<SwitchableDatabase>> databases_;
   Options options_;
+  FileSystem* fs_ = &FileSystem::Real();
   std::unique_ptr<WalTaskStorage> storage_;
 };
 

@@ -99,11 +99,12 @@ class StorageLettersTest : public ::testing::Test {
   }
 
   TempDir dir_;
-  SwitchableDatabase database_;
-  Options options_;
-  std::unique_ptr<WalTaskStorage> storage_;
   Mutex mutex_;
   std::set<std::string> refused_ GUARDED_BY(mutex_);
+  SwitchableDatabase database_;
+  SwitchableDatabase second_;
+  Options options_;
+  std::unique_ptr<WalTaskStorage> storage_;
 };
 
 TEST_F(StorageLettersTest, ARetryReachesTheDatabaseAndIsReadThen) {
@@ -222,14 +223,13 @@ TEST_F(StorageLettersTest, NothingExpiresWithoutAnAge) {
 }
 
 TEST_F(StorageLettersTest, LettersOfASecondTargetAreItsOwn) {
-  SwitchableDatabase second;
-  second.FailApply([this](const storage::Batch& batch) { return Judge(batch); });
+  second_.FailApply([this](const storage::Batch& batch) { return Judge(batch); });
   std::vector<Task> tasks(40);
   for (std::size_t i = 0; i < tasks.size(); ++i) tasks[i].id = "t" + std::to_string(i);
   WalStorageSetup setup;
   setup.options = options_;
   setup.targets.push_back({"one", 1, database_.Open()});
-  setup.targets.push_back({"two", 1, second.Open()});
+  setup.targets.push_back({"two", 1, second_.Open()});
   auto opened = WalTaskStorage::Open(std::move(setup));
   ASSERT_OK(opened);
   storage_ = std::move(opened).value();
@@ -244,7 +244,7 @@ TEST_F(StorageLettersTest, LettersOfASecondTargetAreItsOwn) {
   ASSERT_THAT(outcomes, SizeIs(2));
   for (const RetryOutcome& outcome : outcomes) EXPECT_EQ(outcome.result, RetryResult::kApplied);
   auto in_one = std::move(database_.data().Connect()).value();
-  auto in_two = std::move(second.data().Connect()).value();
+  auto in_two = std::move(second_.data().Connect()).value();
   EXPECT_EQ(in_one->Count()->tasks + in_two->Count()->tasks, tasks.size());
   EXPECT_GT(in_one->Count()->tasks, 0u);
   EXPECT_GT(in_two->Count()->tasks, 0u);

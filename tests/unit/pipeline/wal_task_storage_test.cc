@@ -4,15 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <filesystem>
 #include <latch>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/support/simulated_file_system.h"
-#include "tests/support/status_matchers.h"
-#include "tests/support/switchable_backend.h"
-#include "tests/support/temp_dir.h"
+#include "tests/unit/pipeline/wal_task_storage_fixture.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -23,59 +22,6 @@ using std::chrono::seconds;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-Task TaskNamed(std::string id, std::string dag = "d") {
-  Task task;
-  task.id = std::move(id);
-  task.dag_id = std::move(dag);
-  return task;
-}
-
-Activity ActivityOn(std::string task_id) {
-  Activity activity;
-  activity.task_id = std::move(task_id);
-  activity.action = "go";
-  return activity;
-}
-
-class WalTaskStorageTest : public ::testing::Test {
- protected:
-  WalTaskStorageTest() {
-    options_.wal_dir = dir_.File("wal");
-    options_.ring_bytes = 1u << 20;
-    options_.initial_backoff = milliseconds(1);
-    options_.max_backoff = milliseconds(20);
-    options_.breaker_open_time = milliseconds(20);
-    options_.shutdown_timeout = seconds(20);
-  }
-
-  Result<std::unique_ptr<WalTaskStorage>> TryOpen(OpenReport* report = nullptr) {
-    WalStorageSetup setup;
-    setup.options = options_;
-    setup.backend = database_.Open();
-    return WalTaskStorage::Open(std::move(setup), report);
-  }
-  void Open(OpenReport* report = nullptr) {
-    auto opened = TryOpen(report);
-    ASSERT_OK(opened);
-    storage_ = std::move(opened).value();
-  }
-  StoredCounts Stored() {
-    auto session = database_.data().Connect();
-    EXPECT_OK(session);
-    auto counts = (*session)->Count();
-    EXPECT_OK(counts);
-    return *counts;
-  }
-  void ExpectBalanced(const Stats& stats) {
-    EXPECT_EQ(stats.accepted, stats.applied + stats.dead_lettered + stats.lost + stats.pending);
-  }
-
-  TempDir dir_;
-  SwitchableDatabase database_;
-  Options options_;
-  std::unique_ptr<WalTaskStorage> storage_;
-};
 
 TEST_F(WalTaskStorageTest, EveryMutationReachesTheDatabaseInOrder) {
   Open();
@@ -307,49 +253,6 @@ TEST_F(WalTaskStorageTest, ItIsClosedByItsDestructor) {
   EXPECT_EQ(Stored().tasks, 1u);
 }
 
-TEST_F(WalTaskStorageTest, RecoveryThatIsOffRefusesALogWithUnflushedRecords) {
-  database_.GoAway();
-  Open();
-  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
-  ASSERT_THAT(storage_->Shutdown(ShutdownMode::kImmediate, milliseconds(0)),
-              StatusIs(StatusCode::kUnavailable));
-  storage_.reset();
-  options_.enable_recovery = false;
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kRejected, HasSubstr("taskwal recover")));
-  database_.ComeBack();
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kRejected, HasSubstr("LSN 1 to 1")));
-  EXPECT_EQ(Stored().tasks, 0u);  // a refusal brings nothing
-  options_.enable_recovery = true;
-  Open();
-  ASSERT_OK(storage_->Close());
-  storage_.reset();
-  options_.enable_recovery = false;
-  Open();
-  EXPECT_EQ(Stored().tasks, 1u);
-}
-
-TEST_F(WalTaskStorageTest, RecoveryIsToldOnceInsideOpen) {
-  int told = 0;
-  RecoveryEvent event;
-  options_.on_recovery = [&](const RecoveryEvent& given) {
-    ++told;
-    event = given;
-  };
-  Open();
-  EXPECT_EQ(told, 1);
-  EXPECT_GT(event.first_pending, event.last_pending);  // nothing pending
-  database_.GoAway();
-  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
-  ASSERT_THAT(storage_->Shutdown(ShutdownMode::kImmediate, milliseconds(0)),
-              StatusIs(StatusCode::kUnavailable));
-  storage_.reset();
-  Open();
-  EXPECT_EQ(told, 2);
-  EXPECT_EQ(event.last_pending, 1u);
-  EXPECT_EQ(event.corrupt, 0u);
-  database_.ComeBack();
-}
-
 TEST_F(WalTaskStorageTest, FlushesAreTold) {
   std::atomic<std::uint64_t> records{0};
   options_.on_flush = [&](const FlushEvent& event) {
@@ -361,128 +264,18 @@ TEST_F(WalTaskStorageTest, FlushesAreTold) {
   EXPECT_EQ(records.load(), 10u);
 }
 
-TEST_F(WalTaskStorageTest, ADatabaseThatHangsAtOpenIsWaitedForNoLongerThanAsked) {
-  std::latch let_go(1);
-  database_.OnConnect([&] { let_go.wait(); });
-  options_.recovery_timeout = milliseconds(10);
-  OpenReport report;
-  Open(&report);
-  EXPECT_THAT(report.contact, StatusIs(StatusCode::kUnavailable, HasSubstr("not answered")));
-  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));  // meanwhile everything else works
-  let_go.count_down();
-  EXPECT_OK(storage_->Flush(seconds(20)));
-  EXPECT_EQ(Stored().tasks, 1u);
-}
-
-TEST_F(WalTaskStorageTest, ASecondOpenOfTheDirectoryIsRefused) {
+TEST_F(WalTaskStorageTest, ACallOfMoreTasksThanOneTransactionTakesIsRefused) {
   Open();
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kUnavailable, HasSubstr(std::to_string(::getpid()))));
-}
-
-TEST_F(WalTaskStorageTest, ANewDirectoryIsMadeOnlyWhereThatIsWanted) {
-  WalStorageSetup setup;
-  setup.options = options_;
-  setup.backend = database_.Open();
-  setup.create = false;
-  EXPECT_THAT(WalTaskStorage::Open(std::move(setup)), StatusIs(StatusCode::kNotFound));
-  EXPECT_THAT(FileSystem::Real().Stat(options_.wal_dir), StatusIs(StatusCode::kNotFound));
-}
-
-TEST_F(WalTaskStorageTest, ACopyIsRefusedByTheDatabaseOfTheOriginal) {
-  Open();
-  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
-  ASSERT_OK(storage_->Close());
-  storage_.reset();
-  std::filesystem::copy(options_.wal_dir, dir_.File("copy"),
-                        std::filesystem::copy_options::recursive);
-  options_.wal_dir = dir_.File("copy");
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kFenced, HasSubstr("taskwal adopt")));
-  EXPECT_THAT(TryOpen(), StatusIs(StatusCode::kFenced));  // and so it stays
-  options_.wal_dir = dir_.File("wal");
-  EXPECT_OK(TryOpen());
-}
-
-TEST_F(WalTaskStorageTest, AnotherDatabaseIsRefused) {
-  Open();
-  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
-  ASSERT_OK(storage_->Close());
-  storage_.reset();
-  SwitchableDatabase other;
-  WalStorageSetup setup;
-  setup.options = options_;
-  setup.backend = other.Open();
-  EXPECT_THAT(WalTaskStorage::Open(std::move(setup)),
-              StatusIs(StatusCode::kFenced, HasSubstr("--new-db")));
-  EXPECT_OK(TryOpen());
-}
-
-TEST_F(WalTaskStorageTest, CleanupTakesOldTerminalTasksInBatchesAndSkipsUnflushedOnes) {
-  Open();
-  const Time old = Clock::Real().WallNow() - hours(48);
-  for (int i = 0; i < 1100; ++i) {
-    Task task = TaskNamed("t" + std::to_string(i));
-    task.status = i % 11 == 0 ? TaskStatus::kRunning : TaskStatus::kCompleted;
-    task.updated_at = old;
-    WriteOptions write;
-    write.durability = Durability::kProcess;
-    ASSERT_OK(storage_->SaveTask(task, write));
+  std::vector<Task> tasks(9);
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    tasks[i].id = "t" + std::to_string(i);
+    tasks[i].payload = std::string(15u << 20, 'p');
+    tasks[i].payload->front() = tasks[i].payload->back() = '"';
   }
-  ASSERT_OK(storage_->SaveTask(TaskNamed("young"), {}));
-  ASSERT_OK(storage_->Flush(seconds(20)));
-  ASSERT_OK_AND_ASSIGN(const std::uint64_t none,
-                       storage_->CleanupOldTasks(old - hours(1), {TaskStatus::kCompleted}));
-  EXPECT_EQ(none, 0u);
-  EXPECT_THAT(storage_->CleanupOldTasks(old + hours(1), {TaskStatus::kRunning}),
-              StatusIs(StatusCode::kInvalidArgument));
-  ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, storage_->CleanupOldTasks(old + hours(1), {}));
-  EXPECT_EQ(gone, 1000u);
-  EXPECT_EQ(Stored().tasks, 101u);
-}
-
-TEST_F(WalTaskStorageTest, CleanupLeavesTasksWithUnflushedRecords) {
-  // A batch is due by time alone, and that is far away: what is written stays in the log.
-  options_.flush_interval = hours(1);
-  options_.flush_linger = hours(1);
-  Open();
-  const Time old = Clock::Real().WallNow() - hours(48);
-  for (const char* id : {"idle", "busy"}) {
-    Task task = TaskNamed(id);
-    task.status = TaskStatus::kCompleted;
-    task.updated_at = old;
-    ASSERT_OK(storage_->SaveTask(task, {}));
-  }
-  ASSERT_OK(storage_->Flush(seconds(20)));
-  ASSERT_OK(storage_->UpdateTaskStatus("busy", TaskStatus::kRunning, "", {}));
-  ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, storage_->CleanupOldTasks(old + hours(1), {}));
-  EXPECT_EQ(gone, 1u);
-  ASSERT_OK_AND_ASSIGN(const Task busy, storage_->GetTask("busy"));
-  EXPECT_EQ(busy.status, TaskStatus::kRunning);
-}
-
-TEST_F(WalTaskStorageTest, CleanupOfActivitiesGoesByTheirAge) {
-  Open();
-  Activity activity = ActivityOn("t");
-  const Time now = Clock::Real().WallNow();
-  for (int i = 0; i < 700; ++i) {
-    activity.created_at = now - hours(i < 600 ? 48 : 1);
-    ASSERT_OK(storage_->LogActivity(activity, {}));
-  }
-  ASSERT_OK(storage_->Flush(seconds(20)));
-  ASSERT_OK_AND_ASSIGN(const std::uint64_t gone, storage_->CleanupOldActivityLogs(now - hours(24)));
-  EXPECT_EQ(gone, 600u);
-  EXPECT_EQ(Stored().activities, 100u);
-}
-
-TEST_F(WalTaskStorageTest, ResumableTasksAreThoseACrashInterrupted) {
-  Open();
-  ASSERT_OK(storage_->SaveTask(TaskNamed("running"), {}));
-  ASSERT_OK(storage_->UpdateTaskStatus("running", TaskStatus::kRunning, "", {}));
-  ASSERT_OK(storage_->SaveTask(TaskNamed("pending"), {}));
-  Paging paging;
-  paging.consistency = Consistency::kFlushed;
-  ASSERT_OK_AND_ASSIGN(const TaskPage page, storage_->ResumableTasks(paging));
-  ASSERT_EQ(page.tasks.size(), 1u);
-  EXPECT_EQ(page.tasks[0].id, "running");
+  EXPECT_THAT(storage_->SaveTasks(tasks, {}),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("save fewer at once")));
+  tasks.resize(1);
+  EXPECT_OK(storage_->SaveTasks(tasks, {}));
 }
 
 TEST_F(WalTaskStorageTest, ManyThreadsLoseAndDoubleNothing) {

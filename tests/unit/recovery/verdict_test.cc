@@ -8,9 +8,10 @@
 namespace taskwal::recovery {
 namespace {
 
-constexpr Found kAllFound[] = {Found::kFrames,      Found::kBadBytes,     Found::kBadFooter,
-                               Found::kBadPadding,  Found::kBadHeader,    Found::kNoFile,
-                               Found::kForeignFile, Found::kOtherVersion, Found::kBadState};
+constexpr Found kAllFound[] = {Found::kFrames,     Found::kBadBytes,     Found::kBadFooter,
+                               Found::kBadPadding, Found::kBadHeader,    Found::kGarbage,
+                               Found::kNoFile,     Found::kForeignFile,  Found::kOtherVersion,
+                               Found::kBadState};
 constexpr Stake kAllStakes[] = {Stake::kNone, Stake::kAboveSynced, Stake::kSynced};
 
 std::vector<Situation> AllSituations() {
@@ -47,6 +48,8 @@ Verdict Expected(const Situation& s) {
       return synced ? Verdict::kDamagedPadding : Verdict::kTornTail;
     case Found::kBadHeader:
       return s.sealed || synced ? Verdict::kDamagedHeader : Verdict::kEmptyFile;
+    case Found::kGarbage:
+      return Verdict::kNotASegment;
     case Found::kNoFile:
       return synced ? Verdict::kMissingSegment : Verdict::kIntact;
     case Found::kForeignFile:
@@ -61,7 +64,7 @@ Verdict Expected(const Situation& s) {
 
 TEST(Verdict, EveryCombinationIsDecidedAsPromised) {
   const std::vector<Situation> all = AllSituations();
-  ASSERT_EQ(all.size(), 9u * 3u * 16u);
+  ASSERT_EQ(all.size(), 10u * 3u * 16u);
   for (const Situation& s : all) {
     EXPECT_EQ(JudgeSituation(s), Expected(s))
         << "found " << static_cast<int>(s.found) << " stake " << static_cast<int>(s.stake)
@@ -98,7 +101,7 @@ TEST(Verdict, EachIsReachedAndHasItsOwnName) {
   std::set<Verdict> reached;
   std::set<std::string_view> names;
   for (const Situation& s : AllSituations()) reached.insert(JudgeSituation(s));
-  EXPECT_EQ(reached.size(), 12u);
+  EXPECT_EQ(reached.size(), 13u);
   for (const Verdict verdict : reached) names.insert(VerdictName(verdict));
   EXPECT_EQ(names.size(), reached.size());
 }

@@ -102,7 +102,7 @@ TEST_F(RoutesTest, AnInDoubtItemHasItsLsn) {
 
 TEST_F(RoutesTest, WritesEndWhenTheDaemonStops) {
   EXPECT_EQ(Ask("GET", "/readyz").status, 200);
-  service_.is_stopping = true;
+  service_.stopping.request_stop();
   EXPECT_EQ(Post("[]").status, 503);
   EXPECT_EQ(Ask("GET", "/readyz").status, 503);
   EXPECT_EQ(Ask("GET", "/healthz").status, 200);

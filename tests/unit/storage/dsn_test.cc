@@ -60,7 +60,7 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
   EXPECT_EQ(MaskDsn("postgresql://u:p@ss/w@h1:1,h2:2/db"), "postgresql://u:***@h1:1,h2:2/db");
   EXPECT_EQ(MaskDsn("postgresql://u:p?ss@h/db"), "postgresql://u:***@h/db");
   EXPECT_EQ(MaskDsn("postgresql:///db?user=u&password=hunter2&sslpassword=x y"),
-            "postgresql:///db?user=u&password=***&sslpassword=*** y");
+            "postgresql:///db?user=u&password=***&sslpassword=***");
   EXPECT_EQ(MaskDsn("mysql://u:hunter2@h/db?unix_socket=/a@b"),
             "mysql://u:***@h/db?unix_socket=/a@b");
   EXPECT_EQ(MaskDsn("host=h password=hunter2 port=1"), "host=h password=*** port=1");
@@ -68,10 +68,33 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
   EXPECT_EQ(MaskDsn("memory:"), "memory:");
 }
 
+TEST(MaskDsn, HidesPasswordParametersInWhateverCaseAndEncoding) {
+  for (const char* name :
+       {"PASSWORD", "Password", "pass%77ord", "%70%61%73%73%77%6F%72%64", "%50ASSWORD",
+        "sslPassword", "ssl%70assword"}) {
+    const std::string before = "postgresql://h/db?user=u&" + std::string(name) + "=";
+    EXPECT_EQ(MaskDsn(before + "hunter2&x=1"), before + "***&x=1");
+    EXPECT_EQ(MaskDsn(before + "hunter2"), before + "***");
+  }
+  EXPECT_EQ(MaskDsn("mysql://h/db?Pass%77ord%3dhunter2"), "mysql://h/db?Pass%77ord%3d***");
+  EXPECT_EQ(MaskDsn("host=h PASSWORD=hunter2 port=1"), "host=h PASSWORD=*** port=1");
+  // A '%' that stands for nothing is a character as any other.
+  EXPECT_EQ(MaskDsn("postgresql://h/d%zz?x=%&password=hunter2&y=%7"),
+            "postgresql://h/d%zz?x=%&password=***&y=%7");
+}
+
+TEST(MaskDsn, ASpaceInAUriEndsNoPassword) {
+  EXPECT_EQ(MaskDsn("postgresql://h/db?password=hunter 2&x=1"),
+            "postgresql://h/db?password=***&x=1");
+}
+
 TEST(MakeBackend, UnreadableNamesAreRefusedWithoutTheirPassword) {
   for (const char* dsn :
        {"postgresql://u:hunter2%zz@h/db", "postgresql://u:hunter2@h/db?nonsense=1",
-        "postgresql://u:hunter2@h:port:1/db?sslmode=x&y", "nonsense"}) {
+        "postgresql://u:hunter2@h:port:1/db?sslmode=x&y", "nonsense",
+        "postgresql://h/db?user=u&PASSWORD=hunter2", "postgresql://h/db?pass%77ord=hunter2&y",
+        "postgresql://h/db?passwd=hunter2", "mysql://h/db?PASSWORD=hunter2",
+        "mysql://h/db?hunter2", "mysql://h/db?passwd=hunter2"}) {
     EXPECT_THAT(MakeBackend(dsn, {}),
                 StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2"))))
         << dsn;

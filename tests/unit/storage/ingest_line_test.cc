@@ -169,7 +169,16 @@ TEST(IngestLine, BadValueIsNamed) {
 
 TEST(IngestLine, UnknownOpAndMissingMembersAreNamed) {
   ExpectRefused(R"({"op":"save","task":{"id":"t"}})", "op");
-  ExpectRefused(R"({"op":"delete_dag","task_id":"t"})", "op");
+  ExpectRefused(R"({"op":"delete_dags","dag_id":"d"})", "op");
+  ExpectRefused(R"({"op":"delete_dag","task_id":"t"})", "task_id");
+  ExpectRefused(R"({"op":"delete_dag"})", "dag_id");
+  ExpectRefused(R"({"op":"delete_dag","dag_id":""})", "dag_id");
+  ExpectRefused(R"({"op":"save_tasks"})", "tasks");
+  ExpectRefused(R"({"op":"save_tasks","tasks":[]})", "tasks");
+  ExpectRefused(R"({"op":"save_tasks","tasks":{"id":"t"}})", "tasks");
+  ExpectRefused(R"({"op":"save_tasks","tasks":[{"id":"t"},{"id":"u","colour":1}]})", "tasks[1]");
+  ExpectRefused(R"({"op":"save_tasks","tasks":[{"id":"t"},{}]})", "id");
+  ExpectRefused(R"({"op":"save_task","task":{"id":"t"},"dag_id":"d"})", "dag_id");
   ExpectRefused(R"({"task":{"id":"t"}})", "op");
   ExpectRefused(R"({"op":"save_task"})", "task");
   ExpectRefused(R"({"op":"save_task","task":{}})", "id");

@@ -17,7 +17,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 TEST(MysqlErrors, OnlyWhatIsWrongWithARowIsRejected) {
-  for (const unsigned number : {1048, 1062, 1153, 1264, 1292, 1366, 1406, 1452, 3140, 3819, 4025}) {
+  for (const unsigned number : {1048, 1062, 1153, 1264, 1292, 1366, 1406, 1452, 1644, 3140, 3141,
+                                3156, 3157, 3158, 3819, 4025, 8025}) {
     EXPECT_EQ(MysqlStatusCode(number), StatusCode::kRejected) << number;
   }
 }
@@ -94,6 +95,12 @@ TEST(MysqlSchema, EveryStatementMayBeRepeated) {
        {"dag_tasks", "dag_task_activity_logs", "wal_checkpoints", "taskwal_schema"}) {
     EXPECT_THAT(text, HasSubstr("CREATE TABLE IF NOT EXISTS " + std::string(table) + " ("));
   }
+}
+
+// TiDB refuses them for texts.
+TEST(MysqlSchema, HasNoExpressionsForDefaults) {
+  ASSERT_OK_AND_ASSIGN(const std::string text, SchemaText("mysql"));
+  EXPECT_THAT(text, Not(HasSubstr("DEFAULT (")));
 }
 
 }  // namespace

@@ -89,6 +89,16 @@ TEST(CheckTask, PayloadIsJsonUpToItsLimit) {
   EXPECT_THAT(CheckTask(task), Refused("task.payload"));
 }
 
+TEST(CheckTask, PayloadHoldsNoHalfOfASurrogatePair) {
+  Task task = FullTask();
+  task.payload = R"({"a":"\ud83d\ude00"})";
+  EXPECT_OK(CheckTask(task));
+  for (const char* half : {R"("\ud800")", R"({"a":"\udc00\ud800"})", R"({"\udfff":1})"}) {
+    task.payload = half;
+    EXPECT_THAT(CheckTask(task), Refused("task.payload holds half a surrogate pair")) << half;
+  }
+}
+
 TEST(CheckTask, MessageNeverShowsThePayload) {
   Task task = FullTask();
   task.payload = "secret";
@@ -133,6 +143,8 @@ TEST(CheckActivity, RefusesBadDataLevelPriorityAndTime) {
   Activity activity;
   activity.data = "{";
   EXPECT_THAT(CheckActivity(activity), Refused("activity.data"));
+  activity.data = R"("\ud800")";
+  EXPECT_THAT(CheckActivity(activity), Refused("activity.data holds half a surrogate pair"));
   activity = {};
   activity.level = static_cast<Level>(5);
   EXPECT_THAT(CheckActivity(activity), Refused("activity.level"));
@@ -158,6 +170,36 @@ TEST(CheckStatusUpdate, WantsAnIdAndCleanTexts) {
 TEST(CheckId, EmptyIsAllowedOnlyWhereNotRequired) {
   EXPECT_OK(CheckId("dag_id", "", false));
   EXPECT_THAT(CheckId("dag_id", "", true), Refused("dag_id is required"));
+}
+
+// Text of brackets is no nesting, nor is what stands side by side.
+TEST(OperationChecks, JsonMayBeNestedTenThousandLevelsDeep) {
+  const auto check = [](const std::string& json) {
+    Task task;
+    task.id = "t";
+    task.payload = json;
+    Activity activity;
+    activity.data = json;
+    const Status status = CheckTask(task);
+    EXPECT_EQ(CheckActivity(activity).code(), status.code());
+    return status;
+  };
+  const auto nested = [](int levels, const std::string& inside) {
+    std::string json;
+    for (int i = 0; i < levels / 2; ++i) json += R"([{"a":)";
+    json += levels % 2 == 1 ? "[" + inside + "]" : inside;
+    for (int i = 0; i < levels / 2; ++i) json += "}]";
+    return json;
+  };
+  EXPECT_OK(check(nested(10'000, R"("\"[[{{\\")")));
+  EXPECT_OK(check('[' + nested(9'999, "1") + ",[]]"));
+  EXPECT_OK(check('"' + std::string(50'000, '[') + '"'));
+  EXPECT_OK(check(R"(["\"", ")" + std::string(50'000, '{') + R"("])"));
+  EXPECT_THAT(check(nested(10'001, "1")),
+              StatusIs(StatusCode::kInvalidArgument,
+                       ::testing::HasSubstr("is nested deeper than 10000 levels")));
+  EXPECT_THAT(check(R"(["\\",)" + nested(10'000, "1") + "]"),
+              StatusIs(StatusCode::kInvalidArgument));
 }
 
 }  // namespace

@@ -53,7 +53,9 @@ TEST(OperationJson, LineBreaksInsideAPayloadStayOnOneLine) {
 TEST(OperationJson, IngestTakesWhatIsPrinted) {
   const OperationBody bodies[] = {SaveTaskOp{FullTask(), {}},
                                   UpdateStatusOp{"t\n\"1\"", TaskStatus::kRunning, "e", {}},
-                                  DeleteTaskOp{"t", {}}, LogActivityOp{FullActivity()}};
+                                  DeleteTaskOp{"t", {}}, LogActivityOp{FullActivity()},
+                                  DeleteDagOp{"d\"1", {}},
+                                  SaveTasksOp{{FullTask(), FullTask()}, {}}};
   for (const OperationBody& body : bodies) {
     const std::string line = OperationToJson(body);
     ASSERT_OK_AND_ASSIGN(const OperationBody parsed, ParseIngestLine(line));

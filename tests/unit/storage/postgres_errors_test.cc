@@ -28,12 +28,13 @@ Status Caught(const Exception& exception, PostgresCall call = {}) {
 
 TEST(PostgresErrors, OnlyWhatIsWrongWithARowIsRejected) {
   for (const char* state :
-       {"22001", "22021", "22P02", "23502", "23505", "23514", "54000", "54001"}) {
+       {"22001", "22021", "22P02", "23502", "23505", "23514", "54000", "54001",
+                            "P0001"}) {
     EXPECT_EQ(PostgresStatusCode(state), StatusCode::kRejected) << state;
   }
   for (const char* state : {"40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "25006",
                             "08006", "57P01", "57P03", "42501", "42703", "42P01", "28P01", "3D000",
-                            "0A000", "54023", "XX000", "58030", "99999", ""}) {
+                            "0A000", "54023", "P0002", "XX000", "58030", "99999", ""}) {
     EXPECT_EQ(PostgresStatusCode(state), StatusCode::kUnavailable) << state;
   }
 }
@@ -42,6 +43,7 @@ TEST(PostgresErrors, AtCommitOnlyAKnownRollbackIsAnAnswer) {
   EXPECT_EQ(PostgresCommitCode("40001"), StatusCode::kUnavailable);
   EXPECT_EQ(PostgresCommitCode("40P01"), StatusCode::kUnavailable);
   EXPECT_EQ(PostgresCommitCode("23505"), StatusCode::kRejected);
+  EXPECT_EQ(PostgresCommitCode("P0001"), StatusCode::kRejected);
   for (const char* state : {"40003", "57P01", "57014", "08006", "53100", "XX000", ""}) {
     EXPECT_EQ(PostgresCommitCode(state), StatusCode::kInDoubt) << state;
   }

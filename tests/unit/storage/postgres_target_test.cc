@@ -38,8 +38,24 @@ TEST(PostgresTarget, AddsTimeLimitsOnlyWhereTheUriHasNone) {
   EXPECT_THAT(plain.conninfo, HasSubstr("connect_timeout='10' "));
   EXPECT_THAT(plain.conninfo, HasSubstr("tcp_user_timeout='30000' "));
   EXPECT_THAT(plain.conninfo, HasSubstr("fallback_application_name='taskwal' "));
-  EXPECT_THAT(Parse("postgresql://h/db?connect_timeout=77&tcp_user_timeout=5").conninfo,
-              AllOf(HasSubstr("connect_timeout='77' "), HasSubstr("tcp_user_timeout='5' ")));
+  EXPECT_THAT(Parse("postgresql://h/db?connect_timeout=17&tcp_user_timeout=5").conninfo,
+              AllOf(HasSubstr("connect_timeout='17' "), HasSubstr("tcp_user_timeout='5' ")));
+}
+
+TEST(PostgresTarget, NoUriMakesTheWaitForAConnectionLongerThanOurTimeLimit) {
+  for (const char* wanted : {"0", "-1", "%200", "31", "77", "99999999999999999999"}) {
+    EXPECT_THAT(Parse(std::string("postgresql://h/db?connect_timeout=") + wanted).conninfo,
+                HasSubstr("connect_timeout='10' "))
+        << wanted;
+  }
+  EXPECT_THAT(Parse("postgresql://h/db?connect_timeout=30").conninfo,
+              HasSubstr("connect_timeout='30' "));
+  EXPECT_THAT(Parse("postgresql://a,b/db?connect_timeout=30").conninfo,
+              HasSubstr("connect_timeout='10' "));
+  EXPECT_THAT(Parse("postgresql://a,b/db?connect_timeout=5", seconds(8)).conninfo,
+              HasSubstr("connect_timeout='4' "));
+  // Half of it, so that another address of the same name may have its turn.
+  EXPECT_THAT(Parse("postgresql://h/db", seconds(8)).conninfo, HasSubstr("connect_timeout='4' "));
 }
 
 TEST(PostgresTarget, HoldsTimesThatTheServerCanCount) {

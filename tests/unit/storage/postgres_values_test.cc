@@ -34,12 +34,12 @@ TEST(PostgresParams, SingleValuesAreInNetworkOrder) {
 }
 
 TEST(PostgresParams, ArraysHaveOneElementPerRow) {
-  using Json = std::optional<std::string_view>;
+  using Text = std::optional<std::string_view>;
   PostgresParams params;
-  params.AddArray(std::vector<Json>{"{}", std::nullopt}, [](const Json& row) { return row; });
+  params.AddArray(std::vector<Text>{"{}", std::nullopt}, [](const Text& row) { return row; });
   EXPECT_EQ(params.values()[0],
-            // one dimension, NULLs, json, two elements, from one
-            "\0\0\0\1\0\0\0\1\0\0\0\x72\0\0\0\2\0\0\0\1"
+            // one dimension, NULLs, text, two elements, from one
+            "\0\0\0\1\0\0\0\1\0\0\0\x19\0\0\0\2\0\0\0\1"
             "\0\0\0\2{}\xff\xff\xff\xff"s);
 }
 

@@ -217,6 +217,67 @@ TEST_F(SqliteBackendTest, RefusedActivityIsRejectedToo) {
   ExpectUntouched();
 }
 
+// --- rows by the batch
+
+// Text is lent to SQLite for a row's time: what a trigger is given must not be the next row's.
+TEST_F(SqliteBackendTest, ATriggerIsGivenEachRowAsItIs) {
+  const auto session = Connect();
+  Execute("CREATE TABLE seen (id TEXT, created_at TEXT, message TEXT)");
+  Execute("CREATE TRIGGER copy AFTER INSERT ON dag_task_activity_logs BEGIN "
+          "INSERT INTO seen VALUES (NEW.id, NEW.created_at, NEW.message); END");
+  Batch batch = MakeBatch({});
+  batch.activities.clear();
+  for (int i = 0; i < 200; ++i) {
+    Activity activity = MakeActivity("a" + std::to_string(1000 + i));
+    activity.created_at = Time(std::chrono::hours(i));
+    activity.message = std::string(static_cast<std::size_t>(i), 'm');
+    batch.activities.push_back({activity, static_cast<Lsn>(i + 1)});
+  }
+  ExpectApplied(*session, batch);
+  EXPECT_EQ(Value("SELECT count(*) FROM seen JOIN dag_task_activity_logs "
+                  "USING (id, created_at, message)"),
+            "200");
+  EXPECT_EQ(Value("SELECT count(DISTINCT created_at) FROM seen"), "200");
+}
+
+TEST_F(SqliteBackendTest, WhatATriggerDoesAboutItsOwnConflictsHolds) {
+  const auto session = Connect();
+  Execute("CREATE TABLE seen (dag_id TEXT PRIMARY KEY)");
+  for (const std::string table : {"dag_tasks", "dag_task_activity_logs"}) {
+    Execute("CREATE TRIGGER note_" + table + " AFTER INSERT ON " + table +
+            " BEGIN INSERT OR IGNORE INTO seen VALUES (NEW.dag_id); END");
+  }
+  Batch batch = MakeBatch({"a", "b"});
+  batch.activities.push_back({MakeActivity("second"), 2});
+  ExpectApplied(*session, batch);
+  EXPECT_EQ(Value("SELECT count(*) FROM dag_tasks"), "2");
+  EXPECT_EQ(Value("SELECT count(*) FROM dag_task_activity_logs"), "2");
+}
+
+// Each way to put a row, in one batch and one turn.
+TEST_F(SqliteBackendTest, EachRowIsPutInItsOwnWay) {
+  const auto session = Connect();
+  const std::vector<std::string> ids = {"keep", "keep if open", "new time", "new time if open"};
+  Batch before = MakeBatch(ids);
+  for (TaskChange& change : before.tasks) {
+    change.task.created_at = Time(std::chrono::hours(1));
+    change.task.status = TaskStatus::kCompleted;
+  }
+  ExpectApplied(*session, before);
+  Batch after = MakeBatch(ids, 10);
+  for (TaskChange& change : after.tasks) {
+    change.task.created_at = Time(std::chrono::hours(2));
+    change.task.status = TaskStatus::kRunning;
+    change.keep_created_at = change.id.starts_with("keep");
+    change.open_only = change.id.ends_with("open");
+  }
+  ExpectApplied(*session, after);
+  EXPECT_EQ(Value("SELECT group_concat(id || ' ' || substr(created_at, 12, 2) || ' ' || status, "
+                  "', ') FROM (SELECT * FROM dag_tasks ORDER BY id)"),
+            "keep 01 running, keep if open 01 completed, "
+            "new time 02 running, new time if open 01 completed");
+}
+
 // --- trouble of the database
 
 TEST_F(SqliteBackendTest, DroppedColumnIsNoPoison) {
@@ -271,6 +332,34 @@ TEST_F(SqliteBackendTest, SlowStatementEndsAtTheTimeout) {
   ExpectApplied(*session, MakeBatch({"a"}));
 }
 
+// Of many short statements, too, each of which would be in time.
+TEST_F(SqliteBackendTest, TheTimeOfABatchEndsItsTransaction) {
+  const auto session = Connect();
+  Execute("CREATE TRIGGER slow BEFORE INSERT ON dag_tasks BEGIN SELECT count(*) FROM "
+          "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000) "
+          "SELECT i FROM n); END");
+  std::vector<std::string> ids(20'000);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = "t" + std::to_string(100'000 + i);
+  Batch batch = MakeBatch(ids);
+  batch.time_max = milliseconds(50);
+  EXPECT_THAT(session->Apply(batch),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("longer than the time limit")));
+  ExpectUntouched();
+  batch.tasks.resize(1);
+  ExpectApplied(*session, batch);
+}
+
+TEST_F(SqliteBackendTest, TheTimeOfABatchEndsItsWaitForALock) {
+  const auto session = Connect();
+  SQLite::Database other = Open();
+  other.exec("BEGIN IMMEDIATE");
+  Batch batch = MakeBatch({"a"});
+  batch.time_max = milliseconds(50);
+  EXPECT_THAT(session->Apply(batch), StatusIs(StatusCode::kUnavailable, HasSubstr("locked")));
+  other.exec("ROLLBACK");
+  ExpectApplied(*session, batch);
+}
+
 TEST_F(SqliteBackendTest, FullDatabaseIsNoPoison) {
   Connect();
   ASSERT_OK_AND_ASSIGN(auto connection,
@@ -279,13 +368,31 @@ TEST_F(SqliteBackendTest, FullDatabaseIsNoPoison) {
     connection->Execute("PRAGMA max_page_count = 20");
     return Status::Ok();
   }));
-  SqliteSession session(std::move(connection));
+  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection)));
   Batch large = MakeBatch({"a"});
   large.tasks[0].task.payload = '"' + std::string(1000000, 'p') + '"';
-  EXPECT_THAT(session.Apply(large),
+  EXPECT_THAT(session->Apply(large),
               StatusIs(StatusCode::kUnavailable, HasSubstr("full (SQLite 13)")));
   ExpectUntouched();
-  ExpectApplied(session, MakeBatch({"a"}));
+  ExpectApplied(*session, MakeBatch({"a"}));
+}
+
+TEST_F(SqliteBackendTest, AFullDiskIsGivenTheRoomOfWhatIsCommitted) {
+  Connect();
+  ASSERT_OK_AND_ASSIGN(auto connection,
+                       SqliteConnection::Open(path_, "test", milliseconds(20000), false));
+  ASSERT_OK(connection->Run("limit", [&] {
+    connection->Execute("PRAGMA max_page_count = 100");
+    return Status::Ok();
+  }));
+  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection)));
+  ExpectApplied(*session, MakeBatch({"a"}));
+  EXPECT_GT(std::filesystem::file_size(path_ + "-wal"), 0u);
+  Batch large = MakeBatch({"b"}, 10);
+  large.tasks[0].task.payload = '"' + std::string(1000000, 'p') + '"';
+  EXPECT_THAT(session->Apply(large), StatusIs(StatusCode::kUnavailable, HasSubstr("full")));
+  EXPECT_EQ(std::filesystem::file_size(path_ + "-wal"), 0u);
+  EXPECT_OK(session->GetTask("a"));
 }
 
 TEST_F(SqliteBackendTest, DeletedFileIsNoticedBeforeTheCommit) {

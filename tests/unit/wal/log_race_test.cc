@@ -2,25 +2,20 @@
 // so that it comes at the worst moment each time.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 
-#include "tests/support/fake_clock.h"
 #include "tests/support/forwarding_file_system.h"
-#include "tests/support/simulated_file_system.h"
-#include "tests/support/status_matchers.h"
-#include "wal/log.h"
-#include "wal/log_directory.h"
+#include "tests/unit/wal/log_fixture.h"
+#include "wal/state_file.h"
 
 namespace taskwal::wal {
 namespace {
-
-constexpr char kDirectory[] = "/wal";
 
 // Calls back at the start of the next write, or of the next open of `path` for reading, once.
 class InterruptedFileSystem final : public ForwardingFileSystem {
@@ -36,8 +31,7 @@ class InterruptedFileSystem final : public ForwardingFileSystem {
                                                      bool create) override {
     auto file = ForwardingFileSystem::OpenWritable(name, create);
     if (!file.ok()) return file;
-    return std::unique_ptr<WritableFile>(
-        std::make_unique<File>(*this, std::move(file).value()));
+    return std::unique_ptr<WritableFile>(std::make_unique<File>(*this, std::move(file).value()));
   }
   Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& name) override {
     if (name == path && in_open) std::exchange(in_open, nullptr)();
@@ -79,36 +73,23 @@ class InterruptedFileSystem final : public ForwardingFileSystem {
 class LogRaceTest : public ::testing::Test {
  protected:
   LogRaceTest() {
-    LogStart start;
-    EXPECT_OK(fs_.MakeDirectories(kDirectory));
-    auto lock = fs_.Lock(JoinPath(kDirectory, "LOCK"));
-    EXPECT_OK(lock);
-    start.lock = std::move(lock).value();
-    start.state.wal_id = Uuid::Make();
     fs_.path = JoinPath(kDirectory, SegmentName(1));
-    LogOptions options;
-    options.directory = kDirectory;
-    options.ring_bytes = 64u << 10;
-    options.segment_bytes = 64u << 10;
+    LogOptions options = SmallLog();
     options.segment_records_max = 2;
     options.retention_bytes = 0;
     options.segment_retention = std::chrono::milliseconds(0);
-    options.start_threads = false;
-    auto log = Log::Open(fs_, clock_, options, std::move(start));
+    auto log = Log::Open(fs_, clock_, options, NewLog(fs_, kDirectory));
     EXPECT_OK(log);
     log_ = std::move(log).value();
   }
 
-  void Put(const std::string& body) {
-    const auto lsn = log_->Append({20, 0, 1, 7}, body.size(), Durability::kDisk, {},
-                                  [&](std::span<std::byte> into) {
-                                    std::memcpy(into.data(), body.data(), body.size());
-                                  });
+  void PutDurable(const std::string& body) {
+    const auto lsn = Put(*log_, body, Durability::kDisk);
     ASSERT_OK(lsn);
     ASSERT_OK(log_->WaitDurable(*lsn, {}));
   }
   void FillAndSealTheFirstSegment() {
-    for (int i = 0; i < 4; ++i) Put("more");
+    for (int i = 0; i < 4; ++i) PutDurable("more");
     while (log_->MaintenanceStep()) {
     }
   }
@@ -121,7 +102,7 @@ class LogRaceTest : public ::testing::Test {
 
 // What stood behind it could be on disk, and acknowledged, before it: a hole that ends the reading.
 TEST_F(LogRaceTest, NothingPassesAnIdleFrameThatIsBeingWritten) {
-  Put("one");
+  PutDurable("one");
   clock_.Advance(std::chrono::seconds(1));
   std::thread other;
   fs_.in_write = [&] {
@@ -141,7 +122,7 @@ TEST_F(LogRaceTest, NothingPassesAnIdleFrameThatIsBeingWritten) {
 }
 
 TEST_F(LogRaceTest, LookupPassesOverASegmentThatIsRetiredMeanwhile) {
-  Put("one");
+  PutDurable("one");
   FillAndSealTheFirstSegment();
   bool was_interrupted = false;
   fs_.in_open = [&] {
@@ -157,8 +138,34 @@ TEST_F(LogRaceTest, LookupPassesOverASegmentThatIsRetiredMeanwhile) {
   EXPECT_EQ(found, 3);
 }
 
+// A database call that hung comes back while the log closes, and tells what it has flushed.
+TEST_F(LogRaceTest, ClosingWaitsForTheRetiringThatIsUnderWay) {
+  PutDurable("one");
+  FillAndSealTheFirstSegment();
+  std::thread other;
+  std::atomic<bool> is_closed{false};
+  fs_.in_write = [&] {  // of STATE
+    other = std::thread([&] {
+      EXPECT_OK(log_->Close());
+      is_closed = true;
+    });
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+    while (!is_closed && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    EXPECT_FALSE(is_closed);
+  };
+  const Status retired = log_->Retire(2, {});
+  ASSERT_TRUE(other.joinable());
+  other.join();
+  EXPECT_OK(retired);
+  EXPECT_THAT(log_->Retire(5, {}), StatusIs(StatusCode::kClosed));
+  const auto state = ReadState(disk_, kDirectory);
+  ASSERT_OK(state);
+  EXPECT_TRUE(state->clean);
+  EXPECT_EQ(state->last_lsn, 5u);
+}
+
 TEST_F(LogRaceTest, LookupStillTellsOfASegmentThatIsMissing) {
-  Put("one");
+  PutDurable("one");
   FillAndSealTheFirstSegment();
   ASSERT_OK(disk_.Remove(fs_.path));
   EXPECT_THAT(log_->Lookup(1, 1, [](const RecordView&) { return true; }),

@@ -30,6 +30,14 @@ class RingBufferTest : public ::testing::Test {
     EXPECT_OK(ring);
     return std::move(ring).value();
   }
+  // Every page of the ring was written back in time.
+  void LosePowerKeepingAll() {
+    Random random(7);
+    PowerLossOdds keep_all;
+    keep_all.kept = 1;
+    keep_all.garbage = 0;
+    fs_.PowerLoss(random, keep_all);
+  }
   static Lsn Put(RingBuffer& ring, std::string_view body) {
     const RingBuffer::Claim claim = ring.TryClaim({20, 3, 77, 5}, body.size(), 0);
     if (claim.slot == nullptr) return 0;
@@ -227,14 +235,42 @@ TEST_F(RingBufferTest, AnotherBootStopsAtTheFirstSlotThatDoesNotValidate) {
   Put(*ring, "a");
   ring->TryClaim({20, 0, 0, 0}, 64, 0);
   Put(*ring, "c");
-  Random random(7);
-  PowerLossOdds keep_all;
-  keep_all.kept = 1;
-  keep_all.garbage = 0;
-  fs_.PowerLoss(random, keep_all);
+  LosePowerKeepingAll();
   const Rescue rescue = RescueFrom(1);
   EXPECT_FALSE(rescue.same_boot);
   EXPECT_LE(rescue.records.size(), 1u);
+}
+
+// The header is of a newer ring than the pages behind it, whose LSNs were given out once more.
+TEST_F(RingBufferTest, AnotherBootTakesNothingOfAnEarlierRing) {
+  auto ring = Make(10);
+  Put(*ring, "ten");
+  Put(*ring, "eleven");
+  LosePowerKeepingAll();
+  EXPECT_EQ(RescueFrom(10).records.size(), 2u);
+  {
+    ASSERT_OK_AND_ASSIGN(const auto file, fs_.OpenRing(kPath));
+    ++reinterpret_cast<RingHeader*>(file->header().data())->epoch;
+  }
+  EXPECT_TRUE(RescueFrom(10).records.empty());
+}
+
+// Its body went with the power: what follows must not outlive it. One that the log has is no end.
+TEST_F(RingBufferTest, AnotherBootStopsAtALargeRecord) {
+  auto ring = Make();
+  const auto put_large = [&] {
+    const RingBuffer::Claim claim = ring->TryClaim({20, 0, 0, 0}, 0, kSlotLarge);
+    ring->Publish(claim.slot, claim.lsn, 0);
+  };
+  put_large();
+  Put(*ring, "b");
+  put_large();
+  Put(*ring, "d");
+  LosePowerKeepingAll();
+  EXPECT_TRUE(RescueFrom(1).records.empty());
+  const Rescue rescue = RescueFrom(2);
+  ASSERT_EQ(rescue.records.size(), 1u);
+  EXPECT_EQ(Text(rescue.records.front().body), "b");
 }
 
 TEST_F(RingBufferTest, RefusesARingThatStartsBehindTheLog) {

@@ -2,10 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/byte_codec.h"
 #include "base/checksum.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/segment_builder.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
@@ -52,6 +57,17 @@ class SegmentReaderTest : public ::testing::Test {
     }
   }
   std::string Walk() { return Walk(*Open()); }
+  // The checksums of the first frame, whatever it holds: only a bug writes some of it.
+  static void MakeValid(std::vector<std::byte>* frame) {
+    auto header = LoadLittle<FrameHeader>(frame->data());
+    const std::uint64_t seed = FrameSeed(kTestWalId, 1, 1);
+    const auto behind = std::span<const std::byte>(*frame).subspan(sizeof header);
+    header.body_checksum =
+        Checksum(behind.first(std::min<std::size_t>(header.body_bytes, behind.size())), seed);
+    header.header_checksum =
+        Checksum(std::as_bytes(std::span(&header, 1)).first(56), seed + kSegmentHeaderBytes);
+    StoreLittle(frame->data(), header);
+  }
 
   SimulatedFileSystem fs_;
 };
@@ -185,6 +201,24 @@ TEST_F(SegmentReaderTest, WhatAnOlderUseOfTheFileLeftIsNothing) {
   EXPECT_THAT(reader->ReadFooter(), StatusIs(StatusCode::kNotFound));
 }
 
+// Recycled within an epoch, and filled just as far: the footer of the older use stands where the
+// one to come will, and ends with the file.
+TEST_F(SegmentReaderTest, AFooterThatAnOlderUseOfTheFileLeftIsNotItsOwn) {
+  SegmentBuilder old({.number = 3, .first_lsn = 40, .synced_lsn = 39});
+  old.AddFrame(5);
+  const auto stale = old.Sealed();
+  SegmentBuilder segment({.number = 8, .first_lsn = 500, .synced_lsn = 499});
+  segment.AddFrame(5);
+  ASSERT_EQ(segment.end_offset(), old.end_offset());
+  segment.AddBytes(std::span(stale).subspan(segment.end_offset()));
+  WriteFile(fs_, "/log/wal-00000008.log", segment.Unsealed(0));
+  const auto reader = Open(8);
+  Frame frame;
+  ASSERT_OK(reader->Next(&frame));
+  ASSERT_OK_AND_ASSIGN(const SegmentEvent event, reader->Next(&frame));
+  EXPECT_FALSE(event.resembles_footer);
+}
+
 TEST_F(SegmentReaderTest, TellsPaddingThatIsNotZero) {
   SegmentBuilder segment({});
   segment.AddFrame(2);
@@ -309,27 +343,73 @@ TEST_F(SegmentReaderTest, EveryReadThatFailsIsTold) {
 }
 
 TEST_F(SegmentReaderTest, ABodyOtherThanItsHeaderSaysIsBad) {
-  // Checksums are right, but the record's length is not: only a bug writes this.
+  // The record's length is not what it says.
   SegmentBuilder segment({});
   FrameBuilder builder;
   builder.Reset(1);
   builder.Add({}, std::vector<std::byte>(10));
-  FrameBuilder::Placement placement;
-  placement.seed = FrameSeed(kTestWalId, 1, 1);
-  placement.offset = kSegmentHeaderBytes;
-  placement.epoch = 1;
-  const auto frame = builder.Finish(placement);
+  const auto frame = builder.Finish({.epoch = 1});
   std::vector<std::byte> bytes(frame.begin(), frame.end());
   StoreLittle<std::uint32_t>(bytes.data() + sizeof(FrameHeader), 11);
-  auto header = LoadLittle<FrameHeader>(bytes.data());
-  header.body_checksum = Checksum(
-      std::span<const std::byte>(bytes).subspan(sizeof header, header.body_bytes), placement.seed);
-  header.header_checksum =
-      Checksum(std::as_bytes(std::span(&header, 1)).first(56), placement.seed + placement.offset);
-  StoreLittle(bytes.data(), header);
+  MakeValid(&bytes);
   segment.AddBytes(bytes);
   Put(segment.Unsealed());
   EXPECT_EQ(Walk(), "B512:body does not hold what its header says E");
+}
+
+// The largest read that is asked for.
+class AskedFileSystem final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
+    auto file = ForwardingFileSystem::OpenReadable(path);
+    if (!file.ok()) return file;
+    return std::unique_ptr<ReadableFile>(std::make_unique<File>(largest, std::move(file).value()));
+  }
+  std::size_t largest = 0;
+
+ private:
+  class File final : public ReadableFile {
+   public:
+    File(std::size_t& largest, std::unique_ptr<ReadableFile> file)
+        : largest_(largest), file_(std::move(file)) {}
+    Result<std::size_t> Read(std::uint64_t offset, std::span<std::byte> into) const override {
+      largest_ = std::max(largest_, into.size());
+      return file_->Read(offset, into);
+    }
+    Result<std::uint64_t> Size() const override { return file_->Size(); }
+
+   private:
+    std::size_t& largest_;
+    const std::unique_ptr<ReadableFile> file_;
+  };
+};
+
+TEST_F(SegmentReaderTest, AFrameThatSaysItIsLargeTakesNoMoreMemoryThanThereIsFile) {
+  constexpr std::uint32_t kMuch = 1u << 30;
+  for (const bool is_compressed : {false, true}) {
+    std::vector<std::byte> bytes(kSectorBytes);
+    FrameHeader claimed{};
+    claimed.magic = kFrameMagic;
+    claimed.header_bytes = sizeof claimed;
+    claimed.flags = is_compressed ? kFrameZstd : 0;
+    claimed.first_lsn = claimed.count = claimed.epoch = 1;
+    claimed.raw_bytes = kMuch;
+    claimed.body_bytes = is_compressed ? 100 : kMuch;
+    StoreLittle(bytes.data(), claimed);
+    MakeValid(&bytes);
+    SegmentBuilder segment({});
+    segment.AddBytes(bytes);
+    Put(segment.Unsealed());
+    AskedFileSystem asked(fs_);
+    ASSERT_OK_AND_ASSIGN(const auto reader, SegmentReader::Open(asked, "/log", 1, {kTestWalId}));
+    Frame frame;
+    ASSERT_OK_AND_ASSIGN(const SegmentEvent event, reader->Next(&frame));
+    EXPECT_EQ(event.kind, Kind::kBadBytes);
+    EXPECT_EQ(event.detail, is_compressed ? "body does not hold what its header says" : "cut off");
+    EXPECT_LE(asked.largest, 64u << 10);
+    EXPECT_EQ(frame.raw.capacity(), 0u);
+  }
 }
 
 }  // namespace
