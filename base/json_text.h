@@ -3,6 +3,7 @@
 // for the strings read. Numbers are checked for grammar, not for range.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -40,6 +41,8 @@ class JsonCursor {
   std::optional<std::string_view> ReadRaw();  // any value: its bytes as they stand
   char Peek();  // first character of the next value; 0 at the end
 
+  // Where the next value begins once Peek was called; where it went wrong once failed().
+  [[nodiscard]] std::size_t position() const { return at_; }
   // Only white space is left and nothing went wrong.
   bool AtEnd();
   [[nodiscard]] bool failed() const { return !error_.empty(); }

@@ -68,6 +68,10 @@ Status MakeDirectory(const std::string& path) {
   struct stat found {};
   // Any error is fine where the directory is there: a parent may stand on a read-only file system.
   if (::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode)) return Status::Ok();
+  if (error == EEXIST) {
+    return Status::IoError("cannot create directory " + path +
+                           ": a file of that name is there: name another");
+  }
   return ErrnoStatus("create directory " + path, error);
 }
 

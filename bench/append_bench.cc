@@ -4,6 +4,7 @@
 #include "base/status_macros.h"
 #include "bench/comparison.h"
 #include "bench/product_log.h"
+#include "bench/quill_peer.h"
 #include "bench/reference_writer.h"
 #include "bench/rocksdb_peer.h"
 #include "bench/spdlog_peer.h"
@@ -21,17 +22,18 @@ constexpr double kReferenceOverRocksDb[] = {27.8, 26.0, 24.4, 30.0};
 constexpr double kYardstickMargin = 0.8;
 
 struct Sizes {
-  std::uint64_t warm_up, records, peer_records;
+  std::uint64_t warm_up, records, peer_records, quill_records;
   std::chrono::milliseconds paced;
 };
 
 Sizes SizesFor(const Settings& settings) {
-  if (settings.quick) return {1'000, 4'000, 1'000, std::chrono::milliseconds(20)};
-  return {1'500'000, 4'000'000, 200'000, std::chrono::milliseconds(2'000)};
+  if (settings.quick) return {1'000, 4'000, 1'000, 1'000, std::chrono::milliseconds(20)};
+  // More for quill, whose queues (one per producer) would hold a good part of fewer.
+  return {1'500'000, 4'000'000, 200'000, 1'000'000, std::chrono::milliseconds(2'000)};
 }
 
 struct Rows {
-  Comparison reference, rocksdb, yardstick, spdlog, collapse;
+  Comparison reference, rocksdb, yardstick, spdlog, quill, collapse;
 };
 
 Rows RowsFor(std::size_t index) {
@@ -45,6 +47,8 @@ Rows RowsFor(std::size_t index) {
   rows.yardstick = {"the reference itself", producers, "records/s", "RocksDB WAL, unsynced",
                     AtLeast(kYardstickMargin * kReferenceOverRocksDb[index]), {}, {}};
   rows.spdlog = {scenario, producers, "records/s", "spdlog asynchronous, blocking", {}, {}, {}};
+  rows.quill = {scenario, producers, "records/s", "quill, blocking",
+                producers == 1 ? AtLeast(2) : Goal{}, {}, {}};
   rows.collapse = {scenario, producers, "records/s", "ours with 1 producer",
                    producers == 8 ? AtLeast(0.6) : Goal{}, {}, {}};
   return rows;
@@ -65,7 +69,7 @@ class AppendBench {
     for (int round = 0; round < settings_.rounds; ++round) {
       TASKWAL_TRY(ThroughputRound(round));
       TASKWAL_TRY(CheckGoesOn(settings_));
-      PacedRound(round);
+      TASKWAL_TRY(PacedRound(round));
       TASKWAL_TRY(product_->health());
       TASKWAL_TRY(reference_->health());
     }
@@ -88,6 +92,10 @@ class AppendBench {
       rows_[i].collapse.Add(ours.per_second(), alone);
       TASKWAL_ASSIGN(const Rate logger, SpdlogRate(producers));
       rows_[i].spdlog.Add(ours.per_second(), logger.per_second());
+      if (HasQuill()) {
+        TASKWAL_ASSIGN(const Rate peer, QuillRate(producers));
+        rows_[i].quill.Add(ours.per_second(), peer.per_second());
+      }
       if (HasRocksDb()) {
         TASKWAL_ASSIGN(const Rate peer, RocksDbRate(producers));
         rows_[i].rocksdb.Add(ours.per_second(), peer.per_second());
@@ -110,6 +118,18 @@ class AppendBench {
     return rate;
   }
 
+  Result<Rate> QuillRate(int producers) {
+    const std::string path = settings_.directory + "/quill";
+    Rate rate;
+    {
+      TASKWAL_ASSIGN(const auto peer, OpenQuill(path));
+      rate = AppendRecords(*peer, producers, sizes_.quill_records);
+      TASKWAL_TRY(peer->health());
+    }
+    std::filesystem::remove(path);
+    return rate;
+  }
+
   Result<Rate> RocksDbRate(int producers) {
     const std::string directory = settings_.directory + "/rocksdb";
     Rate rate;
@@ -122,7 +142,7 @@ class AppendBench {
     return rate;
   }
 
-  void PacedRound(int round) {
+  Status PacedRound(int round) {
     constexpr double kFractions[] = {0.5, 0.99, 0.999};
     constexpr const char* kNames[] = {"p50", "p99", "p999"};
     std::size_t row = 0;
@@ -144,8 +164,30 @@ class AppendBench {
         paced_[row].Add(our, Percentile(&theirs, kFractions[i]));
         paced_alone_[row].Add(our);
       }
+      if (HasQuill()) TASKWAL_TRY(AddTailBesideQuill(round, producers, &ours));
       Progress();
     }
+    return Status::Ok();
+  }
+
+  // The tail alone: there a lock shows.
+  Status AddTailBesideQuill(int round, int producers, std::vector<double>* ours) {
+    const std::string path = settings_.directory + "/quill";
+    std::vector<double> theirs;
+    {
+      TASKWAL_ASSIGN(const auto peer, OpenQuill(path));
+      theirs = PacedLatencies(*peer, producers, kPacedRate, sizes_.paced);
+      TASKWAL_TRY(peer->health());
+    }
+    std::filesystem::remove(path);
+    if (round == 0) {
+      paced_quill_.push_back(
+          {"append at 50,000/s, p999", producers, "ns", "quill, blocking", {}, {}, {}});
+    }
+    for (Comparison& row : paced_quill_) {
+      if (row.producers == producers) row.Add(Percentile(ours, 0.999), Percentile(&theirs, 0.999));
+    }
+    return Status::Ok();
   }
 
   void Progress() {
@@ -163,6 +205,9 @@ class AppendBench {
     }
     for (const Rows& rows : rows_) report.comparisons.push_back(rows.spdlog);
     for (const Rows& rows : rows_) {
+      if (HasQuill()) report.comparisons.push_back(rows.quill);
+    }
+    for (const Rows& rows : rows_) {
       if (HasRocksDb()) report.comparisons.push_back(rows.rocksdb);
     }
     for (const Rows& rows : rows_) {
@@ -174,6 +219,7 @@ class AppendBench {
       }
       report.comparisons.push_back(paced_[i]);
     }
+    for (const Comparison& row : paced_quill_) report.comparisons.push_back(row);
     return report;
   }
 
@@ -182,7 +228,7 @@ class AppendBench {
   std::unique_ptr<ProductLog> product_;
   std::unique_ptr<ReferenceWriter> reference_;
   std::vector<Rows> rows_;
-  std::vector<Comparison> paced_, paced_alone_;
+  std::vector<Comparison> paced_, paced_alone_, paced_quill_;
   std::uint64_t done_ = 0;
 };
 

@@ -5,8 +5,10 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -167,7 +169,8 @@ int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& ar
   const StopOnSignal stop;
   const ScratchDirectory scratch(arguments.directory);
   if (!scratch.is_made()) {
-    PrintError(command, "cannot make a directory in " + arguments.directory);
+    PrintError(command, "cannot make a directory in " + arguments.directory + ": " +
+                            std::strerror(errno) + ": name another by --dir");
     return kExitFailed;
   }
   bench::Settings settings;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <fstream>
 
@@ -116,15 +117,18 @@ Result<std::string> ResolveDsn(const std::string& given, std::string_view fallba
   }
   if (dsn.empty()) dsn = std::string(fallback);
   if (dsn.empty()) return Status::InvalidArgument("no database: give --db DSN or set TASKWAL_DB");
+  if (dsn == "@") return Status::InvalidArgument("no file is named behind the @ of the database");
   if (dsn.front() == '@') return FirstLineOf(dsn.substr(1));
   return dsn;
 }
 
 Result<std::string> FirstLineOf(const std::string& path) {
+  errno = 0;
   std::ifstream file(path);
   std::string line;
   if (!file || !std::getline(file, line)) {
-    return Status::InvalidArgument("cannot read a first line from " + path);
+    const std::string why = errno != 0 ? std::strerror(errno) : "it is empty";
+    return Status::InvalidArgument("cannot read a first line from " + path + ": " + why);
   }
   while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
   if (line.empty()) return Status::InvalidArgument("the first line of " + path + " is empty");
@@ -134,10 +138,7 @@ Result<std::string> FirstLineOf(const std::string& path) {
 void AddWalOption(CLI::App& command, std::string* directory, bool required) {
   command.add_option("--wal", *directory, "Log directory")
       ->type_name("DIR")
-      ->required(required)
-      ->check([](const std::string& value) {
-        return value.empty() ? std::string("must name a directory") : std::string();
-      });
+      ->required(required);
 }
 
 void AddSetOption(CLI::App& command, Options* options) {

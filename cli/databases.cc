@@ -26,6 +26,9 @@ Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>
   std::vector<pipeline::NamedWeight> weights;
   for (const std::string& text : given.empty() ? std::vector<std::string>{""} : given) {
     TASKWAL_ASSIGN(TargetOptions target, pipeline::ParseTarget(text));
+    if (!text.empty() && target.dsn.empty()) {
+      return Status::InvalidArgument("target " + target.name + ": no database behind the =");
+    }
     TASKWAL_ASSIGN(target.dsn, ResolveDsn(target.dsn, fallback));
     weights.push_back({target.name, target.weight});
     targets.push_back(std::move(target));

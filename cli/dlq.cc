@@ -266,7 +266,8 @@ int ForEachLetter(const std::string& directory,
   const auto state = wal::ReadState(fs, directory);
   // Letters are told though STATE is damaged; a directory without one is not meant.
   if (state.status().code() == StatusCode::kNotFound) {
-    PrintError("dlq", directory + " holds no log");
+    PrintError("dlq", directory + " holds no log: name the directory that was --wal when it was "
+                                  "written");
     return kExitFailed;
   }
   std::vector<std::string> damage;

@@ -96,7 +96,8 @@ void PrintPending(const std::vector<RetryOutcome>& outcomes) {
   if (first == outcomes.end()) return;
   PrintError("dlq retry",
              FormatCount(CountOf(outcomes, RetryResult::kPending)) +
-                 " not in the database yet" +
+                 " not in the database yet (`taskwal recover` brings what was sent; what was not "
+                 "is a dead letter still)" +
                  (first->error.empty() ? std::string() : ": " + first->error));
 }
 

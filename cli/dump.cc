@@ -223,7 +223,9 @@ void AddDumpCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<DumpArguments>();  // shared with the callback
   CLI::App* command =
       app.add_subcommand("dump", "Print the records of a log, one JSON object a line");
-  command->add_option("DIR", arguments->directory, "The log directory")->required();
+  command->add_option("DIR", arguments->directory, "The log directory")
+      ->type_name("DIR")
+      ->required();
   command->add_option("--from", arguments->from, "First LSN (default: the oldest kept)")
       ->type_name("LSN");
   command->add_option("--to", arguments->to, "Last LSN (default: the newest)")->type_name("LSN");

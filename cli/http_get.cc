@@ -28,7 +28,8 @@ Result<std::string> HttpGet(const std::string& url, const std::string& path,
   if (!token.empty()) client.set_bearer_token_auth(token.c_str());
   const httplib::Result answer = client.Get((base + path).c_str());
   if (!answer) {
-    return Status::Unavailable("no answer from " + url + ": " + httplib::to_string(answer.error()));
+    return Status::Unavailable("no answer from " + url + ": " + httplib::to_string(answer.error()) +
+                               " (is `taskwal serve` running there?)");
   }
   if (answer->status == 200) return answer->body;
   std::string why = url + path + " answered " + std::to_string(answer->status);

@@ -290,10 +290,11 @@ void PrintReport(const IngestArguments& arguments, const IngestReport& report, c
   }
   if (report.rejected > 0) {
     PrintError("ingest", FormatCount(report.rejected) + " of " + FormatCount(report.lines) +
-                             " lines were rejected");
+                             " lines were rejected: their answers say why");
   }
   if (report.in_doubt > 0) {
-    PrintError("ingest", FormatCount(report.in_doubt) + " lines are in doubt");
+    PrintError("ingest", FormatCount(report.in_doubt) +
+                             " lines are in doubt: they have an LSN and may still take effect");
   }
 }
 
@@ -331,9 +332,12 @@ int RunIngest(IngestArguments arguments) {
   // What needs a person though all went through: losses of a failover, letters near their limit.
   if (closed.ok() && !stats.alarm.empty()) PrintError("ingest", stats.alarm);
   if (!closed.ok()) {
-    PrintError("ingest", closed.message() + (flushed.ok() ? "" : ": " + flushed.message()));
     const bool is_refused =
         closed.code() == StatusCode::kIoError || flushed.code() == StatusCode::kFenced;
+    const std::string advice = "; `taskwal recover --wal " +
+                               ShellQuote(arguments.options.wal_dir) + " --db DSN` brings them";
+    PrintError("ingest", closed.message() + (flushed.ok() ? "" : ": " + flushed.message()) +
+                             (is_refused ? "" : advice));
     exit_code = GraverExit(exit_code, is_refused ? kExitFailed : kExitNotDrained);
   }
   return report.rejected > 0 ? GraverExit(exit_code, kExitSomeRejected) : exit_code;

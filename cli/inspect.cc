@@ -156,7 +156,9 @@ void AddInspectCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<InspectArguments>();  // shared with the callback
   CLI::App* command =
       app.add_subcommand("inspect", "Show segments, checkpoints and identity of a log directory");
-  command->add_option("DIR", arguments->directory, "The log directory")->required();
+  command->add_option("DIR", arguments->directory, "The log directory")
+      ->type_name("DIR")
+      ->required();
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(
       "States of a segment: active (not sealed), flushing (sealed, not yet all in the database),\n"

@@ -38,6 +38,23 @@ void AddCommands(CLI::App& app, int* exit_code) {
   AddBenchCommand(app, exit_code);
 }
 
+// What names a file, a directory, an address or a database is never empty: in a script that is a
+// variable nobody set, and no default must stand in for it.
+void RefuseEmptyNames(CLI::App& command) {
+  for (CLI::Option* option : command.get_options()) {
+    const std::string type = option->get_type_name();
+    const bool is_name = type == "DIR" || type == "FILE" || type == "WORKFLOW" || type == "URL" ||
+                         type == "ADDRESS:PORT" || type.ends_with("DSN");
+    if (!is_name) continue;
+    option->check([](const std::string& given) {
+      return given.empty() ? std::string("must not be empty") : std::string();
+    });
+  }
+  for (CLI::App* inner : command.get_subcommands([](CLI::App* /*any*/) { return true; })) {
+    RefuseEmptyNames(*inner);
+  }
+}
+
 // "dlq list" of `taskwal dlq list --nonsense`, and that command.
 std::string ParsedCommand(const CLI::App& app, const CLI::App** command) {
   std::string path;
@@ -98,6 +115,7 @@ int Run(int argc, char** argv) {
   taskwal::Logger().set_level(spdlog::level::from_str(level != nullptr ? level : "off"));
   int exit_code = kExitDone;
   AddCommands(app, &exit_code);
+  RefuseEmptyNames(app);
   const auto is_named = [argv](CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
     PrintError({}, "there is no command \"" + std::string(argv[1]) + "\" (see taskwal --help)");

@@ -245,7 +245,10 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   Count(**storage, opened, arguments.salvage, &report);
   PrintReport(arguments, report);
   if (!closed.ok()) {
-    PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()));
+    const bool is_refused =
+        closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced;
+    PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()) +
+                              (is_refused ? "" : "; run it again when the database answers"));
   }
   if (closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced) {
     return kExitFailed;

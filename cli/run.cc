@@ -10,7 +10,9 @@
 #include "base/mutex.h"
 #include "base/shell_text.h"
 #include "base/status_macros.h"
+#include "cli/ack_file.h"
 #include "cli/command.h"
+#include "cli/run_choice.h"
 #include "cli/stop_on_signal.h"
 #include "dag/resume.h"
 #include "dag/workflow_file.h"
@@ -27,6 +29,7 @@ struct RunArguments {
   std::vector<std::string> databases;
   Options options;
   std::string run_id;
+  std::string acks;  // a file, or empty
   double speed = 1;
   std::uint32_t workers = 4;
   bool resume = false;
@@ -48,39 +51,6 @@ class Progress {
   std::size_t done_ GUARDED_BY(mutex_) = 0;
   ProgressBar bar_ GUARDED_BY(mutex_);
 };
-
-struct ChosenRun {
-  std::string dag_id;
-  bool is_finished = false;
-  std::size_t completed = 0;  // before this run
-};
-
-Result<ChosenRun> ChooseRun(TaskStorage& storage, const RunArguments& arguments,
-                            const dag::Workflow& workflow) {
-  ChosenRun chosen;
-  chosen.dag_id = arguments.run_id;
-  if (arguments.resume && chosen.dag_id.empty()) {
-    TASKWAL_ASSIGN(const auto last, dag::FindLastRun(storage, workflow.content_hash));
-    chosen.dag_id = last.value_or("");
-  }
-  if (chosen.dag_id.empty()) {
-    chosen.dag_id = TaskManager::MakeDagId(workflow.name);
-    return chosen;
-  }
-  TASKWAL_ASSIGN(const dag::EarlierRun earlier, dag::LoadEarlierRun(storage, chosen.dag_id));
-  if (!arguments.resume && (earlier.is_started || earlier.rows > 0)) {
-    return Status::Rejected("the run " + JsonQuote(chosen.dag_id) +
-                            " is there already: go on with it by --resume, or choose another "
-                            "--run-id");
-  }
-  if (!earlier.content_hash.empty() && earlier.content_hash != workflow.content_hash) {
-    return Status::Rejected("the run " + JsonQuote(chosen.dag_id) + " is of another content than " +
-                            arguments.file + " has now: choose another --run-id");
-  }
-  chosen.is_finished = earlier.is_finished;
-  chosen.completed = earlier.completed.size();
-  return chosen;
-}
 
 std::string NamesOf(const std::vector<std::string>& tasks) {
   std::string names;
@@ -121,30 +91,53 @@ void PrintReport(const RunArguments& arguments, const RunReport& report, std::si
 }
 
 Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
-                          const dag::Workflow& workflow, const ChosenRun& chosen) {
+                          const dag::Workflow& workflow, const ChosenRun& chosen,
+                          const std::stop_token& stop) {
   dag::BuildOptions build;
   build.speed = arguments.speed;
   TASKWAL_ASSIGN(const Graph graph, dag::BuildGraph(workflow, build));
-  const StopOnSignal stop([] {
-    PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
-  });
   Progress progress(workflow.name);
   RunOptions options;
   options.dag_id = chosen.dag_id;
   options.workers = arguments.workers;
   options.resume = arguments.resume;
   options.run_payload = dag::RunPayload(workflow.content_hash, arguments.file);
-  options.stop = stop.token();
+  options.stop = stop;
   options.on_progress = [&progress](std::size_t done, std::size_t all) {
     progress.Update(done, all);
   };
   return TaskManager(storage).Run(graph, options);
 }
 
-int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workflow& workflow) {
+Result<RunReport> ExecuteNoting(TaskStorage& storage, const RunArguments& arguments,
+                                const dag::Workflow& workflow, const ChosenRun& chosen,
+                                const std::stop_token& stop) {
+  if (arguments.acks.empty()) return Execute(storage, arguments, workflow, chosen, stop);
+  TASKWAL_ASSIGN(const auto noted, AckFile::Open(storage, arguments.acks));
+  TASKWAL_ASSIGN(RunReport report, Execute(*noted, arguments, workflow, chosen, stop));
+  TASKWAL_TRY(noted->written());
+  return report;
+}
+
+struct Ran {
+  int code = kExitDone;
+  bool has_begun = true;  // false: told to stop before, or the database gave no answer
+};
+
+Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& arguments,
+          const dag::Workflow& workflow, const std::stop_token& stop) {
   const auto begin = std::chrono::steady_clock::now();
-  const auto chosen = ChooseRun(storage, arguments, workflow);
-  if (!chosen.ok()) return Fail("run", chosen.status());
+  const RunWish wish{arguments.file, arguments.options.wal_dir, arguments.run_id,
+                     arguments.resume};
+  const auto chosen = ChooseRun(storage, wish, workflow, stop);
+  if (!chosen.ok()) {
+    // A database that did not answer is not waited for once more.
+    return {Fail("run", chosen.status()), chosen.status().code() != StatusCode::kUnavailable};
+  }
+  if (chosen->is_stopped) {
+    PrintError("run", "stopped before a task was begun");
+    return {kExitDone, false};
+  }
   const std::size_t all = workflow.tasks.size();
   RunReport report;
   report.dag_id = chosen->dag_id;
@@ -156,8 +149,8 @@ int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workfl
                   FormatCount(chosen->completed).c_str());
       std::fflush(stdout);
     }
-    auto executed = Execute(storage, arguments, workflow, *chosen);
-    if (!executed.ok()) return Fail("run", executed.status());
+    auto executed = ExecuteNoting(*storage, arguments, workflow, *chosen, stop);
+    if (!executed.ok()) return {Fail("run", executed.status())};
     report = std::move(executed).value();
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
@@ -165,12 +158,13 @@ int RunIn(TaskStorage& storage, const RunArguments& arguments, const dag::Workfl
   std::fflush(stdout);
   // Stopped as told: what is left is for --resume, and no failure.
   const bool is_stopped = StopSignal::requested() && report.failed == 0;
-  return report.completed == all || is_stopped ? kExitDone : kExitFailed;
+  return {report.completed == all || is_stopped ? kExitDone : kExitFailed};
 }
 
 // Drains, and says what the database and the log have to say at the end.
-int CloseStorage(TaskStorage& storage, const Options& options, bool damaged) {
-  const Status drained = Drain(storage, {.timeout = options.shutdown_timeout});
+int CloseStorage(TaskStorage& storage, const Options& options, bool damaged,
+                 std::chrono::milliseconds drain_timeout) {
+  const Status drained = Drain(storage, {.timeout = drain_timeout});
   const Status closed = storage.Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
   const Stats stats = storage.GetStats();
   const std::string& directory = options.wal_dir;
@@ -213,14 +207,26 @@ int RunWorkflow(const RunArguments& arguments) {
   bool damaged = false;
   Options options = arguments.options;
   options.on_recovery = [&damaged](const RecoveryEvent& event) { damaged = event.corrupt > 0; };
-  const auto storage = OpenStorage(*targets, options);
-  if (!storage.ok()) return Fail("run", storage.status());
-  const int ran = RunIn(**storage, arguments, *workflow);
-  return GraverExit(ran, CloseStorage(**storage, options, damaged));
+  std::shared_ptr<TaskStorage> storage;  // with a question that may be left behind: see Question
+  Ran ran;
+  {
+    const StopOnSignal stop([] {
+      PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
+    });
+    auto opened = OpenStorage(*targets, options, stop.token());
+    if (!opened.ok()) return Fail("run", opened.status());
+    storage = std::move(opened).value();
+    ran = RunIn(storage, arguments, *workflow, stop.token());
+  }
+  // Nothing was acknowledged that could be waited for: what an earlier run left stays in the log.
+  const auto drain_timeout =
+      ran.has_begun ? options.shutdown_timeout : std::chrono::milliseconds(0);
+  return GraverExit(ran.code, CloseStorage(*storage, options, damaged, drain_timeout));
 }
 
 constexpr const char* kExamples =
-    "A workflow, in YAML or JSON:\n"
+    "A workflow in YAML, or in JSON (a file named .json, or beginning with { or [ where the name\n"
+    "tells nothing):\n"
     "  name: nightly\n"
     "  tasks:\n"
     "    - {id: fetch, kind: shell, command: 'curl -o data …', retries: 3, retry_delay: 5s, "
@@ -259,8 +265,12 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
         return good && speed >= 0 ? std::string() : "must be 0 or more, not " + text;
       });
   command->add_flag("--resume", arguments->resume,
-                    "Go on with the last run of this file in this database, unless it is finished");
-  command->add_option("--run-id", arguments->run_id, "The dag_id of the run (made when not given)")
+                    "Go on with the last run of this file in this database, unless it is finished. "
+                    "Which tasks are completed the database alone knows: it is waited for");
+  command
+      ->add_option("--run-id", arguments->run_id,
+                   "The dag_id of the run (made when not given), which neither the log nor the "
+                   "database may have yet. A database that is away is not waited for")
       ->type_name("ID")
       ->check([](const std::string& id) {
         const bool good = !id.empty() && id.size() <= kIdBytesMax && IsCleanText(id);
@@ -270,6 +280,11 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
       ->type_name("N")
       ->check(CLI::Range(1u, 1024u));
   AddDurabilityOption(*command, &arguments->options);
+  command
+      ->add_option("--acks", arguments->acks,
+                   "Append a line of JSON to this file for every call that is acknowledged, as "
+                   "soon as it is: {\"lsn\":…,\"task_id\" or \"activity_id\":…}")
+      ->type_name("FILE");
   AddSetOption(*command, &arguments->options);
   command->add_flag("--json", arguments->json,
                     "Print {\"dag_id\":…,\"completed\":N,\"failed\":N}");

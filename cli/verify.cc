@@ -95,7 +95,9 @@ void AddVerifyCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<VerifyArguments>();  // shared with the callback
   CLI::App* command = app.add_subcommand(
       "verify", "Check every checksum of a log directory; changes nothing, beside a live process");
-  command->add_option("DIR", arguments->directory, "The log directory")->required();
+  command->add_option("DIR", arguments->directory, "The log directory")
+      ->type_name("DIR")
+      ->required();
   command->add_flag("--json", arguments->json, "Print one JSON object, with a findings array");
   command->footer(
       "One line for each finding: file, offset, what it is, the LSNs it concerns.\n"

@@ -38,7 +38,8 @@ if(TASKWAL_TESTS)
 endif()
 if(TASKWAL_BENCH)
   find_package(benchmark CONFIG REQUIRED)
-  # A peer to measure against, where somebody installed it (librocksdb-dev).
+  # Peers to measure against, where somebody installed them (librocksdb-dev; quill from its source).
+  find_package(quill QUIET CONFIG)
   find_path(ROCKSDB_INCLUDE_DIR rocksdb/db.h)
   find_library(ROCKSDB_LIBRARY rocksdb)
   if(ROCKSDB_INCLUDE_DIR AND ROCKSDB_LIBRARY)

@@ -147,6 +147,7 @@ std::vector<ConfigKey> FlushKeys() {
       {"circuit_breaker", "timeout", "breaker_open_time"},
       {"circuit_breaker", "max_requests", "breaker_trials"},
       {"circuit_breaker", "trial_interval", "breaker_trial_interval"},
+      {"dead_letter", "enabled", "dead_letter_enabled"},
       {"dead_letter", "max_size", "dead_letter_count_max"},
       {"dead_letter", "max_bytes", "dead_letter_bytes_max"},
       {"dead_letter", "max_age", "dead_letter_age_max"},
@@ -193,6 +194,18 @@ const std::vector<ConfigKey>& ConfigKeys() {
     }
     return all;
   }();
+  return keys;
+}
+
+const std::vector<DeclinedKey>& DeclinedKeys() {
+  static const std::vector<DeclinedKey> keys = {
+      {"buffer.type",
+       "there is one buffer, the log's, and it outlives its process; wal.durability: memory is for "
+       "records that need not"},
+      {"dead_letter.dir",
+       "dead letters are a part of the log, which brings again what has none: they are in "
+       "dead-letters, below wal.dir"},
+  };
   return keys;
 }
 

@@ -158,6 +158,10 @@ Status ConfigReader::CheckKeys(const YAML::Node& map, const std::string& where,
     if (!key.IsScalar()) return Error(key, "a key that is no text");
     const std::string& name = key.Scalar();
     if (std::find(known.begin(), known.end(), name) == known.end()) {
+      for (const DeclinedKey& declined : DeclinedKeys()) {
+        if (declined.path != prefix + name) continue;
+        return Error(key, "no key " + JsonQuote(prefix + name) + ": " + std::string(declined.why));
+      }
       return Error(key, "unknown key " + JsonQuote(prefix + name) + "; did you mean " +
                             JsonQuote(prefix + std::string(NearestName(name, known))) + "?");
     }

@@ -34,6 +34,15 @@ struct ConfigKey {
 };
 
 const std::vector<ConfigKey>& ConfigKeys();
+
+// A key that files of such tools often have, and that would break a promise here: refused, with
+// what to say instead.
+struct DeclinedKey {
+  std::string_view path;
+  std::string_view why;
+};
+
+const std::vector<DeclinedKey>& DeclinedKeys();
 // Value as the file would say it.
 std::string GetConfig(const DaemonConfig& config, const ConfigKey& key);
 

@@ -107,7 +107,8 @@ Result<Plan> MakePlan(const Graph::Impl& graph) {
   }
   const std::vector<std::uint32_t> cycle = FindCycle(plan);
   if (cycle.empty()) return plan;
-  return Status::InvalidArgument("the nodes form a cycle: " + NameCycle(graph, cycle));
+  return Status::InvalidArgument("the nodes form a cycle: " + NameCycle(graph, cycle) +
+                                 " (take out one of these dependencies)");
 }
 
 namespace {

@@ -74,6 +74,20 @@ Result<std::optional<std::string>> FindLastRun(TaskStorage& storage,
   return std::optional<std::string>();
 }
 
+Result<bool> IsKnownRun(TaskStorage& storage, std::string_view dag_id) {
+  ActivityQuery started;
+  started.dag_id = dag_id;
+  started.action = ActionName(Action::kDagStarted);
+  started.paging.limit = 1;
+  TASKWAL_ASSIGN(const ActivityPage activities, storage.QueryActivities(started));
+  if (!activities.activities.empty()) return true;
+  TaskQuery rows;
+  rows.dag_id = dag_id;
+  rows.paging.limit = 1;
+  TASKWAL_ASSIGN(const TaskPage tasks, storage.QueryTasks(rows));
+  return !tasks.tasks.empty();
+}
+
 Result<EarlierRun> LoadEarlierRun(TaskStorage& storage, std::string_view dag_id) {
   EarlierRun run;
   TASKWAL_ASSIGN(const auto started, FirstActivity(storage, dag_id, Action::kDagStarted));

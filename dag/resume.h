@@ -1,5 +1,6 @@
-// Finds out from the storage what an earlier run has done. Every query waits until all that was
-// acknowledged is in the database: an answer that lags would run a completed task again.
+// Finds out from the storage what an earlier run has done. Where nothing else is said a query waits
+// until all that was acknowledged is in the database: an answer that lags would run a completed
+// task again.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,9 @@ std::string RunPayload(std::string_view content_hash, std::string_view file);
 
 // The dag_id of the run of that content which was started last; nothing when there was none.
 Result<std::optional<std::string>> FindLastRun(TaskStorage& storage, std::string_view content_hash);
+
+// Whether the database has a run of that id by now: it was started, or has rows. Waits for nothing.
+Result<bool> IsKnownRun(TaskStorage& storage, std::string_view dag_id);
 
 struct EarlierRun {
   bool is_started = false;               // has a dag_started

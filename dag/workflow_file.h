@@ -1,4 +1,7 @@
 // Reads a workflow file: our own format in YAML or JSON, or a WfFormat trace.
+//
+// WfFormat is known by its content. Of our own format, a file whose name ends in .json is JSON, in
+// .yaml or .yml YAML; any other is JSON where its text begins with { or [.
 #pragma once
 
 #include <string>

@@ -11,6 +11,7 @@
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/missing_records.h"
 #include "pipeline/read_overlay.h"
+#include "pipeline/targets/record_owners.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
 #include "wal/log_directory.h"
@@ -113,12 +114,16 @@ wal::Lsn LastGone(const Party& party, const wal::LogState& state) {
   return wal::StateOfTarget(state, party.target).first_lsn - 1;
 }
 
-// STATE was rebuilt: nothing says what this database, which knows the log, had confirmed. Where it
-// has nothing as late as the last record that has left the log, that one at least was never
-// brought. Of a partition that alone is behind nothing is said: it may have been idle for long.
+// STATE was rebuilt: what is flushed is behind the oldest record kept, as in no other.
+bool IsRebuilt(const Party& party, const wal::LogState& state) {
+  return wal::StateOfTarget(state, party.target).flushed_lsn < LastGone(party, state);
+}
+
+// Then nothing says what this database, which knows the log, had confirmed. Where it has nothing as
+// late as the last record that has left the log, that one at least was never brought. Of a
+// partition that alone is behind nothing is said: it may have been idle for long.
 bool LacksWhatIsGone(const Party& party, const wal::LogState& state) {
-  if (!party.relation.is_known) return false;
-  if (!wal::StateOfTarget(state, party.target).db_id.IsZero()) return false;
+  if (!party.relation.is_known || !IsRebuilt(party, state)) return false;
   const auto& stored = party.row.watermarks;
   return stored.empty() || *std::ranges::max_element(stored) < LastGone(party, state);
 }
@@ -172,7 +177,11 @@ Result<AdoptReport> AdoptMoved(const Parties& parties) {
       // What neither STATE nor any segment could tell any more.
       const auto partitions = static_cast<std::uint32_t>(party.row.watermarks.size());
       if (partitions > 0) next->partitions = partitions;
-      if (LacksWhatIsGone(party, state)) ExpectWhatIsGone(party, next);
+      if (LacksWhatIsGone(party, state)) {
+        ExpectWhatIsGone(party, next);
+      } else if (party.relation.is_known && IsRebuilt(party, state)) {
+        wal::NoteFlushed(party.target, LastGone(party, state), {}, next);
+      }
     }
     KnowItself(parties, next);
   }));
@@ -303,6 +312,7 @@ Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& direc
   TASKWAL_ASSIGN(const std::unique_ptr<wal::Log> log,
                  wal::Log::Open(fs, clock, options, std::move(start)));
   if (prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log));
+  TASKWAL_TRY(CheckRecordOwners(fs, *log, directory));
   const wal::LogState state = log->state();
   TASKWAL_TRY(CheckList(state, databases));
   Parties parties{fs, clock, *log, directory, lock, state, {}, {}};

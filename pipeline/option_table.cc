@@ -283,6 +283,8 @@ std::vector<OptionEntry> FaultEntries() {
        &Options::conn_max_lifetime,
        0,
        100 * kYear},
+      {{"dead_letter_enabled", "on/off", "off: the log waits for a row that is refused for good"},
+       &Options::dead_letter_enabled},
       {{"dead_letter_count_max", "count", "dead letters kept, beyond it the breaker opens"},
        &Options::dead_letter_count_max,
        0,

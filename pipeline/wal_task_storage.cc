@@ -369,6 +369,7 @@ Status WalTaskStorage::Rebalance(std::chrono::milliseconds drain_timeout,
   if (ready.ok()) ready = Drain(ShutdownMode::kGraceful, deadline);
   // What a broken log cannot bring is brought by the next open, to the homes of now.
   if (ready.ok() && targets_->flushed_lsn() < log_->end_lsn()) ready = log_->health();
+  if (ready.ok()) ready = targets_->CatchUp(deadline);
   // One that was cut short leaves the door shut: an update must not come to the new home of a task
   // before the task does. The next open goes on with it.
   if (ready.ok()) TASKWAL_TRY(targets_->Rebalance(deadline, on_progress));

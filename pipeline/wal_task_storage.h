@@ -5,7 +5,9 @@
 //   open ─ Shutdown ─▶ handlers ─▶ refuse calls ─▶ drain as told ─▶ stop flushers ─▶ seal the log
 //
 // A mutation takes no lock, allocates nothing and makes no system call beyond what its durability
-// level asks for. Any thread.
+// level asks for. Except: an activity's id that is made is allocated, as the answer brings it, and
+// so is data that a ContextScope adds to; behind limits (Options) a call takes one mutex, and one
+// in each monitoring_interval looks at the load. Any thread.
 #pragma once
 
 #include <atomic>

@@ -85,10 +85,51 @@ Result<bool> RebuildFromSegments(FileSystem& fs, const std::string& directory,
   return true;
 }
 
+bool IsAbsentOrDamaged(const Status& status) {
+  return status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCorruption;
+}
+
+bool IsOneOf(const Uuid& id, const std::vector<Uuid>& ids) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+// The list of another log is none.
+bool IsListOf(const wal::LogState& list, const wal::LogState& state) {
+  return IsOneOf(state.wal_id, wal::IdentitiesOf(list)) ||
+         IsOneOf(list.wal_id, wal::IdentitiesOf(state));
+}
+
+// Rebuilt, and no database met since.
+bool IsRebuilt(const wal::LogState& state) {
+  return state.copied && std::none_of(state.targets.begin(), state.targets.end(),
+                                      [](const auto& one) { return one.registered_epoch > 0; });
+}
+
+bool NamesMore(const wal::LogState& list, const wal::LogState& state) {
+  return std::any_of(list.targets.begin(), list.targets.end(), [&](const auto& one) {
+    return std::none_of(state.targets.begin(), state.targets.end(),
+                        [&](const auto& known) { return known.number == one.number; });
+  });
+}
+
+// STATE is written first, and a log that has had targets always has some: where the list has more
+// to say, STATE was put back from an older date, or rebuilt before the list was put back.
+bool IsOlderThan(const wal::LogState& list, const wal::LogState& state) {
+  if (!IsListOf(list, state)) return false;
+  return list.epoch > state.epoch || state.targets.empty() ||
+         (IsRebuilt(state) && NamesMore(list, state));
+}
+
+void TakeList(wal::LogState list, wal::LogState* state) {
+  list.epoch = std::max(list.epoch, state->epoch);
+  list.first_lsn = state->first_lsn;
+  *state = std::move(list);
+}
+
 // What only the boot that wrote the ring can believe of it.
 void CompareBoot(FileSystem& fs, const std::optional<RingIdentity>& ring, LogIdentity* identity) {
   const std::vector<Uuid> ids = identity->wal_ids();
-  if (!ring || std::find(ids.begin(), ids.end(), ring->wal_id) == ids.end()) return;
+  if (!ring || !IsOneOf(ring->wal_id, ids)) return;
   const auto boot = fs.BootId();
   if (!boot.ok() || *boot != ring->boot_id) return;
   identity->other_boot = false;
@@ -107,26 +148,36 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
                                  const std::vector<std::uint64_t>& segments) {
   LogIdentity identity;
   TASKWAL_ASSIGN(const std::optional<RingIdentity> ring, ReadRing(fs, directory));
+  // Before STATE, which a process beside us writes first.
+  const Result<wal::LogState> list = wal::ReadTargetList(fs, directory);
+  const bool has_list = list.ok();
+  if (!has_list && !IsAbsentOrDamaged(list.status())) return list.status();
   Result<wal::LogState> state = wal::ReadState(fs, directory);
-  if (state.ok()) {
+  const bool is_older = state.ok() && has_list && IsOlderThan(*list, *state);
+  if (state.ok() && !is_older) {
     identity.state = std::move(state).value();
     CompareBoot(fs, ring, &identity);
     return identity;
   }
+  if (!state.ok() && !IsAbsentOrDamaged(state.status())) return state.status();
   const bool absent = state.status().code() == StatusCode::kNotFound;
-  if (!absent && state.status().code() != StatusCode::kCorruption) return state.status();
   if (absent && segments.empty() && !ring) {
-    return Status::NotFound(directory + " holds no log");
+    return Status::NotFound(directory +
+                            " holds no log: name the directory that was --wal when it was written");
   }
   identity.state_damaged = true;
-  identity.state_detail = absent ? "missing, though there is a log" : state.status().message();
+  identity.state_detail = is_older ? "older than TARGETS"
+                          : absent ? "missing, though there is a log"
+                                   : state.status().message();
   TASKWAL_ASSIGN(const bool rebuilt, RebuildFromSegments(fs, directory, segments, &identity.state));
   if (!rebuilt && ring) {
     identity.state.wal_id = ring->wal_id;
   } else if (!rebuilt) {
     return Status::Corruption(wal::JoinPath(directory, "STATE") +
-                              " is damaged or missing, and no segment is left to rebuild it from");
+                              " is damaged or missing, and no segment is left to rebuild it from: "
+                              "put a copy of the directory back, or begin with a new one");
   }
+  if (has_list && IsListOf(*list, identity.state)) TakeList(*list, &identity.state);
   if (ring && ring->wal_id == identity.state.wal_id) {
     identity.state.epoch = std::max(identity.state.epoch, ring->epoch);
   }

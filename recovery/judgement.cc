@@ -74,6 +74,8 @@ class Judge {
   void JudgeFooter(std::size_t i);
   void BlameOwner(std::size_t i, LsnRange missing);
   void BlameHole(std::optional<std::size_t> before, std::size_t after, LsnRange missing);
+  void BlameUseless(std::size_t i, LsnRange missing);
+  void BlameAbsent(std::uint64_t first, std::uint64_t end, LsnRange missing);
   void BlameBytes(std::size_t i, LsnRange missing);
 
   // --- helpers ---------------------------------------------------------------------------------
@@ -104,10 +106,23 @@ class Judge {
   Judgement out_;
 };
 
+// Nothing is brought into a database that is not on disk. Were such a record given up as a torn
+// tail, the next one with its LSN would be taken for flushed.
+Lsn HighestFlushed(const wal::LogState& state) {
+  Lsn highest = 0;
+  const auto raise = [&](const wal::FedDatabase& fed) {
+    highest = std::max(highest, fed.flushed_lsn);
+    for (const Lsn lsn : fed.watermarks) highest = std::max(highest, lsn);
+  };
+  raise(state);
+  for (const wal::TargetState& target : state.targets) raise(target);
+  return highest;
+}
+
 void Judge::FindSynced() {
   // What was retired is settled, and was on disk before: a later segment's header may name less.
   const Lsn retired = std::max(state_.first_lsn, Lsn{1}) - 1;
-  Lsn synced = std::max({state_.last_lsn, retired, identity_.written_lsn});
+  Lsn synced = std::max({state_.last_lsn, retired, HighestFlushed(state_), identity_.written_lsn});
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
   }
@@ -322,34 +337,54 @@ void Judge::BlameOwner(std::size_t i, LsnRange missing) {
   }
 }
 
-// LSNs between two segments: of a file that is there and good for nothing, else of one that is not.
+// LSNs between two segments. Nobody can tell which of the files that are good for nothing, or not
+// there, held which of them: all are named.
 void Judge::BlameHole(std::optional<std::size_t> before, std::size_t after, LsnRange missing) {
-  const std::size_t first = before ? *before + 1 : 0;
-  for (std::size_t i = first; i < after; ++i) {
-    const bool foreign = !IsReadable(i) && !IsOlderUse(i);
-    if (out_.segments[i].owns) continue;
-    Situation situation = SituationOf(i, Found::kBadBytes, Stake::kSynced);
-    if (foreign) situation.found = Found::kForeignFile;
-    if (facts_[i].header_state == HeaderState::kOtherVersion) {
-      situation.found = Found::kOtherVersion;
+  const bool has_after = after < facts_.size();
+  bool is_named = false;
+  std::optional<std::uint64_t> next;  // number; below the first file nobody can tell
+  if (before) next = facts_[*before].number + 1;
+  for (std::size_t i = before ? *before + 1 : 0; i < after; ++i) {
+    if (!out_.segments[i].owns) {
+      if (next) BlameAbsent(*next, facts_[i].number, missing);
+      BlameUseless(i, missing);
+      is_named = true;
     }
-    Add(i, situation, 0, missing, "no valid segment under this name");
-    out_.segments[i].half_made = false;
-    return;
+    next = facts_[i].number + 1;
   }
-  const bool adjacent =
-      before && after < facts_.size() && facts_[*before].number + 1 == facts_[after].number;
-  if (adjacent) return BlameBytes(*before, missing);
+  if (next && has_after && *next < facts_[after].number) {
+    BlameAbsent(*next, facts_[after].number, missing);
+    is_named = true;
+  }
+  if (is_named) return;
+  if (before && has_after) return BlameBytes(*before, missing);
+  if (next && !has_after) return BlameAbsent(*next, *next + 1, missing);
+  const std::uint64_t end = has_after ? facts_[after].number : 0;
+  BlameAbsent(end > 1 ? end - 1 : 0, end, missing);
+}
+
+// A file that is there and has no valid segment in it.
+void Judge::BlameUseless(std::size_t i, LsnRange missing) {
+  Situation situation = SituationOf(i, Found::kBadBytes, Stake::kSynced);
+  if (!IsReadable(i) && !IsOlderUse(i)) situation.found = Found::kForeignFile;
+  if (facts_[i].header_state == HeaderState::kOtherVersion) {
+    situation.found = Found::kOtherVersion;
+  }
+  Add(i, situation, 0, missing, "no valid segment under this name");
+  out_.segments[i].half_made = false;
+}
+
+// Numbers from `first` on, up to but not `end`; 0: nobody knows which.
+void Judge::BlameAbsent(std::uint64_t first, std::uint64_t end, LsnRange missing) {
+  if (first >= end && first > 0) return;
   Situation situation;
   situation.found = Found::kNoFile;
   situation.stake = Stake::kSynced;
-  std::string name = "wal-*.log";
-  if (before) {
-    name = wal::SegmentName(facts_[*before].number + 1);
-  } else if (after < facts_.size() && facts_[after].number > 1) {
-    name = wal::SegmentName(facts_[after].number - 1);
-  }
-  out_.findings.push_back({JudgeSituation(situation), name, 0, missing, "no such file"});
+  std::string detail = "no such file";
+  if (first > 0 && first + 1 < end) detail += ", nor any up to " + wal::SegmentName(end - 1);
+  out_.findings.push_back({JudgeSituation(situation),
+                           first > 0 ? wal::SegmentName(first) : "wal-*.log", 0, missing,
+                           std::move(detail)});
 }
 
 void Judge::BlameBytes(std::size_t i, LsnRange missing) {

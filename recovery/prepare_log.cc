@@ -37,11 +37,20 @@ Result<Locked> LockDirectory(FileSystem& fs, const PrepareOptions& options) {
     TASKWAL_TRY(fs.MakeDirectories(options.directory));
   } else {
     TASKWAL_ASSIGN(const bool holds_log, HoldsLog(fs, options.directory));
-    if (!holds_log) return Status::NotFound(options.directory + " holds no log");
+    if (!holds_log) {
+      return Status::NotFound(options.directory +
+                              " holds no log: name the directory that was --wal when it was "
+                              "written");
+    }
   }
   const std::string path = wal::JoinPath(options.directory, "LOCK");
   Locked locked;
-  TASKWAL_ASSIGN(locked.lock, fs.Lock(path));
+  auto lock = fs.Lock(path);
+  if (lock.status().code() == StatusCode::kUnavailable) {
+    return Status::Unavailable(lock.status().message() +
+                               ": one process writes a log at a time, end that one first");
+  }
+  TASKWAL_ASSIGN(locked.lock, std::move(lock));
   TASKWAL_ASSIGN(locked.stat, fs.Stat(path));
   return locked;
 }
@@ -145,7 +154,8 @@ Status CheckVersions(const Survey& survey) {
   for (const Finding& finding : survey.judgement.findings) {
     if (finding.verdict != Verdict::kOtherVersion) continue;
     return Status::Corruption(wal::JoinPath(survey.directory, finding.file) +
-                              ": a format this program does not read (" + finding.detail + ")");
+                              ": a format this program does not read (" + finding.detail +
+                              "): use the taskwal that wrote it, or a newer one");
   }
   return Status::Ok();
 }

@@ -80,7 +80,10 @@ Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions 
   const Lsn next_lsn = start.next_lsn + rescue.records.size();
   auto impl = std::make_unique<Impl>(fs, clock, options, std::move(start), sizes);
   TASKWAL_TRY(impl->pool_.Open(segments));
-  TASKWAL_TRY(impl->SaveState());
+  {
+    MutexLock lock(impl->retire_mutex_);
+    TASKWAL_TRY(impl->SaveState());
+  }
   Status started = impl->writer_.Start(rescue.records);
   if (started.code() == StatusCode::kUnavailable) {
     // A full disk must not keep recovery from writing: that is what the reserve is for.
@@ -138,7 +141,15 @@ Status Log::Impl::SaveState() {
     pool_.GiveUpReserve();
     saved = WriteState(fs_, options_.directory, copy);
   }
-  return saved;
+  TASKWAL_TRY(saved);
+  // Needed only where STATE comes to harm; but with an older list records would belong to nobody
+  // then, so that a list has changed only once it is here, too.
+  Status kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
+  if (kept.code() == StatusCode::kUnavailable) {
+    pool_.GiveUpReserve();
+    kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
+  }
+  return kept;
 }
 
 void Log::Impl::StartThreads() {
@@ -265,17 +276,17 @@ Result<RingBuffer::Claim> Log::Impl::ClaimSlowly(const RecordHeader& header, std
       TASKWAL_TRY(MakeRoomAlone(now, is_large ? body_bytes : 0));
       continue;
     }
-    AwaitRoom(std::min(deadline.at, now + kRoomPoll));
+    AwaitRoom(std::min(deadline.at, now + kRoomPoll) - now);
   }
 }
 
-void Log::Impl::AwaitRoom(Monotonic until) {
+void Log::Impl::AwaitRoom(std::chrono::nanoseconds most) {
   {
     MutexLock lock(wake_mutex_);
     wake_writer_ = true;
   }
   wake_.NotifyAll();
-  writer_.WaitForRoom(until);
+  writer_.WaitForRoom(most);
 }
 
 // Without threads nobody else makes room.

@@ -24,7 +24,7 @@ struct Log::Impl {
                                         const LogSizes& sizes);
   Status MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn);
   [[nodiscard]] bool has_ring() const { return large_bytes_ > 0; }
-  Status SaveState() EXCLUDES(state_mutex_);
+  Status SaveState() REQUIRES(retire_mutex_) EXCLUDES(state_mutex_);
   Status EndCleanly();
 
   void StartThreads();
@@ -42,7 +42,7 @@ struct Log::Impl {
   }
   [[nodiscard]] bool LacksRoomForLarge() const { return large_wanted_.load() != 0; }
   Status MakeRoomAlone(Monotonic now, std::uint64_t large_bytes);
-  void AwaitRoom(Monotonic until);
+  void AwaitRoom(std::chrono::nanoseconds most);
 
   // --- log_space.cc
   std::vector<Uuid> Identities() const EXCLUDES(state_mutex_);
@@ -86,6 +86,7 @@ struct Log::Impl {
 
   // Held over the I/O of retiring and of changing STATE, so that these follow one another.
   Mutex retire_mutex_;
+  std::string target_list_ GUARDED_BY(retire_mutex_);  // as it stands in TARGETS
   Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
   std::map<std::uint16_t, Lsn> needed_from_ GUARDED_BY(retire_mutex_);  // by target: see KeepFrom
   // Another process may have the directory: nothing is written there any more.

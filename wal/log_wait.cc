@@ -113,23 +113,24 @@ std::chrono::nanoseconds LogWriter::TimeAwake() const {
 Status LogWriter::WaitDurable(Lsn lsn, const Deadline& deadline) {
   while (durable_lsn() < lsn) {
     WaitBuckets::Place place;
-    Monotonic until;
+    std::chrono::nanoseconds most{};
     bool is_asked = false;
     {
       MutexLock lock(mutex_);
-      TASKWAL_ASSIGN(const bool must_sleep, LeadOrEnter(lsn, deadline, &place, &until));
+      TASKWAL_ASSIGN(const bool must_sleep, LeadOrEnter(lsn, deadline, &place, &most));
       if (!must_sleep) continue;
       is_asked = asked_lsn_ >= lsn && IsAsked();
     }
     if (is_asked) on_ask_();
-    waiting_.Sleep(place, until, TimeAwake());
+    waiting_.Sleep(place, most, TimeAwake());
   }
   return Status::Ok();
 }
 
-// One look of a caller that waits: leads a commit where it may; true where it must sleep instead.
+// One look of a caller that waits: leads a commit where it may; true where it must sleep instead,
+// for as long as `most`.
 Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBuckets::Place* place,
-                                    Monotonic* until) {
+                                    std::chrono::nanoseconds* most) {
   if (durable_lsn() >= lsn) return false;
   TASKWAL_TRY(CheckUsable());
   const bool is_patient = MayLead(deadline);
@@ -151,8 +152,9 @@ Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBucke
   // Without a sync under way that covers it nobody is bound to wake this caller: all lanes are
   // taken or rolling, a neighbour has not published yet, or there is no space.
   const bool is_covered = IsUnderWay(lsn, true);
-  *until = std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
-  if (lsn >= cursor_.next_lsn && lane != kNoLane) *until = std::min(*until, now + kPublishPoll);
+  Monotonic look = std::min(NextLook(deadline, now), now + (is_covered ? kCoveredPoll : kStopPoll));
+  if (lsn >= cursor_.next_lsn && lane != kNoLane) look = std::min(look, now + kPublishPoll);
+  *most = look - now;
   if (!is_covered && !is_patient) asked_lsn_ = std::max(asked_lsn_, lsn);
   *place = is_covered || !is_patient ? waiting_.Enter(lsn) : waiting_.EnterToLead(lsn);
   return true;
@@ -167,8 +169,10 @@ Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {
     const bool is_under_way = IsUnderWay(lsn, false);
     const std::uint32_t lane = is_patient && !is_under_way ? TakeLane() : kNoLane;
     if (lane != kNoLane) {
+      const Lsn before = cursor_.next_lsn;
       const Status led = LeadCommit(lane, false);
-      if (led.ok() && lsn < cursor_.next_lsn) continue;
+      // A frame may have been full before it came to this record.
+      if (led.ok() && cursor_.next_lsn > std::min(before, lsn)) continue;
       if (!led.ok() && led.code() != StatusCode::kUnavailable) return led;
     }
     const Monotonic now = clock_.Now();
@@ -181,7 +185,7 @@ Status LogWriter::WaitWritten(Lsn lsn, const Deadline& deadline) {
       if (written_lsn() >= lsn) break;
     }
     ++more_waiters_;
-    more_written_.WaitUntil(mutex_, std::min(NextLook(deadline, now), now + kStopPoll));
+    more_written_.WaitFor(mutex_, std::min(NextLook(deadline, now), now + kStopPoll) - now);
     --more_waiters_;
   }
   return Status::Ok();
@@ -202,10 +206,10 @@ bool LogWriter::WaitForMore(Lsn lsn, const Deadline& deadline) {
   return true;
 }
 
-void LogWriter::WaitForRoom(Monotonic until) {
+void LogWriter::WaitForRoom(std::chrono::nanoseconds most) {
   MutexLock lock(mutex_);
   ++room_waiters_;
-  room_.WaitUntil(mutex_, until);
+  room_.WaitFor(mutex_, most);
   --room_waiters_;
 }
 

@@ -84,8 +84,8 @@ class LogWriter {
   // kIoError where a failed write or sync of this process has cost it.
   [[nodiscard]] Status CheckKept(Lsn lsn) const EXCLUDES(mutex_);
   bool WaitForMore(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
-  // Sleeps until room may have come free in the ring; at most until `until`.
-  void WaitForRoom(Monotonic until) EXCLUDES(mutex_);
+  // Sleeps until room may have come free in the ring; at most as long as `most`.
+  void WaitForRoom(std::chrono::nanoseconds most) EXCLUDES(mutex_);
 
   // One turn of the background writer; true when something was written or synced.
   bool Step() EXCLUDES(mutex_);
@@ -230,7 +230,7 @@ class LogWriter {
   std::uint32_t TakeLane() REQUIRES(mutex_);
   Status LeadCommit(std::uint32_t lane, bool sync) REQUIRES(mutex_);
   Result<bool> LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBuckets::Place* place,
-                           Monotonic* until) REQUIRES(mutex_);
+                           std::chrono::nanoseconds* most) REQUIRES(mutex_);
   bool IsUnderWay(Lsn lsn, bool sync) REQUIRES(mutex_);
   Lsn CoveredLsn() const REQUIRES(mutex_);
   [[nodiscard]] std::chrono::nanoseconds TimeAwake() const;

@@ -44,6 +44,11 @@ bool IsWellFormed(const FrameHeader& header, std::span<const std::byte> raw) {
   return records.ok();
 }
 
+// Compressed ones go through the window: there they are small.
+bool IsReadInPlace(const FrameHeader& header) {
+  return (header.flags & kFrameZstd) == 0 && header.body_bytes > kWindowBytes;
+}
+
 }  // namespace
 
 struct SegmentReader::Impl {
@@ -121,6 +126,8 @@ struct SegmentReader::Impl {
   void ReadHeader(std::span<const std::byte> block);
   bool IsHeader(std::span<const std::byte> bytes, std::uint64_t offset, FrameHeader* found);
   Result<Probe> ProbeWindow(std::uint64_t offset, Frame* frame);
+  Status ReadLargeBody(std::uint64_t offset, std::uint64_t bytes, std::vector<std::byte>* body);
+  Result<Probe> ProbeLarge(std::uint64_t offset, Probe probe, Frame* frame);
   Result<Probe> ProbeFresh(std::uint64_t offset, Frame* frame);
   Status CheckPadding(const Probe& probe, std::uint64_t offset);
   Result<SegmentEvent> Take(const Probe& probe, const Frame& frame);
@@ -171,11 +178,53 @@ bool SegmentReader::Impl::IsHeader(std::span<const std::byte> bytes, std::uint64
   return false;
 }
 
+// The window, which holds what stands before it, has its beginning.
+Status SegmentReader::Impl::ReadLargeBody(std::uint64_t offset, std::uint64_t bytes,
+                                          std::vector<std::byte>* body) {
+  body->resize(bytes);
+  const std::span<const std::byte> held(window.get() + (offset - window_offset),
+                                        window_bytes - (offset - window_offset));
+  const std::size_t known = std::min(held.size(), body->size());
+  std::copy_n(held.begin(), known, body->begin());
+  TASKWAL_ASSIGN(const std::size_t count,
+                 file->Read(offset + known, std::span(*body).subspan(known)));
+  body->resize(known + count);
+  return Status::Ok();
+}
+
+// Of many MiB: read where it is to be delivered, so that it is in memory once.
+Result<SegmentReader::Impl::Probe> SegmentReader::Impl::ProbeLarge(std::uint64_t offset,
+                                                                   Probe probe, Frame* frame) {
+  const FrameHeader& frame_header = probe.header;
+  std::vector<std::byte>& body = frame->raw;
+  TASKWAL_ASSIGN(const std::uint64_t size, file->Size());
+  const std::uint64_t begin = offset + sizeof(FrameHeader);
+  const std::uint64_t left = size - std::min(begin, size);
+  probe.end_offset = std::min(offset + FrameBytesOnDisk(frame_header), begin + left);
+  probe.found = Found::kBadBody;
+  probe.detail = "cut off";
+  if (left < frame_header.body_bytes) return probe;
+  TASKWAL_TRY(ReadLargeBody(begin, frame_header.body_bytes, &body));
+  if (body.size() < frame_header.body_bytes) return probe;
+  if (!IsFrameBody(frame_header, wal_ids.front(), number, body)) {
+    probe.detail = "body checksum";
+  } else if (body.size() != frame_header.raw_bytes || !IsWellFormed(frame_header, body)) {
+    probe.detail = "body does not hold what its header says";
+  } else {
+    probe.found = Found::kValid;
+    frame->header = frame_header;
+    frame->offset = offset;
+    frame->end_offset = offset + FrameBytesOnDisk(frame_header);
+  }
+  return probe;
+}
+
 Result<SegmentReader::Impl::Probe> SegmentReader::Impl::ProbeWindow(std::uint64_t offset,
                                                                     Frame* frame) {
   Probe probe;
   TASKWAL_ASSIGN(auto bytes, View(offset, sizeof(FrameHeader)));
   if (!IsHeader(bytes, offset, &probe.header)) return probe;
+  if (IsReadInPlace(probe.header)) return ProbeLarge(offset, std::move(probe), frame);
   TASKWAL_ASSIGN(bytes, View(offset, FrameBytesOnDisk(probe.header)));
   probe.end_offset = offset + bytes.size();
   probe.found = Found::kBadBody;

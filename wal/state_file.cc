@@ -15,6 +15,8 @@ namespace taskwal::wal {
 
 namespace {
 
+constexpr char kStateName[] = "STATE";
+constexpr char kTargetListName[] = "TARGETS";
 constexpr std::string_view kFirstLine = "taskwal-state=1\n";
 constexpr std::string_view kFirstLineOfTargets = "taskwal-state=2\n";
 static_assert(kFirstLine.size() == kFirstLineOfTargets.size());
@@ -211,6 +213,38 @@ std::string_view CheckedPart(std::string_view text) {
   return text.substr(body.size()) == expected ? body : std::string_view();
 }
 
+Result<LogState> ReadNamed(FileSystem& fs, const std::string& path) {
+  TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
+  std::string_view rest = CheckedPart(text);
+  if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
+  const bool has_targets = rest.starts_with(kFirstLineOfTargets);
+  if (!rest.starts_with(kFirstLine) && !has_targets) {
+    return Status::Corruption(path + ": a version this program does not read");
+  }
+  rest.remove_prefix(kFirstLine.size());
+  LogState state;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos ||
+        !ParseField(line.substr(0, equals), line.substr(equals + 1), &state)) {
+      return Status::Corruption(path + ": cannot read the line '" + std::string(line) + "'");
+    }
+  }
+  if (state.targets.empty() == has_targets) {
+    return Status::Corruption(path + ": its targets do not fit its version");
+  }
+  if (state.wal_id.IsZero()) return Status::Corruption(path + ": names no wal_id");
+  return state;
+}
+
+// The epoch is that of the last change: a later one changes nothing of it.
+std::string UndatedTextOf(LogState list) {
+  list.epoch = 0;
+  return TextOf(list);
+}
+
 }  // namespace
 
 FedDatabase& FedOf(LogState* state, std::uint16_t target) {
@@ -245,34 +279,46 @@ void NoteFlushed(std::uint16_t target, Lsn flushed, const std::vector<Lsn>& wate
 }
 
 Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
-  const std::string path = JoinPath(directory, "STATE");
-  TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
-  std::string_view rest = CheckedPart(text);
-  if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
-  const bool has_targets = rest.starts_with(kFirstLineOfTargets);
-  if (!rest.starts_with(kFirstLine) && !has_targets) {
-    return Status::Corruption(path + ": a version this program does not read");
-  }
-  rest.remove_prefix(kFirstLine.size());
-  LogState state;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    const std::size_t equals = line.find('=');
-    if (equals == std::string_view::npos ||
-        !ParseField(line.substr(0, equals), line.substr(equals + 1), &state)) {
-      return Status::Corruption(path + ": cannot read the line '" + std::string(line) + "'");
-    }
-  }
-  if (state.targets.empty() == has_targets) {
-    return Status::Corruption(path + ": its targets do not fit its version");
-  }
-  if (state.wal_id.IsZero()) return Status::Corruption(path + ": names no wal_id");
-  return state;
+  return ReadNamed(fs, JoinPath(directory, kStateName));
 }
 
 Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state) {
-  return WriteFileAtomically(fs, JoinPath(directory, "STATE"), TextOf(state));
+  return WriteFileAtomically(fs, JoinPath(directory, kStateName), TextOf(state));
+}
+
+LogState TargetListOf(const LogState& state) {
+  LogState list;
+  list.wal_id = state.wal_id;
+  list.former = state.former;
+  list.partitions = state.partitions;
+  list.epoch = state.epoch;
+  list.rebalancing = state.rebalancing;
+  list.targets = state.targets;
+  for (TargetState& target : list.targets) {
+    target.registered_epoch = 0;
+    target.watermarks.clear();
+    NoteFlushed(target.number, target.joined_lsn, {}, &list);
+  }
+  return list;
+}
+
+Result<LogState> ReadTargetList(FileSystem& fs, const std::string& directory) {
+  return ReadNamed(fs, JoinPath(directory, kTargetListName));
+}
+
+Status KeepTargetList(FileSystem& fs, const std::string& directory, const LogState& state,
+                      std::string* written) {
+  if (state.targets.empty()) return Status::Ok();
+  const LogState list = TargetListOf(state);
+  if (written->empty()) {
+    const Result<LogState> there = ReadTargetList(fs, directory);
+    if (there.ok()) *written = UndatedTextOf(*there);
+  }
+  const std::string text = UndatedTextOf(list);
+  if (text == *written) return Status::Ok();
+  TASKWAL_TRY(WriteFileAtomically(fs, JoinPath(directory, kTargetListName), TextOf(list)));
+  *written = text;
+  return Status::Ok();
 }
 
 }  // namespace taskwal::wal

@@ -82,4 +82,17 @@ Result<LogState> ReadState(FileSystem& fs, const std::string& directory);
 // Durable on return.
 Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state);
 
+// TARGETS: of a log with targets, the part of STATE that nothing else tells: which number is whose,
+// and where tasks are at home. Were it lost with STATE, records would belong to nobody. Written
+// behind STATE, so that of the two STATE is never the older one.
+//
+// Of `state` that part, as after a loss of all else: what is flushed is not known.
+LogState TargetListOf(const LogState& state);
+// Errors as ReadState.
+Result<LogState> ReadTargetList(FileSystem& fs, const std::string& directory);
+// Makes it the list of `state` where it is another one; nothing without targets. Durable on return.
+// `written`: what is known to be there, empty at first; kept for the next call.
+Status KeepTargetList(FileSystem& fs, const std::string& directory, const LogState& state,
+                      std::string* written);
+
 }  // namespace taskwal::wal

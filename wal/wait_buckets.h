@@ -19,8 +19,6 @@ namespace taskwal::wal {
 // All but Sleep and Notify is guarded by its owner's mutex.
 class WaitBuckets {
  public:
-  using Until = std::chrono::steady_clock::time_point;
-
   // A place to sleep, taken before the mutex is given up: no wake-up in between is missed.
   struct Place {
     std::uint32_t bucket = 0;
@@ -34,12 +32,14 @@ class WaitBuckets {
     leader_lsn_ = lsn;
     return EnterBucket(kLeader);
   }
-  // Until woken, or `until`; for the first `awake` of it by letting others run instead of asleep.
-  void Sleep(const Place& place, Until until, std::chrono::nanoseconds awake) {
+  // Until woken, or as long as `most`; for the first `awake` of it by letting others run instead of
+  // asleep.
+  void Sleep(const Place& place, std::chrono::nanoseconds most, std::chrono::nanoseconds awake) {
     Bucket& bucket = buckets_[place.bucket];
+    const auto until = std::chrono::steady_clock::now() + most;
     const auto is_woken = [&] { return bucket.turn.load(std::memory_order_relaxed) != place.turn; };
     if (awake.count() > 0) {
-      const Until asleep_at = std::min(until, std::chrono::steady_clock::now() + awake);
+      const auto asleep_at = until - most + std::min(most, awake);
       while (!is_woken() && std::chrono::steady_clock::now() < asleep_at) std::this_thread::yield();
     }
     if (!is_woken()) FutexWait(bucket.turn, place.turn, until);

@@ -201,6 +201,9 @@ struct Options {
   std::uint32_t max_open_conns = 0;
   std::uint32_t max_idle_conns = 4;
   Duration conn_max_lifetime{0};
+  // False: nothing becomes a dead letter. The log waits for a row that is refused for good as it
+  // does where they are full, with an alarm, until the row is taken or this is true again.
+  bool dead_letter_enabled = true;
   // Open dead letters. Beyond either nothing more is lettered, the breaker opens; from four fifths
   // of it on there is an alarm.
   std::uint64_t dead_letter_count_max = 10000;

@@ -139,15 +139,20 @@ class FlushWorker {
   [[nodiscard]] Monotonic PausedUntil() const;
 
   Result<storage::Batch> Compose(const Part& part, std::uint64_t* duplicates);
+  [[nodiscard]] std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
+  void Tell(const FlushEvent& event) const;
+  [[nodiscard]] FlushEvent EventOf(const Part& part, const Status& status) const;
+
+  // --- flush_worker_letters.cc
+  // Nothing where the record is no retry.
+  static std::optional<RetryRecord> RetryIn(const QueuedRecord& record);
   Status TakeRetry(QueuedRecord& record, const RetryRecord& retry, RetryComposer* retries,
                    std::vector<storage::Operation>* operations);
   Result<bool> GoesToLetters(QueuedRecord& record, const storage::OperationBody& body);
   Status LetterRefused(QueuedRecord& record, const Status& why, std::uint32_t attempts);
+  [[nodiscard]] Status CheckRoom(bool is_refused) const;
   Status AddLetter(QueuedRecord& record, const std::string& error, std::uint32_t attempts,
                    const std::string& guard_mark = {});
-  [[nodiscard]] std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
-  void Tell(const FlushEvent& event) const;
-  [[nodiscard]] FlushEvent EventOf(const Part& part, const Status& status) const;
 
   FlushSetting& setting_;
   const std::uint32_t index_;

@@ -96,6 +96,9 @@ class Flusher {
   // Tried again by every Step until it succeeds. kUnavailable: later. kFenced: for good (the
   // message names the `taskwal adopt` command).
   Status Contact();
+  // The same once more: what the database lacks though it was flushed is known then, and is no
+  // longer flushed. Errors as Contact. Nothing where the database forgets (memory:).
+  Status MeetAgain();
   // Where what it tells of itself begins: behind this LSN, whatever is found to be settled there.
   // Fixed by the first call, before Start; until then it moves with the first contact. `is_read`:
   // what it has to do has been counted by reading it, not by its LSNs.

@@ -8,6 +8,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "pipeline/adoption.h"
+#include "pipeline/targets/record_owners.h"
 #include "pipeline/targets/task_mover.h"
 
 namespace taskwal::pipeline {
@@ -69,6 +70,7 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Make(const Parties& parties, const
   std::vector<NamedWeight> weights;
   for (const TargetSetup& one : list) weights.push_back({one.name, one.weight});
   TASKWAL_TRY(CheckTargetList(weights));
+  TASKWAL_TRY(CheckRecordOwners(parties.fs, parties.log, options.wal_dir));
   const wal::LogState state = parties.log.state();
   TASKWAL_ASSIGN(auto planned,
                  PlanTargets(state, parties.log.end_lsn(), weights, options.wal_dir));
@@ -452,6 +454,25 @@ Status TargetSet::AwaitRest(const wal::Deadline& deadline) {
                                                    : rest_alarm_);
   }
   return Status::Ok();
+}
+
+Status TargetSet::MeetAgain(Target& target, const wal::Deadline& deadline) {
+  Status met = target.flusher->MeetAgain();
+  while (met.code() == StatusCode::kUnavailable && parties_.clock.Now() < deadline.at &&
+         Pause(kWaitSlice)) {
+    met = target.flusher->Contact();
+  }
+  return met.ok() ? met : Named(target.name, met);
+}
+
+Status TargetSet::CatchUp(const wal::Deadline& deadline) {
+  if (is_single_) return Status::Ok();
+  for (;;) {
+    for (const auto& target : targets_) TASKWAL_TRY(MeetAgain(*target, deadline));
+    const Lsn end = parties_.log.end_lsn();
+    if (flushed_lsn() >= end) return Status::Ok();
+    TASKWAL_TRY(WaitFlushed(end, deadline));
+  }
 }
 
 Status TargetSet::Rebalance(const wal::Deadline& deadline, const MoveProgress& on_progress) {

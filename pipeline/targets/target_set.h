@@ -80,7 +80,7 @@ class TargetSet {
     LoadGauge* gauge = nullptr;  // may be null
   };
   // Records the list in STATE, durably, where it is another one. All references outlive it. Errors
-  // as CheckTargetList and PlanTargets.
+  // as CheckTargetList, CheckRecordOwners and PlanTargets.
   static Result<std::unique_ptr<TargetSet>> Make(const Parties& parties, const Options& options,
                                                  std::vector<TargetSetup> list);
   ~TargetSet();  // as Stop()
@@ -132,6 +132,9 @@ class TargetSet {
   Status SetHealth(std::string_view name, bool in_service);
 
   // --- rebalance -----------------------------------------------------------------------------
+  // Looks at each database once more, and waits where one went back unnoticed: a row that is to be
+  // moved must be as the log left it. kUnavailable at the deadline. Everything must be flushed.
+  Status CatchUp(const wal::Deadline& deadline);
   // Moves tasks to their homes under the weights of the list and records these, once an earlier
   // rebalance is finished (kUnavailable at the deadline: nothing was begun). Everything must be
   // flushed and nothing appended meanwhile. Ended early or killed, it is finished by the next open,
@@ -157,6 +160,7 @@ class TargetSet {
   void RunContact(std::size_t index);
   bool FinishRest(const std::stop_token& stop);
   Status AwaitRest(const wal::Deadline& deadline);
+  Status MeetAgain(Target& target, const wal::Deadline& deadline);
   Status MoveRest(const std::stop_token& stop, const MoveProgress& on_progress);
   void RunHealth(std::size_t index);
   bool Pause(std::chrono::milliseconds time) EXCLUDES(mutex_);

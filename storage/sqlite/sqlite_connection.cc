@@ -26,14 +26,15 @@ Status CannotOpen(const std::string& path, const std::string& name, bool create,
   FileSystem& fs = FileSystem::Real();
   const std::string directory = std::filesystem::path(path).parent_path().string();
   if (!fs.Stat(directory).ok()) {
-    const std::string text = name + ": there is no directory " + directory;
+    const std::string text = name + ": there is no directory " + directory + ": make it";
     return create ? Status::Unavailable(text) : Status::NotFound(text);
   }
   const auto file = fs.Stat(path);
   if (!create && !file.ok() && file.status().code() == StatusCode::kNotFound) {
-    return Status::NotFound(name + ": there is no such database");
+    return Status::NotFound(name + ": there is no such database: `taskwal schema migrate` makes "
+                                   "it");
   }
-  if (fs.List(path).ok()) return Status::Unavailable(name + ": this is a directory");
+  if (fs.List(path).ok()) return Status::Unavailable(name + ": this is a directory: name a file");
   return failure;
 }
 

@@ -37,17 +37,22 @@ void ExpectAnOrder(const dag::Workflow& workflow) {
   TASKWAL_CHECK(done == workflow.tasks.size());
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const auto workflow = dag::ParseWorkflow(text, "fuzz.yaml");
+void ParseAs(const char* file, std::string_view text) {
+  const auto workflow = dag::ParseWorkflow(text, file);
   if (!workflow.ok()) {
     TASKWAL_CHECK(!workflow.status().message().empty());
-    return 0;
+    return;
   }
   ExpectAnOrder(*workflow);
   const auto graph = dag::BuildGraph(*workflow, {});
   TASKWAL_CHECK(graph.ok() && graph->size() == workflow->tasks.size());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  ParseAs("fuzz.yaml", text);
+  ParseAs("fuzz.json", text);
   return 0;
 }

@@ -1,11 +1,11 @@
 // A log directory of each format version, as it was written when that version was current, with
 // what must be read from it for ever. Nothing here is generated at build time.
 //
-// To make the directory of a new version: TASKWAL_WRITE_GOLDEN=DIR golden_test, then check DIR in
-// beside the older ones, which stay.
+// To make the directories of a new version: TASKWAL_WRITE_GOLDEN=DIR golden_test, then check DIR,
+// DIR-killed, DIR-targets and DIR-targets-killed in beside the older ones, which stay: those of
+// them whose bytes have changed.
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 
@@ -13,20 +13,16 @@
 #include "base/status_macros.h"
 #include "recovery/scanner.h"
 #include "storage/operation.h"
+#include "tests/golden/golden_text.h"
 #include "tests/support/segment_builder.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "wal/log_directory.h"
-#include "wal/tail_reader.h"
 
 namespace taskwal {
 namespace {
 
 constexpr char kGolden[] = TASKWAL_SOURCE_DIR "/tests/golden/v1";
-
-Time At(std::int64_t microseconds) {
-  return Time(std::chrono::microseconds(1795240800000000 + microseconds));
-}
 
 Task ExampleTask(const std::string& id) {
   Task task;
@@ -36,7 +32,7 @@ Task ExampleTask(const std::string& id) {
   task.sub_dag_path = "a/b";
   task.status = TaskStatus::kRunning;
   task.payload = R"({"rows": 12, "name": "größe"})";
-  task.started_at = At(7);
+  task.started_at = GoldenTime(7);
   task.retry_count = 1;
   task.max_retries = 3;
   return task;
@@ -51,17 +47,17 @@ class OperationWriter {
   void SaveTask(const std::string& id) {
     const Task task = ExampleTask(id);
     std::vector<std::byte> body(storage::EncodedBytes(task));
-    storage::Encode(task, At(++time_), body);
+    storage::Encode(task, GoldenTime(++time_), body);
     Add(storage::OperationType::kTaskUpdate, storage::KeyOf(id), body);
   }
   void UpdateStatus(const std::string& id, TaskStatus status, const std::string& error) {
     std::vector<std::byte> body(storage::EncodedStatusUpdateBytes(id, error));
-    storage::EncodeStatusUpdate(id, status, error, At(++time_), body);
+    storage::EncodeStatusUpdate(id, status, error, GoldenTime(++time_), body);
     Add(storage::OperationType::kStatusUpdate, storage::KeyOf(id), body);
   }
   void Name(storage::OperationType type, const std::string& name) {
     std::vector<std::byte> body(storage::EncodedNameBytes(name));
-    storage::EncodeName(name, At(++time_), body);
+    storage::EncodeName(name, GoldenTime(++time_), body);
     Add(type, storage::KeyOf(name), body);
   }
   void LogActivity(const std::string& task_id, const std::string& message) {
@@ -73,13 +69,13 @@ class OperationWriter {
     activity.data = R"([1,  2])";
     activity.level = Level::kWarn;
     std::vector<std::byte> body(storage::EncodedBytes(activity, "activity-1"));
-    storage::Encode(activity, "activity-1", At(++time_), body);
+    storage::Encode(activity, "activity-1", GoldenTime(++time_), body);
     Add(storage::OperationType::kActivityLog, storage::KeyOf(task_id), body);
   }
   void SaveTasks() {
     const std::vector<Task> tasks = {ExampleTask("t-7"), ExampleTask("t-8")};
     std::vector<std::byte> body(storage::EncodedBytes(tasks));
-    storage::Encode(tasks, At(++time_), body);
+    storage::Encode(tasks, GoldenTime(++time_), body);
     Add(storage::OperationType::kBatchUpdate, 0, body);
   }
   void Own(std::uint8_t type) {
@@ -154,43 +150,9 @@ std::string TextOfState() {
   return fs.Content("/log/STATE");
 }
 
-std::string Hex(std::span<const std::byte> bytes) {
-  std::string text;
-  for (const std::byte b : bytes) {
-    char digits[3];
-    std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned>(b));
-    text += digits;
-  }
-  return text;
-}
-
-std::string LineOf(const wal::RecordView& record) {
-  char head[120];
-  std::snprintf(head, sizeof head, "%llu type %u target %u key %016llx stamp %llu ",
-                static_cast<unsigned long long>(record.lsn), unsigned{record.header.type},
-                unsigned{record.header.target}, static_cast<unsigned long long>(record.header.key),
-                static_cast<unsigned long long>(record.header.stamp));
-  const auto type = static_cast<storage::OperationType>(record.header.type);
-  const auto body = storage::Decode(type, record.body);
-  return head + (body.ok() ? storage::OperationToJson(*body) : Hex(record.body)) + "\n";
-}
-
 Result<std::string> ReadAll(FileSystem& fs, const std::string& directory) {
   TASKWAL_ASSIGN(const wal::LogState state, wal::ReadState(fs, directory));
-  wal::TailReader reader(fs, {directory, {state.wal_id}, state.first_lsn, state.lost}, 1);
-  std::string all;
-  wal::Frame frame;
-  while (true) {
-    TASKWAL_ASSIGN(const wal::TailEvent event, reader.Next(state.last_lsn, &frame));
-    if (event.kind == wal::TailEvent::Kind::kEnd) return all;
-    if (event.kind == wal::TailEvent::Kind::kLoss) {
-      all += std::to_string(event.loss.from) + "-" + std::to_string(event.loss.to) + " " +
-             event.detail + "\n";
-      continue;
-    }
-    wal::FrameRecords records(frame.header, frame.raw);
-    for (wal::RecordView record; records.Next(&record);) all += LineOf(record);
-  }
+  return RecordsIn(fs, directory, state, state.last_lsn);
 }
 
 TEST(Golden, Version1ReadsAsItAlwaysDid) {

@@ -21,7 +21,8 @@ enum class Seen : std::uint8_t {
   kSeveralTargets, kRebalanced, kRebalanceCut, kRebalanceFinished, kServiceTurned,
   kMoved, kDamagedState, kCallback, kHandler, kLetterShown, kContext,
   kRelabelled, kRestored, kAccident, kNewerFormat, kDirect, kHouseKept, kMistold, kWrongList,
-  kWrongCall, kStopped, kLarge, kRecoveryOff, kPages, kCount,
+  kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
+  kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -48,6 +49,8 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "logs of a later format", "programs without a log", "clean-ups at the end", "options mistold",
     "wrong lists of targets", "wrong calls", "calls told to stop", "large activities",
     "opens without recovery", "databases read page by page",
+    "rebalances before a replica that is behind", "moves of tasks undone by a failover",
+    "damaged STATE of several targets", "damaged lists of targets",
 };
 
 class Coverage {

@@ -123,6 +123,10 @@ void Ledger::Undone(std::span<const storage::Batch> batches) {
       range.from = std::min(range.from, move.expected + 1);
       range.to = std::max(range.to, move.to);
     }
+    if (batch.moves.empty()) {
+      coverage_.Note(Seen::kMoveUndone, batch.tasks.size());
+      for (const auto& change : batch.tasks) astray_.insert(change.id);
+    }
     for (const auto& row : batch.activities) {
       committed_lsns_.erase(row.lsn);
       --operations_[by_version_.at(row.activity.message)].committed;
@@ -201,7 +205,9 @@ void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
 }
 
 std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id) const {
-  if (may_lose() || are_letters_retried_ || !undone_.empty()) return std::nullopt;
+  if (may_lose() || are_letters_retried_ || !undone_.empty() || is_astray(task_id)) {
+    return std::nullopt;
+  }
   std::set<Row> rows = {Row()};
   bool may_show_poison = false;
   const auto known = by_task_.find(task_id);
@@ -338,7 +344,9 @@ void Ledger::Check(const Database& database) {
     if (!task_ids_.contains(id)) Fail("the database has a task that nobody saved: " + id);
   }
   if (are_letters_retried_) return;
-  for (const std::string& id : task_ids_) CheckTask(id, database);
+  for (const std::string& id : task_ids_) {
+    if (!is_astray(id)) CheckTask(id, database);
+  }
 }
 
 }  // namespace taskwal

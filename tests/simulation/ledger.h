@@ -47,7 +47,8 @@ class Ledger {
   void Doubt(Number number, wal::Lsn lsn);        // has an LSN, may have been lost
   void Committed(const storage::Batch& batch);
   // A failover: what these brought is not in the database any more. What the log does not hold any
-  // more may be declared lost.
+  // more may be declared lost. Rows that a rebalance had moved are in no log: of their tasks
+  // nothing can be told any more.
   void Undone(std::span<const storage::Batch> batches);
   // What a caller may find when it reads its own task; nothing: cannot be told.
   struct Row {
@@ -70,6 +71,10 @@ class Ledger {
   void LettersAreRetried() { are_letters_retried_ = true; }
   // Those of activities: unseen, too.
   void LettersMayExpire() { may_letters_expire_ = true; }
+  [[nodiscard]] bool is_astray(const std::string& task_id) const {
+    return astray_.contains(task_id);
+  }
+  [[nodiscard]] bool has_astray() const { return !astray_.empty(); }
   [[nodiscard]] bool may_rot() const { return data_may_rot_; }
   [[nodiscard]] bool may_lose() const { return syncs_may_fail_ || data_may_rot_; }
   // The log was opened again and ends at `end`, after a power cut or not.
@@ -128,6 +133,7 @@ class Ledger {
   std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
   wal::Lsn durable_ = 0;
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
+  std::set<std::string> astray_;       // tasks whose move was undone
   bool syncs_may_fail_ = false;
   bool data_may_rot_ = false;
   bool are_letters_retried_ = false;

@@ -260,7 +260,7 @@ Result<storage::LogRow> SimulatedDatabase::Register(const Change& registration) 
 
 void SimulatedDatabase::FailOver() {
   constexpr std::uint64_t kLackedMax = 40;
-  if (history_.empty()) return;
+  if (history_.empty() || (may_fail_over_ && !may_fail_over_())) return;
   const SimulatedThreads::Alone alone;
   const std::uint64_t lacked =
       random_.Below(1 + std::min<std::uint64_t>(kLackedMax, history_.size() - 1));

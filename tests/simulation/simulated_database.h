@@ -48,6 +48,8 @@ class SimulatedDatabase {
   void OnFailover(std::function<void(std::span<const storage::Batch>)> hook) {
     on_failover_ = std::move(hook);
   }
+  // Asked before a replica takes over. Empty: it may.
+  void MayFailOver(std::function<bool()> may) { may_fail_over_ = std::move(may); }
   // Commits that were on their way when their process died land now, or never.
   void LandLateCommits();
   // A replica takes over that lacks the last few changes; that it knows the log is the first.
@@ -98,6 +100,7 @@ class SimulatedDatabase {
   std::unordered_set<std::string> activity_ids_;
   std::function<void(const storage::Batch&)> on_commit_;
   std::function<void(std::span<const storage::Batch>)> on_failover_;
+  std::function<bool()> may_fail_over_;
 };
 
 }  // namespace taskwal

@@ -206,6 +206,7 @@ class World {
   bool is_drained_ = false;        // by the last life
   bool is_refused_ = false;        // rightly, and for good
   std::uint64_t failovers_ = 0;
+  bool is_moving_ = false;         // rows, by a rebalance
   bool has_met_ = true;            // the database, since it went back: what is flushed is known
   bool disk_was_rough_ = false;
   bool has_copy_ = false;

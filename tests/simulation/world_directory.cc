@@ -64,7 +64,8 @@ void World::TryCopy() {
   disk_.CopyTree(kDirectory, kCopy);
   RunAside([&] {
     const auto storage = pipeline::WalTaskStorage::Open(SetupOfCopy());
-    if (storage.status().code() == StatusCode::kFenced) {
+    const bool is_lost = is_state_damaged_ && storage.status().code() == StatusCode::kCorruption;
+    if (storage.status().code() == StatusCode::kFenced || is_lost) {
       coverage_.Note(Seen::kCopyRefused);
     } else {
       ledger_.Fail("a copy of the directory was opened: " + storage.status().ToString());
@@ -199,7 +200,8 @@ void World::Move() {
 
 Status World::AdoptIn(const std::string& directory, pipeline::Adoption word) {
   const auto state = wal::ReadState(disk_, directory);
-  const bool has_one = state.ok() && state->targets.empty();
+  const bool has_one = state.ok() ? state->targets.empty()
+                                  : !disk_.Exists(wal::JoinPath(directory, "TARGETS"));
   std::vector<std::unique_ptr<storage::Backend>> backends;
   std::vector<pipeline::AdoptDatabase> fed;
   for (std::size_t i = 0; i < (has_one ? 1 : databases_.size()); ++i) {
@@ -220,12 +222,18 @@ void World::AdoptAsMoved() {
   });
 }
 
-// Which number a target's name has, and what a database had before it went back, stands in STATE
-// alone: there is no going on without it.
+// What a database had before it went back stands in STATE alone: there is no going on without it.
 void World::FlipInState() {
-  const bool is_state = random_.OneIn(2) && !has_several_targets_ && !has_replica_;
-  const std::string path =
-      wal::JoinPath(kDirectory, is_state ? "STATE" : "dead-letters/letters-00000001");
+  bool is_state = random_.OneIn(2) && !has_replica_;
+  std::string name = is_state ? "STATE" : "dead-letters/letters-00000001";
+  const bool has_list = disk_.Exists(wal::JoinPath(kDirectory, "TARGETS"));
+  if (is_state && has_list) {
+    const bool is_list = Random(SeedOf(Concern::kMore, 4)).OneIn(4);
+    coverage_.Note(is_list ? Seen::kDamagedTargetList : Seen::kDamagedStateOfTargets);
+    if (is_list) name = "TARGETS";
+    is_state = !is_list;
+  }
+  const std::string path = wal::JoinPath(kDirectory, name);
   const auto found = disk_.Stat(path);
   if (!found.ok() || found->size == 0) return;
   coverage_.Note(Seen::kDamagedState);

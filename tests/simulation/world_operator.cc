@@ -68,15 +68,17 @@ void World::OperateOnce(WalTaskStorage& storage, Random& random) {
   }
 }
 
-// Rows that a rebalance has moved are in no log: a replica that is behind lacks them for good.
 void World::TurnTargets(WalTaskStorage& storage, Random& random) {
   const std::uint64_t choice = random.Below(12);
   if (choice < 2) {
     coverage_.Note(Seen::kServiceTurned);
     IgnoreStatus(storage.SetTargetHealth(TargetName(random.Below(2)), choice == 0), "either way");
-  } else if (choice == 2 && !has_replica_) {
+  } else if (choice == 2) {
+    if (has_replica_) coverage_.Note(Seen::kRebalancedWithReplica);
+    is_moving_ = true;
     const Status moved = storage.Rebalance(milliseconds(random.Below(1000)), {});
     coverage_.Note(moved.ok() ? Seen::kRebalanced : Seen::kRebalanceCut);
+    is_moving_ = storage.log().state().rebalancing;
     Trace("rebalance: " + moved.ToString());
   }
 }
@@ -239,7 +241,7 @@ Status World::NoteLetters(WalTaskStorage& storage) {
 
 // Pages put together are what the databases hold, each row once and in order.
 void World::CheckPages(WalTaskStorage& storage) {
-  if (storage.log().state().rebalancing) return;
+  if (storage.log().state().rebalancing || ledger_.has_astray()) return;
   coverage_.Note(Seen::kPages);
   Random random(SeedOf(Concern::kMoreOfOperator, 1));
   TaskQuery query;

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "base/posix_file_system.h"
+#include "tests/support/io_uring_probe.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -69,6 +70,7 @@ TEST_F(IoUringDeathTest, AShortageIsOneFilesAlone) {
 }
 
 TEST_F(IoUringDeathTest, ARequestThatIsNotTakenIsDoneByPlainCalls) {
+  SKIP_WITHOUT_IO_URING();  // there is nothing to be asked for then
   EXPECT_EXIT(std::_Exit(WriteWithout(path_, SYS_io_uring_enter, EAGAIN, true)), ExitedWithCode(0),
               "");
 }
@@ -80,10 +82,10 @@ TEST(IoUringQueue, WritesAndSyncs) {
   const int fd = ::open(dir.File("file").c_str(), O_RDWR | O_CLOEXEC);
   const auto outcome = queue.WriteAndSync(fd, 2, Bytes("text"));
   ::close(fd);
-  if (!IoUringUsable()) {  // the kernel refuses it
+  if (!KernelTakesIoUring()) {
     EXPECT_EQ(outcome.kind, IoUringQueue::Outcome::kUsePlainCalls);
-    return;
   }
+  SKIP_WITHOUT_IO_URING();
   EXPECT_EQ(outcome.kind, IoUringQueue::Outcome::kDone);
   EXPECT_EQ(ReadFile(FileSystem::Real(), dir.File("file")).value(), std::string("\0\0text", 6));
 }
@@ -96,11 +98,11 @@ TEST(IoUringQueue, TellsWhichHalfFailed) {
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   const auto sync = queue.WriteAndSync(null, 0, Bytes("text"));
   ::close(null);
-  if (!IoUringUsable()) {  // the kernel refuses it
+  if (!KernelTakesIoUring()) {
     EXPECT_EQ(write.kind, IoUringQueue::Outcome::kUsePlainCalls);
     EXPECT_EQ(sync.kind, IoUringQueue::Outcome::kUsePlainCalls);
-    return;
   }
+  SKIP_WITHOUT_IO_URING();
   EXPECT_EQ(write.kind, IoUringQueue::Outcome::kWriteFailed);
   EXPECT_EQ(write.error, ENOSPC);
   EXPECT_EQ(sync.kind, IoUringQueue::Outcome::kSyncFailed);

@@ -14,7 +14,7 @@
 #include <tuple>
 #include <vector>
 
-#include "base/io_uring_queue.h"
+#include "tests/support/io_uring_probe.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temp_dir.h"
@@ -38,11 +38,13 @@ void WriteText(const std::string& path, std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-// Runs each test with io_uring allowed and forbidden. Where the kernel refuses it, plain calls hold
-// the same.
+// Runs each test with io_uring allowed and forbidden: what it does and plain calls do is the same.
 class PosixFile : public ::testing::TestWithParam<bool> {
  protected:
-  void SetUp() override { SetIoUringAllowed(GetParam()); }
+  void SetUp() override {
+    if (GetParam()) SKIP_WITHOUT_IO_URING();
+    SetIoUringAllowed(GetParam());
+  }
   void TearDown() override { SetIoUringAllowed(true); }
 
   TempDir dir_;
@@ -62,6 +64,13 @@ TEST_P(PosixFile, ReadsBackWhatWasWritten) {
   ASSERT_OK(file->WriteAndSync(0, Bytes("HELLO")));
   ASSERT_OK(file->WriteAndSync(3, {}));
   EXPECT_EQ(ReadFile(Real(), path).value(), std::string("HELLO\0world", 11));
+}
+
+// Else the other tests would run the same way twice.
+TEST_P(PosixFile, WritesAndSyncsTheWayItIsTold) {
+  ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable(dir_.File("file"), true));
+  ASSERT_OK(file->WriteAndSync(0, Bytes("hello")));
+  EXPECT_EQ(OpenIoUringQueues(), GetParam() ? 1 : 0);
 }
 
 TEST_P(PosixFile, WritesLargeBuffersWhole) {

@@ -99,6 +99,16 @@ TEST(DaemonConfig, NamesTheNearestKey) {
               HasSubstr("f.yaml:2: unknown key \"targets.dns\"; did you mean \"targets.dsn\"?"));
 }
 
+TEST(DaemonConfig, SaysWhatToUseInsteadOfAKeyThatItDeclines) {
+  EXPECT_EQ(ErrorOf("wal:\n  dir: x\nbuffer:\n  type: memory\n"),
+            "f.yaml:4: no key \"buffer.type\": there is one buffer, the log's, and it outlives "
+            "its process; wal.durability: memory is for records that need not");
+  EXPECT_EQ(ErrorOf("dead_letter:\n  dir: /x\n"),
+            "f.yaml:2: no key \"dead_letter.dir\": dead letters are a part of the log, which "
+            "brings again what has none: they are in dead-letters, below wal.dir");
+  EXPECT_EQ(DeclinedKeys().size(), 2u);
+}
+
 // Each key with a letter left out.
 TEST(DaemonConfig, NamesEachKeyThatIsMeant) {
   for (const ConfigKey& key : ConfigKeys()) {
@@ -214,6 +224,14 @@ TEST(ExampleConfig, TheOperationsPageListsEveryKeyWithItsOption) {
   for (const ConfigKey& key : ConfigKeys()) {
     const std::string option = key.option.empty() ? "" : "`" + std::string(key.option) + "`";
     EXPECT_THAT(page, HasSubstr("| `" + key.path() + "` | " + option));
+  }
+}
+
+TEST(ExampleConfig, TheOperationsPageSaysWhyAKeyIsDeclined) {
+  std::ifstream in(std::string(TASKWAL_SOURCE_DIR) + "/docs/OPERATIONS.md");
+  const std::string page{std::istreambuf_iterator<char>(in), {}};
+  for (const DeclinedKey& key : DeclinedKeys()) {
+    EXPECT_THAT(page, HasSubstr("| `" + std::string(key.path) + "` | "));
   }
 }
 

@@ -139,6 +139,16 @@ bool TheLogWaitsBehindOneLetter(EffectWorld& world) {
       [&] { return world.stats().alarm.find("the log waits") != std::string::npos; });
 }
 
+bool TheLogWaitsForARefusedRow(EffectWorld& world) {
+  world.OnApply(&RefuseRows);
+  world.Open();
+  EXPECT_OK(world.Log());
+  EffectWorld::Expect([&] { return world.stats().dead_lettered + world.stats().flush_errors > 0; });
+  return world.Comes([&] {
+    return world.stats().alarm.find("dead letters are off") != std::string::npos;
+  });
+}
+
 bool AnActivitysLetterExpires(EffectWorld& world) {
   Letter(world);
   return world.Comes([&] { return world.stats().dead_letters.expired == 1; });
@@ -187,6 +197,7 @@ std::vector<KeyEffect> FaultEffects() {
       {"circuit_breaker.timeout", "1ms", kOpensAtOnce, &OpenForAMoment},
       {"circuit_breaker.max_requests", "2", kOpensAtOnceForAMoment, &OneGoodTrialIsNotEnough},
       {"circuit_breaker.trial_interval", "1h", kTwoTrials, &SecondTrialStaysAway},
+      {"dead_letter.enabled", "false", kShortPauses, &TheLogWaitsForARefusedRow},
       {"dead_letter.max_size", "1", "", &TheLogWaitsBehindOneLetter},
       {"dead_letter.max_bytes", "1", "", &TheLogWaitsBehindOneLetter},
       {"dead_letter.max_age", "1ms", kLooksOften, &AnActivitysLetterExpires},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/daemon_config.h"
+#include "tests/support/io_uring_probe.h"
 #include "tests/unit/config/key_effect.h"
 
 namespace taskwal::config {
@@ -48,6 +49,7 @@ TEST_P(KeyEffects, ShowWithTheKeyAndNotWithoutIt) {
   EXPECT_FALSE(HoldsByDefault(effect));
   EffectWorld world(effect, true);
   EXPECT_TRUE(effect.holds(world)) << world.yaml();
+  if (effect.key == "wal.io_uring") SKIP_WITHOUT_IO_URING();
 }
 
 std::string NameOf(const ::testing::TestParamInfo<KeyEffect>& effect) {

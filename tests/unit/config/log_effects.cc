@@ -1,18 +1,14 @@
 // wal.*: the log.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 #include <utility>
 
-#include "base/io_uring_queue.h"
-#include "base/posix_file_system.h"
 #include "taskwal/open.h"
 #include "tests/support/forwarding_file_system.h"
+#include "tests/support/io_uring_probe.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/config/key_effect.h"
 
@@ -144,28 +140,12 @@ bool SyncsOnceAtATime(EffectWorld& world) {
   return holds;
 }
 
-bool KernelTakesIoUring(const std::string& file) {
-  std::ofstream(file) << "x";
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
-  SetIoUringAllowed(true);
-  const std::byte byte{1};
-  const auto outcome = IoUringQueue().WriteAndSync(fd, 0, std::span(&byte, 1));
-  ::close(fd);
-  return outcome.kind == IoUringQueue::Outcome::kDone;
-}
-
 bool HasIoUringQueues(EffectWorld& world) {
-  const bool can_have = KernelTakesIoUring(world.dir().File("probe"));
   world.Open();
   EXPECT_OK(world.Log());
   // Where the kernel refuses them, plain calls serve what asked for them.
-  if (!can_have) return world.config().options.io_uring;
-  const std::filesystem::directory_iterator open("/proc/self/fd");
-  return std::any_of(begin(open), end(open), [](const auto& entry) {
-    std::error_code gone;
-    const auto target = std::filesystem::read_symlink(entry.path(), gone).string();
-    return target.find("[io_uring]") != std::string::npos;
-  });
+  if (!KernelTakesIoUring()) return world.config().options.io_uring;
+  return OpenIoUringQueues() > 0;
 }
 
 bool SyncsNothingUnasked(EffectWorld& world) {

@@ -3,18 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
-#include <memory>
-#include <optional>
-#include <string>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <thread>
 #include <vector>
 
-#include "base/random.h"
-#include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/pipeline/admission_fixture.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -23,90 +21,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// A log with room for so many records, on a clock that stands still.
-class AdmissionTest : public ::testing::Test {
- protected:
-  AdmissionTest() { options_.block_timeout = milliseconds(0); }
-
-  void Make() {
-    gauge_ = std::make_unique<LoadGauge>(options_);
-    admission_ = std::make_unique<Admission>(options_, clock_, *gauge_, [this] { return load_; });
-  }
-  Result<wal::Lsn> Enter(std::int32_t rank = kTaskRank, milliseconds timeout = milliseconds(0),
-                         std::size_t bytes = 100, std::stop_token stop = {}) {
-    const Admission::Call call{rank, bytes, timeout, std::move(stop), false};
-    return admission_->Enter(call, [this, rank](const wal::Deadline&) -> Result<wal::Lsn> {
-      ++asked_[static_cast<std::size_t>(rank)];
-      std::int64_t room = room_.load();
-      while (room > 0 && !room_.compare_exchange_weak(room, room - 1)) {
-      }
-      if (room <= 0) return Status::Overloaded("the log is full");
-      MutexLock lock(mutex_);
-      entered_.push_back(rank);
-      return ++lsn_;
-    });
-  }
-  // A caller that waits, on a thread of its own.
-  struct Waiter {
-    std::int32_t rank = 0;
-    std::optional<Result<wal::Lsn>> result;
-    std::stop_source stop;
-    std::jthread thread;
-  };
-  Waiter& Wait(std::int32_t rank, milliseconds timeout = seconds(10)) {
-    const std::uint64_t before = admission_->Snapshot().waiting;
-    waiters_.push_back(std::make_unique<Waiter>());
-    Waiter& waiter = *waiters_.back();
-    waiter.rank = rank;
-    waiter.thread = std::jthread([this, &waiter, rank, timeout] {
-      waiter.result = Enter(rank, timeout, 100, waiter.stop.get_token());
-    });
-    AwaitWaiting(before + 1);
-    return waiter;
-  }
-  void AwaitWaiting(std::uint64_t count) {
-    const auto until = std::chrono::steady_clock::now() + seconds(20);
-    while (admission_->Snapshot().waiting != count) {
-      ASSERT_LT(std::chrono::steady_clock::now(), until);
-      std::this_thread::yield();
-    }
-  }
-  Result<wal::Lsn> ResultOf(Waiter& waiter) {
-    waiter.thread.join();
-    return *waiter.result;
-  }
-  std::uint64_t Dropped(DropReason reason) { return admission_->drops().of(reason); }
-  std::vector<std::int32_t> entered() {
-    MutexLock lock(mutex_);
-    return entered_;
-  }
-  // The monitor looks, at so many failed of 100 transactions.
-  void LookAt(int failed) {
-    for (int i = 0; i < 100; ++i) {
-      if (i < failed) {
-        gauge_->OnFailed();
-      } else {
-        gauge_->OnCommitted(milliseconds(1));
-      }
-    }
-    clock_.Advance(options_.monitoring_interval);
-    admission_->MaybeLook();
-  }
-
-  FakeClock clock_;
-  Options options_;
-  LoadSample load_;
-  std::atomic<std::int64_t> room_{1'000'000};
-  std::array<std::atomic<std::uint64_t>, kTaskRank + 1> asked_{};  // the log for room, by rank
-  std::unique_ptr<LoadGauge> gauge_;
-  std::unique_ptr<Admission> admission_;
-  std::vector<std::unique_ptr<Waiter>> waiters_;
-
-  Mutex mutex_;
-  wal::Lsn lsn_ GUARDED_BY(mutex_) = 0;
-  std::vector<std::int32_t> entered_ GUARDED_BY(mutex_);
-};
 
 // It waits for room in the log with the only record there may be; the task could wait for ever.
 TEST_F(AdmissionTest, ATaskDoesNotWaitForWhatAWaitingActivityHolds) {
@@ -140,8 +54,6 @@ TEST_F(AdmissionTest, TheDoorStandsOpenWhileNothingIsLimited) {
   admission_->SetRate(0, 0);
   EXPECT_TRUE(admission_->is_open());
 }
-
-// --- what becomes of those without room ---------------------------------------------------------
 
 TEST_F(AdmissionTest, BlockWaitsUntilThereIsRoom) {
   Make();
@@ -265,8 +177,6 @@ TEST_F(AdmissionTest, ACallThatOnlyWantsRoomIsNotCounted) {
   EXPECT_EQ(admission_->drops().total(), 0u);
 }
 
-// --- order --------------------------------------------------------------------------------------
-
 TEST_F(AdmissionTest, TasksGoFirstThenActivitiesByPriority) {
   options_.rate_limit = 10;
   options_.rate_burst = 1;
@@ -305,8 +215,6 @@ TEST_F(AdmissionTest, AnActivityMakesWayInTheLogForATaskThatWaits) {
   room_ = 1;
   EXPECT_OK(ResultOf(log));
 }
-
-// --- rate ---------------------------------------------------------------------------------------
 
 TEST_F(AdmissionTest, LetsABurstInAndThenTheRate) {
   options_.rate_limit = 100;
@@ -379,8 +287,6 @@ TEST_F(AdmissionTest, FlowControl_CallersThatMayWaitAreSlowedDownAndNotDropped) 
   EXPECT_EQ(admission_->drops().total(), 0u);
 }
 
-// --- budgets ------------------------------------------------------------------------------------
-
 TEST_F(AdmissionTest, ABudgetOfRecordsHoldsUntilTheyAreSettled) {
   options_.max_unflushed_records = 3;
   Make();
@@ -445,8 +351,6 @@ TEST_F(AdmissionTest, ALargerRecordThanAllowedIsTheCallersMistake) {
   EXPECT_OK(Enter(3, milliseconds(0), 99));
 }
 
-// --- emergency ----------------------------------------------------------------------------------
-
 TEST_F(AdmissionTest, ShedsLowPrioritiesFirstAndMoreOfThemAsTheEmergencyLasts) {
   options_.emergency_enabled = true;
   Make();
@@ -489,124 +393,6 @@ TEST_F(AdmissionTest, AnEmergencyIsOnlyReportedUnlessSheddingIsOn) {
   EXPECT_EQ(events[0].to, Pressure::kEmergency);
   EXPECT_EQ(events[0].signal, "errors");
 }
-
-// --- the property: no task is refused while a call of lower rank is let in -----------------------
-
-// Random arrivals at a door that lets one call in at a time, by room in the log or by the rate.
-class AdmissionOrderTest : public AdmissionTest, public ::testing::WithParamInterface<bool> {
- protected:
-  struct Caller {
-    std::int32_t rank = 0;
-    Monotonic deadline;
-    std::size_t order = 0;
-    std::atomic<bool> is_done{false};
-    std::optional<Result<wal::Lsn>> result;
-    std::jthread thread;
-  };
-
-  bool by_rate() const { return GetParam(); }
-  void Arrive(std::int32_t rank, milliseconds timeout) {
-    callers_.push_back(std::make_unique<Caller>());
-    Caller& caller = *callers_.back();
-    caller.rank = rank;
-    caller.deadline = clock_.Now() + timeout;
-    caller.order = callers_.size();
-    caller.thread = std::jthread([this, &caller, timeout] {
-      caller.result = Enter(caller.rank, timeout);
-      caller.is_done = true;
-    });
-    AwaitQuiet();
-  }
-  // Until everybody has gone, or waits.
-  void AwaitQuiet() {
-    const auto until = std::chrono::steady_clock::now() + seconds(20);
-    while (admission_->Snapshot().waiting != Waiting().size()) {
-      ASSERT_LT(std::chrono::steady_clock::now(), until);
-      std::this_thread::yield();
-    }
-  }
-  std::vector<Caller*> Waiting() {
-    std::vector<Caller*> waiting;
-    for (const auto& caller : callers_) {
-      if (!caller->is_done) waiting.push_back(caller.get());
-    }
-    return waiting;
-  }
-  // Until all are gone whose time is over.
-  void Pass(milliseconds time) {
-    clock_.Advance(time);
-    for (const Caller* caller : Waiting()) {
-      while (clock_.Now() >= caller->deadline && !caller->is_done) std::this_thread::yield();
-    }
-    if (by_rate()) AwaitNoTokenIsLeft();
-  }
-  void AwaitNoTokenIsLeft() {
-    const auto until = std::chrono::steady_clock::now() + seconds(20);
-    while (admission_->Snapshot().tokens >= 1 && !Waiting().empty()) {
-      ASSERT_LT(std::chrono::steady_clock::now(), until);
-      std::this_thread::yield();
-    }
-  }
-  // One may come in: it must be of the highest rank that waits.
-  void LetOneIn() {
-    const std::vector<Caller*> waiting = Waiting();
-    if (waiting.empty()) return;
-    const std::size_t before = entered().size();
-    if (by_rate()) {
-      Pass(milliseconds(10));
-    } else {
-      room_ = 1;
-    }
-    const auto until = std::chrono::steady_clock::now() + seconds(20);
-    while (entered().size() == before && !Waiting().empty()) {
-      ASSERT_LT(std::chrono::steady_clock::now(), until);
-      std::this_thread::yield();
-    }
-    room_ = by_rate() ? 1'000'000 : 0;
-    if (entered().size() > before) {
-      // Those whose time was over by then do not count.
-      std::int32_t highest = 0;
-      for (const Caller* caller : waiting) {
-        if (clock_.Now() < caller->deadline) highest = std::max(highest, caller->rank);
-      }
-      EXPECT_GE(entered().back(), highest);
-    }
-    AwaitQuiet();
-  }
-
-  std::vector<std::unique_ptr<Caller>> callers_;
-};
-
-TEST_P(AdmissionOrderTest, NoTaskIsRefusedWhileALowerOneIsLetIn) {
-  const std::uint64_t seed = Random::FromSystem().Next();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  Random random(seed);
-  options_.backpressure_strategy = Overflow::kDropOldest;
-  options_.waiting_room = 6;
-  if (by_rate()) {
-    options_.rate_limit = 100;
-    options_.rate_burst = 1;
-  } else {
-    room_ = 0;
-  }
-  Make();
-  for (int i = 0; i < 120; ++i) {
-    const std::int32_t rank =
-        random.OneIn(3) ? kTaskRank : static_cast<std::int32_t>(1 + random.Below(5));
-    Arrive(rank, milliseconds(5 + random.Below(200)));
-    if (random.OneIn(2)) LetOneIn();
-    if (random.OneIn(4)) Pass(milliseconds(random.Below(9)));
-    // Only its own timeout refuses a task.
-    for (const auto& caller : callers_) {
-      if (caller->rank != kTaskRank || !caller->is_done || caller->result->ok()) continue;
-      EXPECT_GE(clock_.Now(), caller->deadline);
-    }
-  }
-  while (!Waiting().empty()) LetOneIn();
-  EXPECT_EQ(admission_->drops().of(DropReason::kOldest, 0), 0u);
-}
-
-INSTANTIATE_TEST_SUITE_P(ByRoomAndByRate, AdmissionOrderTest, ::testing::Bool());
 
 }  // namespace
 }  // namespace taskwal::pipeline

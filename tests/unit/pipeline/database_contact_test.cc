@@ -247,6 +247,18 @@ TEST_F(ContactTest, RefusesACopyWhereTheOriginalIsKnown) {
   EXPECT_TRUE(log_.log().state().copied);
 }
 
+// STATE and every header of a segment were damaged: the number of partitions was guessed.
+TEST_F(ContactTest, BringsNothingUnderAnotherNumberOfPartitions) {
+  const wal::LogState state = log_.log().state();
+  ASSERT_OK_AND_ASSIGN(const auto session, memory_.Connect());
+  const std::vector<wal::Lsn> stored(state.partitions + 1);
+  ASSERT_OK(session->RegisterLog(state.wal_id, state.registered_epoch, stored));
+  const auto contact = Meet();
+  EXPECT_THAT(contact, StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(contact.status().message(), HasSubstr("taskwal adopt --moved"));
+  EXPECT_TRUE(log_.log().state().db_id.IsZero());
+}
+
 TEST_F(ContactTest, GivesACopyItsOwnIdentityBeforeItFeedsAnotherDatabase) {
   log_.Save("a");
   log_.Sync();

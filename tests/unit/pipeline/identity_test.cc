@@ -59,6 +59,14 @@ class IdentityTest : public ::testing::Test {
   void Copy(const std::string& from, const std::string& to) {
     std::filesystem::copy(dir_.File(from), dir_.File(to), std::filesystem::copy_options::recursive);
   }
+  // The ring first: what that has given up by then stands in the segments.
+  void CopyWhileItRuns(const std::string& from, const std::string& to) {
+    std::filesystem::create_directories(dir_.File(to));
+    std::filesystem::copy_file(dir_.File(from + "/RING"), dir_.File(to + "/RING"));
+    std::filesystem::copy(dir_.File(from), dir_.File(to),
+                          std::filesystem::copy_options::recursive |
+                              std::filesystem::copy_options::skip_existing);
+  }
   // Opens, drains, and says how many activities the database has.
   std::uint64_t DrainAndCount(const std::string& name, SwitchableDatabase& database) {
     auto storage = Open(name, database);
@@ -129,6 +137,36 @@ TEST_F(IdentityTest, IdlePartitionsLackNothingWithoutState) {
   ASSERT_OK(Adopt("wal", database_, Adoption::kMoved));
   EXPECT_THAT(DrainAndListLosses("wal"), IsEmpty());
   EXPECT_EQ(DrainAndCount("wal", database_), 5u);
+}
+
+// Of a killed process whose STATE and headers of segments are damaged, RING alone says who it was,
+// and the database how many partitions it had.
+TEST_F(IdentityTest, TheDatabaseKnowsThePartitionsOfALogThatRingAloneNames) {
+  options_.partitions = 3;
+  Log("wal", database_, 1, 3, true);
+  {
+    database_.GoAway();
+    ASSERT_OK_AND_ASSIGN(auto storage, Open("wal", database_));
+    Activity activity;
+    activity.id = "a4";
+    ASSERT_OK(storage->LogActivity(activity, {}));
+    CopyWhileItRuns("wal", "killed");
+    ASSERT_THAT(storage->Shutdown(ShutdownMode::kImmediate, {}),
+                StatusIs(StatusCode::kUnavailable));
+  }
+  database_.ComeBack();
+  std::ofstream(dir_.File("killed/STATE")) << "nothing\n";
+  for (const auto& file : std::filesystem::directory_iterator(dir_.File("killed"))) {
+    if (!wal::ParseSegmentName(file.path().filename().string())) continue;
+    std::fstream(file.path(), std::ios::in | std::ios::out | std::ios::binary) << "no header";
+  }
+  options_.partitions = wal::LogState().partitions;
+  ASSERT_THAT(Open("killed", database_), StatusIs(StatusCode::kFenced));
+  ASSERT_OK(Adopt("killed", database_, Adoption::kMoved));
+  ASSERT_OK_AND_ASSIGN(const wal::LogState state,
+                       wal::ReadState(FileSystem::Real(), dir_.File("killed")));
+  EXPECT_EQ(state.partitions, 3u);
+  EXPECT_EQ(DrainAndCount("killed", database_), 4u);
 }
 
 TEST_F(IdentityTest, AMovedDirectoryGoesOnAsBefore) {
@@ -249,12 +287,7 @@ TEST_F(IdentityTest, WhatTheRingOfACopyHeldIsTheOriginals) {
     Activity activity;
     activity.id = "original";
     ASSERT_OK(storage->LogActivity(activity, write));
-    // While it runs, the ring first: what that has given up by then stands in the segments.
-    std::filesystem::create_directories(dir_.File("copy"));
-    std::filesystem::copy_file(dir_.File("wal/RING"), dir_.File("copy/RING"));
-    std::filesystem::copy(dir_.File("wal"), dir_.File("copy"),
-                          std::filesystem::copy_options::recursive |
-                              std::filesystem::copy_options::skip_existing);
+    CopyWhileItRuns("wal", "copy");
     ASSERT_THAT(storage->Shutdown(ShutdownMode::kImmediate, {}),
                 StatusIs(StatusCode::kUnavailable));
   }

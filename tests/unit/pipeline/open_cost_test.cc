@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "pipeline/wal_task_storage.h"
-#include "tests/support/forwarding_file_system.h"
+#include "tests/support/counting_file_system.h"
 #include "tests/support/segment_builder.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
@@ -19,39 +19,6 @@ namespace taskwal::pipeline {
 namespace {
 
 constexpr char kDirectory[] = "/wal";
-
-// Counts what the thread that opens asks for: what others do meanwhile delays nobody.
-class OpenersCalls final : public ForwardingFileSystem {
- public:
-  using ForwardingFileSystem::ForwardingFileSystem;
-
-  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
-                                                     bool create) override {
-    Count();
-    return ForwardingFileSystem::OpenWritable(path, create);
-  }
-  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
-    Count();
-    return ForwardingFileSystem::OpenReadable(path);
-  }
-  Result<FileStat> Stat(const std::string& path) override {
-    Count();
-    return ForwardingFileSystem::Stat(path);
-  }
-  Result<std::vector<DirectoryEntry>> List(const std::string& path) override {
-    Count();
-    return ForwardingFileSystem::List(path);
-  }
-  [[nodiscard]] std::uint64_t count() const { return count_; }
-
- private:
-  void Count() {
-    if (std::this_thread::get_id() == opener_) ++count_;
-  }
-
-  const std::thread::id opener_ = std::this_thread::get_id();
-  std::uint64_t count_ = 0;
-};
 
 std::uint64_t MemoryHeld() {
   const auto info = ::mallinfo2();
@@ -74,6 +41,21 @@ struct OpenCost {
   std::uint64_t memory = 0;
 };
 
+// What the thread that opens asks for: what others do meanwhile delays nobody.
+CountingFileSystem OpenersCalls(FileSystem& disk) {
+  return CountingFileSystem(disk, CountingFileSystem::Whose::kMakers);
+}
+
+WalStorageSetup SetupOf(FileSystem& fs, SwitchableDatabase& database) {
+  database.GoAway();
+  WalStorageSetup setup;
+  setup.options.wal_dir = kDirectory;
+  setup.options.ring_bytes = 1u << 20;
+  setup.backend = database.Open();
+  setup.fs = &fs;
+  return setup;
+}
+
 // Of so many sealed segments, none of which the database has.
 void Measure(std::uint64_t segments, OpenCost* cost) {
   SimulatedFileSystem disk;
@@ -89,17 +71,12 @@ void Measure(std::uint64_t segments, OpenCost* cost) {
   state.last_lsn = next_lsn - 1;
   MakeLogDirectory(disk, kDirectory, state);
 
-  OpenersCalls fs(disk);
+  CountingFileSystem fs = OpenersCalls(disk);
   SwitchableDatabase database;
-  database.GoAway();
-  WalStorageSetup setup;
-  setup.options.wal_dir = kDirectory;
-  setup.options.ring_bytes = 1u << 20;
-  setup.backend = database.Open();
-  setup.fs = &fs;
+  WalStorageSetup setup = SetupOf(fs, database);
   const std::uint64_t before = MemoryAtRest();
   ASSERT_OK_AND_ASSIGN(const auto storage, WalTaskStorage::Open(std::move(setup)));
-  const std::uint64_t calls = fs.count();
+  const std::uint64_t calls = fs.counts().calls;
   *cost = {calls, MemoryAtRest() - before};
   EXPECT_EQ(storage->GetStats().pending, segments * 4);
   EXPECT_THAT(storage->Shutdown(ShutdownMode::kImmediate, {}),
@@ -118,6 +95,55 @@ TEST(OpenCostOfAll, DoesNotGrowWithTheBacklog) {
   Measure(1024, &many);
   EXPECT_LE(many.calls, 2 * few.calls) << few.calls;
   EXPECT_LE(many.memory, few.memory + few.memory / 10) << few.memory;
+}
+
+// As a killed process leaves it: the last segment is not sealed, and none is in the database. The
+// last two are large. `last_bytes`: of the last one.
+void MakeKilledLog(SimulatedFileSystem& disk, std::uint64_t segments, std::uint64_t* last_bytes) {
+  const std::vector<std::byte> body(4096, std::byte{'x'});
+  ASSERT_OK(disk.MakeDirectories(kDirectory));
+  wal::Lsn next_lsn = 1;
+  for (std::uint64_t number = 1; number <= segments; ++number) {
+    SegmentBuilder segment({.number = number, .first_lsn = next_lsn, .synced_lsn = next_lsn - 1});
+    for (int records = number + 2 > segments ? 120 : 4; records > 0; --records) {
+      segment.AddRecord(TestRecordHeader(segment.next_lsn()), body);
+    }
+    next_lsn = segment.next_lsn();
+    const auto bytes =
+        number < segments ? segment.Sealed() : segment.Unsealed(segment.end_offset() + 8192);
+    *last_bytes = bytes.size();
+    WriteFile(disk, wal::JoinPath(kDirectory, wal::SegmentName(number)), bytes);
+  }
+  MakeLogDirectory(disk, kDirectory);
+}
+
+// What is read until the first record is on disk.
+void MeasureUntilFirstAppend(std::uint64_t segments, CountingFileSystem::Counts* counts,
+                             std::uint64_t* last_bytes) {
+  SimulatedFileSystem disk;
+  MakeKilledLog(disk, segments, last_bytes);
+  CountingFileSystem fs = OpenersCalls(disk);
+  SwitchableDatabase database;
+  ASSERT_OK_AND_ASSIGN(const auto storage, WalTaskStorage::Open(SetupOf(fs, database)));
+  ASSERT_OK(storage->DeleteTask("t-1", {}));  // on disk
+  *counts = fs.counts();
+  EXPECT_THAT(storage->Shutdown(ShutdownMode::kImmediate, {}),
+              StatusIs(StatusCode::kUnavailable));
+}
+
+// The bound of the promise "ready for appends within one segment's scan", without a clock.
+TEST(OpenCostOfAll, ReadsOneSegmentAndSomeHeadersWhateverTheBacklog) {
+  constexpr std::uint64_t kHeaders = 8 * 4096;
+  constexpr std::uint64_t kFooters = 2 * (64u << 10);  // looked for from the end, in two segments
+  CountingFileSystem::Counts few, many;
+  std::uint64_t last_bytes = 0;
+  MeasureUntilFirstAppend(8, &few, &last_bytes);
+  EXPECT_GE(few.bytes_read, last_bytes);  // else it is not counted
+  EXPECT_LE(few.bytes_read, last_bytes + kFooters + kHeaders);
+  MeasureUntilFirstAppend(512, &many, &last_bytes);
+  EXPECT_LE(many.bytes_read, last_bytes + kFooters + kHeaders);
+  EXPECT_LE(many.bytes_read, few.bytes_read + 4096);
+  EXPECT_LE(many.calls, few.calls + 8);
 }
 
 }  // namespace

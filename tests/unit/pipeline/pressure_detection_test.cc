@@ -108,6 +108,38 @@ TEST_F(DetectionTest, Detection_SlowCommitsArePressure) {
   Drain();
 }
 
+// A failed attempt is followed by the next at once; forty are enough for a share.
+TEST_F(DetectionTest, Detection_FailedTransactionsArePressure) {
+  options_.pressure_error_rate = 0.1;
+  options_.emergency_error_rate = 0.2;
+  allowed_ = 0;
+  Open();
+  ASSERT_OK(Log());
+  Await([&] { return storage_->GetStats().flush_errors >= 40; });
+  BackpressureSnapshot look = Look();
+  EXPECT_EQ(look.state, Pressure::kEmergency);
+  EXPECT_GE(look.now.error_rate, 0.9);
+  Apply(1);
+  Look();
+  for (int i = 0; i < 20 && look.state != Pressure::kNormal; ++i) look = Look();
+  EXPECT_EQ(look.state, Pressure::kNormal) << "idle looks let it fade";
+  const auto events = told();
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_EQ(events.front().signal, "errors");
+}
+
+// Three times the records that usually wait.
+TEST_F(DetectionTest, Detection_ThresholdsAreTakenFromWhatIsUsual) {
+  options_.adaptive_thresholds = true;
+  options_.recovery_factor = 0.25;
+  options_.pressure_records = 1000;
+  allowed_ = 0;
+  Open();
+  ASSERT_EQ(LogMany(200), 200);
+  EXPECT_EQ(Look().records_threshold, 1000 - 0.25 * (1000 - 600));
+  EXPECT_EQ(Look().records_threshold, 900 - 0.25 * (900 - 600));
+}
+
 // By a share of the way at each look, and back to what was given once there is too much.
 TEST_F(DetectionTest, Detection_ThresholdsFollowWhatIsUsual) {
   options_.adaptive_thresholds = true;

@@ -58,8 +58,29 @@ TEST_F(PressureTest, FlowControl_TasksWaitWhereActivitiesAreDropped) {
   EXPECT_EQ(storage_->GetStats().drops.of(DropReason::kTimeout, 0), 1u);
 }
 
+TEST_F(PressureTest, FlowControl_ActivitiesWaitForRoomWhereTheyAreToBlock) {
+  options_.max_unflushed_records = 1;
+  options_.block_timeout = hours(1);
+  database_.GoAway();
+  Open();
+  ASSERT_OK(Log());
+  std::atomic<bool> is_back{false};
+  std::jthread caller([&] {
+    EXPECT_OK(Log());
+    is_back = true;
+  });
+  Await([&] { return is_back || control().FlowControl().waiting == 1; });
+  EXPECT_FALSE(is_back);
+  database_.ComeBack();
+  caller.join();
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  EXPECT_EQ(Stored().activities, 2u);
+  EXPECT_EQ(storage_->GetStats().dropped, 0u);
+}
+
 TEST_F(PressureTest, FlowControl_ThePolicyTurnsAtRunTime) {
   options_.max_unflushed_records = 1;
+  options_.pressure_error_rate = options_.emergency_error_rate = 0;  // they are sampled once
   database_.GoAway();
   Open();
   ASSERT_OK(Log());
@@ -139,6 +160,20 @@ TEST_F(SteppedPressureTest, FlowControl_TheHigherPriorityGoesFirst) {
   std::vector<std::int32_t> order;
   for (const auto& [lsn, priority] : by_lsn) order.push_back(priority);
   EXPECT_THAT(order, ::testing::ElementsAre(5, 4, 3, 2, 1));
+}
+
+// Nothing counts as pressure here, so that all of them come to the full buffer.
+TEST_F(SteppedPressureTest, FlowControl_SampleLetsOneInSoManyWaitForRoom) {
+  options_.max_unflushed_records = 1;
+  options_.backpressure_strategy = Overflow::kSample;
+  options_.sample_one_in = 4;
+  allowed_ = 0;
+  Open();
+  ASSERT_OK(Log());
+  EXPECT_EQ(LogMany(8), 0);
+  const DropCounts drops = storage_->GetStats().drops;
+  EXPECT_EQ(drops.of(DropReason::kSampled), 6u);
+  EXPECT_EQ(drops.of(DropReason::kTimeout), 2u) << "these would have waited, had they the time";
 }
 
 // Though there is room.

@@ -244,8 +244,10 @@ TEST_F(SteppedPressureTest, Workers_ATransactionThatTakesTooLongIsCutAndTriedAga
   options_.batch_timeout = seconds(10);
   std::atomic<bool> is_open{false};
   std::atomic<int> cuts{0};
+  std::atomic<int> calls{0};
   std::atomic<std::size_t> largest{0};
   database_.FailApply([&](const storage::Batch& batch) {
+    ++calls;
     while (!is_open) std::this_thread::sleep_for(milliseconds(1));
     const auto needed = seconds(1) * batch.activities.size();
     const bool is_cut = batch.time_max.count() > 0 && needed > batch.time_max;
@@ -258,13 +260,17 @@ TEST_F(SteppedPressureTest, Workers_ATransactionThatTakesTooLongIsCutAndTriedAga
     return Status::Unavailable("test: took longer than the time limit");
   });
   Open();
+  // The worker is busy with the first one until all the others wait for it: its next batch is full.
+  EXPECT_OK(Log());
+  Await([&] { return calls == 1; });
   EXPECT_EQ(LogMany(200), 200);
+  Await([&] { return control().Buffer().targets.front().queued_records == 201; });
   is_open = true;
   Await([&] {
     time_.Advance(milliseconds(1));  // of the rest that a worker takes
     return pending() == 0;
   });
-  EXPECT_EQ(Stored().activities, 200u);
+  EXPECT_EQ(Stored().activities, 201u);
   EXPECT_LE(largest, 10u);
   EXPECT_GE(cuts, 2);
   const Stats stats = storage_->GetStats();
@@ -273,6 +279,27 @@ TEST_F(SteppedPressureTest, Workers_ATransactionThatTakesTooLongIsCutAndTriedAga
   const TargetFlow flow = control().Buffer().targets.front();
   EXPECT_EQ(flow.workers.front().timeouts, std::uint64_t(cuts));
   Drain();
+}
+
+// Nothing is to be flushed, so that no batch would tell.
+TEST_F(SteppedPressureTest, Workers_AnIdleDatabaseThatGoesAwayIsNoticedAndSoIsItsReturn) {
+  options_.health_check_interval = milliseconds(10);
+  Open();
+  ASSERT_OK(Log());
+  Await([&] { return pending() == 0; });
+  database_.GoAway();
+  Await([&] {
+    time_.Advance(milliseconds(1));
+    return !storage_->GetStats().database_available;
+  });
+  EXPECT_NE(storage_->GetStats().alarm, "");
+  database_.ComeBack();
+  Await([&] {
+    time_.Advance(milliseconds(1));
+    return storage_->GetStats().alarm.empty();
+  });
+  EXPECT_TRUE(storage_->GetStats().database_available);
+  EXPECT_EQ(pending(), 0u);
 }
 
 TEST_F(PressureTest, AdaptiveSize_IsPinnedAtRunTime) {

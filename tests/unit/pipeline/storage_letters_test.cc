@@ -7,13 +7,16 @@
 #include <thread>
 #include <vector>
 
+#include "base/file_system.h"
 #include "base/mutex.h"
+#include "pipeline/metrics_snapshot.h"
 #include "pipeline/wal_task_storage.h"
 #include "taskwal/dead_letters.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
 #include "tests/support/temp_dir.h"
+#include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -83,6 +86,10 @@ class StorageLettersTest : public ::testing::Test {
     ASSERT_OK(storage_->LogActivity(activity, {}));
   }
   void Flush() { ASSERT_OK(storage_->Flush(seconds(20))); }
+  std::string MetricsFile() {
+    auto text = ReadFile(FileSystem::Real(), wal::JoinPath(options_.wal_dir, kMetricsFileName));
+    return text.ok() ? std::move(text).value() : std::string();
+  }
   DeadLetterControl& letters() { return *storage_->GetDeadLetters(); }
   static DeadLetterSelection All() {
     DeadLetterSelection selection;
@@ -196,6 +203,48 @@ TEST_F(StorageLettersTest, TheLimitOfBytesHoldsAsWell) {
   Flush();
 }
 
+TEST_F(StorageLettersTest, WithoutLettersTheLogWaitsForARefusedRowAndKeepsIt) {
+  options_.dead_letter_enabled = false;
+  Refuse("a");
+  Open();
+  Save("a");
+  Await([&] {
+    return storage_->GetStats().alarm.find("dead letters are off") != std::string::npos;
+  });
+  EXPECT_THAT(storage_->GetStats().alarm, HasSubstr("SQL 4711")) << "what the row is refused for";
+  Await([&] { return storage_->GetControl()->Buffer().targets.front().breaker.opened >= 1; });
+  EXPECT_EQ(storage_->GetStats().pending, 1u);
+  EXPECT_EQ(storage_->GetStats().dead_letters.added, 0u);
+  // And over a restart, until it is taken.
+  EXPECT_THAT(storage_->Shutdown(ShutdownMode::kImmediate, {}),
+              StatusIs(StatusCode::kUnavailable));
+  storage_.reset();
+  Open();
+  EXPECT_EQ(storage_->GetStats().pending, 1u);
+  Accept();
+  Flush();
+  EXPECT_OK(storage_->GetTask("a"));
+  EXPECT_EQ(storage_->GetStats().alarm, "");
+  EXPECT_EQ(storage_->GetStats().dead_letters.added, 0u);
+}
+
+TEST_F(StorageLettersTest, OpenedWithLettersAgainARefusedRowBecomesOne) {
+  options_.dead_letter_enabled = false;
+  Refuse("a");
+  Open();
+  Save("a");
+  Save("b");
+  Await([&] { return !storage_->GetStats().alarm.empty(); });
+  EXPECT_THAT(storage_->Shutdown(ShutdownMode::kImmediate, {}),
+              StatusIs(StatusCode::kUnavailable));
+  storage_.reset();
+  options_.dead_letter_enabled = true;
+  Open();
+  Flush();
+  EXPECT_EQ(storage_->GetStats().dead_letters.open, 1u);
+  EXPECT_OK(storage_->GetTask("b"));
+}
+
 TEST_F(StorageLettersTest, OldActivitiesExpireAndOldTasksRaiseTheAlarm) {
   options_.dead_letter_age_max = milliseconds(1);
   for (const char* id : {"a", "t"}) Refuse(id);
@@ -217,7 +266,12 @@ TEST_F(StorageLettersTest, NothingExpiresWithoutAnAge) {
   Open();
   Log("a");
   Flush();
-  std::this_thread::sleep_for(milliseconds(30));  // several turns of the monitor
+  // The monitor looks at the letters before it writes the file.
+  std::string seen = MetricsFile();
+  for (int turn = 0; turn < 3; ++turn) {
+    Await([&] { return MetricsFile() != seen; });
+    seen = MetricsFile();
+  }
   EXPECT_EQ(storage_->GetStats().dead_letters.open, 1u);
   EXPECT_EQ(storage_->GetStats().alarm, "");
 }

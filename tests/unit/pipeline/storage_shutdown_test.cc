@@ -19,6 +19,19 @@ using ::testing::HasSubstr;
 class StorageShutdownTest : public PressureTest {
  protected:
   StorageShutdownTest() { options_.initial_backoff = options_.max_backoff = milliseconds(1); }
+
+  // Awaits a shutdown that takes a tenth of a second at most. A busy machine may hold any one of
+  // them up; what the product itself waits for too long would show in all of them.
+  template <typename ShutDown>
+  void AwaitAShortOne(ShutDown&& shut_down) {
+    bool is_short = false;
+    Await([&] {
+      const std::chrono::nanoseconds taken = shut_down();
+      is_short = taken <= milliseconds(100);
+      return is_short || HasFatalFailure();
+    });
+    EXPECT_TRUE(is_short);
+  }
 };
 
 TEST_F(StorageShutdownTest, HandlersRunInReverseWhileCallsAreStillTaken) {
@@ -95,8 +108,8 @@ TEST_F(StorageShutdownTest, GracefulIsBoundedThoughTheDatabaseHangs) {
   EXPECT_EQ(storage_->GetStats().dead_lettered, 0u);
 }
 
-// What is kept for those that hang is part of the time there is, and no more. On a busy machine any
-// one shutdown may take longer; half a second on top of each would show in all of them.
+// What is kept for those that hang is part of the time there is, and no more: half a second on top
+// of it would be too much.
 TEST_F(StorageShutdownTest, AShortDeadlineIsKeptThoughTheDatabaseHangs) {
   const auto release = std::make_shared<std::latch>(1);
   const auto calls = std::make_shared<std::atomic<int>>(0);
@@ -105,21 +118,19 @@ TEST_F(StorageShutdownTest, AShortDeadlineIsKeptThoughTheDatabaseHangs) {
     release->wait();
     return Status::Unavailable("test: it comes back too late");
   });
-  std::chrono::nanoseconds quickest = seconds(60);
-  for (int i = 0; i < 30 && quickest > milliseconds(100); ++i) {
+  AwaitAShortOne([&] {
     const int before = *calls;
     Open();
-    ASSERT_OK(Log());
+    EXPECT_OK(Log());
     Await([&] { return *calls > before; });
     const auto start = std::chrono::steady_clock::now();
     EXPECT_THAT(storage_->Shutdown(ShutdownMode::kGraceful, milliseconds(20)),
                 StatusIs(StatusCode::kUnavailable));
-    quickest = std::min<std::chrono::nanoseconds>(quickest,
-                                                  std::chrono::steady_clock::now() - start);
+    const auto taken = std::chrono::steady_clock::now() - start;
     storage_.reset();
-  }
+    return taken;
+  });
   release->count_down();
-  EXPECT_LE(quickest, milliseconds(100));
 }
 
 // The first one waits for a handler without a deadline of its own.
@@ -154,17 +165,15 @@ TEST_F(StorageShutdownTest, ASecondCallWaitsForTheFirstNoLongerThanItsDeadline) 
 }
 
 TEST_F(StorageShutdownTest, TakesLessThanATenthOfASecondWhereNothingHangs) {
-  std::chrono::nanoseconds quickest = seconds(60);
-  for (int i = 0; i < 100 && quickest > milliseconds(100); ++i) {
+  AwaitAShortOne([&] {
     Open();
-    ASSERT_EQ(LogMany(100), 100);
+    EXPECT_EQ(LogMany(100), 100);
     const auto start = std::chrono::steady_clock::now();
     EXPECT_OK(storage_->Shutdown(ShutdownMode::kGraceful, seconds(30)));
-    quickest = std::min<std::chrono::nanoseconds>(quickest,
-                                                  std::chrono::steady_clock::now() - start);
+    const auto taken = std::chrono::steady_clock::now() - start;
     storage_.reset();
-  }
-  EXPECT_LE(quickest, milliseconds(100));
+    return taken;
+  });
 }
 
 // The same at the first contact.

@@ -37,6 +37,49 @@ TEST_F(ScannerTest, MissingSegmentsAreNamed) {
   EXPECT_EQ(Describe(MustScan().findings), "wal-*.log@0:missing segment[1-17] ");
 }
 
+// Nobody can tell which of them held which of the records.
+TEST_F(ScannerTest, NeighboursThatAreMissingOrEmptiedAreAllNamed) {
+  const auto empty = [this](std::uint64_t number) { WriteFile(fs_, PathOf(number), {}); };
+  Put(1, {2}, true);
+  Put(2, {2}, true);
+  Put(3, {2}, true);
+  Put(4, {2}, true);
+  wal::LogState state;
+  state.clean = true;
+  state.last_lsn = 8;
+  MakeLogDirectory(fs_, kDirectory, state);
+  const auto second = ReadBytes(fs_, PathOf(2));
+  const auto third = ReadBytes(fs_, PathOf(3));
+  empty(2);
+  empty(3);
+  EXPECT_EQ(Describe(MustScan().findings),
+            "wal-00000002.log@0:damage[3-6] wal-00000003.log@0:damage[3-6] ");
+  ASSERT_OK(fs_.Remove(PathOf(2)));
+  EXPECT_EQ(Describe(MustScan().findings),
+            "wal-00000002.log@0:missing segment[3-6] wal-00000003.log@0:damage[3-6] ");
+  ASSERT_OK(fs_.Remove(PathOf(3)));
+  const ScanReport both = MustScan();
+  EXPECT_EQ(Describe(both.findings), "wal-00000002.log@0:missing segment[3-6] ");
+  EXPECT_EQ(both.findings[0].detail, "no such file, nor any up to wal-00000003.log");
+  empty(2);
+  const ScanReport last = MustScan();
+  EXPECT_EQ(Describe(last.findings),
+            "wal-00000002.log@0:damage[3-6] wal-00000003.log@0:missing segment[3-6] ");
+  EXPECT_EQ(last.findings[1].detail, "no such file");
+  // At either end of the log.
+  WriteFile(fs_, PathOf(2), second);
+  empty(4);
+  EXPECT_EQ(Describe(MustScan().findings),
+            "wal-00000003.log@0:missing segment[5-8] wal-00000004.log@0:damage[5-8] ");
+  WriteFile(fs_, PathOf(3), third);
+  empty(1);
+  ASSERT_OK(fs_.Remove(PathOf(2)));
+  empty(4);
+  EXPECT_EQ(Describe(MustScan().findings),
+            "wal-00000001.log@0:damage[1-4] wal-00000002.log@0:missing segment[1-4] "
+            "wal-00000004.log@0:damage[7-8] ");
+}
+
 TEST_F(ScannerTest, RetiredSegmentsAreNotMissing) {
   Put(1, {6}, true);
   Put(2, {6}, true);

@@ -38,6 +38,31 @@ TEST_F(ScannerTest, InAnOpenSegmentSyncedRecordsAreDamagedAndOthersTorn) {
   }
 }
 
+// Cut as a torn tail, its LSNs would be given out once more, and be taken for flushed.
+TEST_F(ScannerTest, WhatStateKnowsAsFlushedIsNoTornTail) {
+  PutKilledLog();
+  PutRing();
+  fs_.Corrupt(PathOf(3), FrameAt(3, 2).offset, 0x80);
+  EXPECT_FALSE(MustScan().damaged());
+  wal::TargetState target;
+  target.name = "b";
+  target.number = 1;
+  wal::LogState states[4];
+  states[0].flushed_lsn = 18;
+  states[1].watermarks = {0, 18};
+  states[2].targets = {target};
+  states[2].targets[0].flushed_lsn = 18;
+  states[3].targets = {target};
+  states[3].targets[0].watermarks = {18, 3};
+  for (const wal::LogState& state : states) {
+    MakeLogDirectory(fs_, kDirectory, state);
+    const ScanReport report = MustScan();
+    EXPECT_TRUE(report.damaged());
+    ASSERT_EQ(report.lost.size(), 1u);
+    EXPECT_EQ(report.lost[0], (LsnRange{17, 18}));
+  }
+}
+
 // The header of segment 3 names 12, its frames name 12, 14 and 16; a cut frame names nothing.
 TEST_F(ScannerTest, AnOpenSegmentCutAboveTheSyncedIsTornBelowItDamaged) {
   PutKilledLog();

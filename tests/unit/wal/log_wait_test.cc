@@ -172,5 +172,16 @@ TEST(LogThreads, AStoppedWaitEndsWhileTheLogIsStuck) {
   EXPECT_OK((*log)->WaitDurable(*lsn, {}));
 }
 
+// A wait takes its time, and not until the machine's clock says what the log's own says.
+TEST_F(LogTest, WaitsNoLongerThoughItsClockIsAheadOfTheMachines) {
+  clock_.Advance(hours(24 * 365 * 100));
+  auto log = Open();
+  for (int i = 0; i < 300; ++i) ASSERT_OK(Put(*log, std::string(100, 'x'), Durability::kProcess));
+  EXPECT_OK(log->WaitDurable(log->end_lsn(), {}));
+  const auto large = Put(*log, std::string(20'000, 'x'), Durability::kProcess);
+  ASSERT_OK(large);
+  EXPECT_OK(log->WaitDurable(*large, {}));
+}
+
 }  // namespace
 }  // namespace taskwal::wal

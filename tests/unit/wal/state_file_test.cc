@@ -231,5 +231,60 @@ TEST_F(StateFile, AReadThatFailsIsNoDamage) {
   EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kIoError));
 }
 
+// --- TARGETS
+// -----------------------------------------------------------------------------------------------
+
+TEST(TargetList, KeepsWhatNothingElseTells) {
+  SimulatedFileSystem fs;
+  ASSERT_OK(fs.MakeDirectories("/log"));
+  const LogState state = StateOfTargets();
+  std::string written;
+  ASSERT_OK(KeepTargetList(fs, "/log", state, &written));
+  ASSERT_OK_AND_ASSIGN(const LogState list, ReadTargetList(fs, "/log"));
+  EXPECT_EQ(list.wal_id, state.wal_id);
+  EXPECT_EQ(list.former.size(), state.former.size());
+  EXPECT_EQ(list.partitions, state.partitions);
+  EXPECT_EQ(list.epoch, state.epoch);
+  EXPECT_TRUE(list.rebalancing);
+  ASSERT_EQ(list.targets.size(), 2u);
+  TargetState joined = state.targets[1];
+  joined.flushed_lsn = joined.joined_lsn;  // how far it is nobody knows
+  EXPECT_EQ(list.targets[1], joined);
+  EXPECT_EQ(list.targets[0].weight, 3u);
+  EXPECT_EQ(list.targets[0].next_weight, 4u);
+  EXPECT_EQ(list.targets[0].db_id, state.targets[0].db_id);
+  EXPECT_EQ(list.targets[0].flushed_lsn, 0u);
+  EXPECT_EQ(list.flushed_lsn, 0u);
+}
+
+TEST(TargetList, IsWrittenWhereItChangesAlone) {
+  SimulatedFileSystem fs;
+  ASSERT_OK(fs.MakeDirectories("/log"));
+  LogState state = StateOfTargets();
+  std::string written;
+  ASSERT_OK(KeepTargetList(fs, "/log", state, &written));
+  const auto first = fs.Content("/log/TARGETS");
+  ++state.epoch;
+  state.targets[0].flushed_lsn = 99;
+  state.targets[0].watermarks = {99, 99};
+  std::string nothing;
+  for (std::string* known : {&written, &nothing}) {
+    ASSERT_OK(KeepTargetList(fs, "/log", state, known));
+    EXPECT_EQ(fs.Content("/log/TARGETS"), first);
+  }
+  ++state.targets[1].weight;
+  ASSERT_OK(KeepTargetList(fs, "/log", state, &written));
+  EXPECT_EQ(ReadTargetList(fs, "/log")->epoch, state.epoch);
+  EXPECT_EQ(ReadTargetList(fs, "/log")->targets[1].weight, 1u);
+}
+
+TEST(TargetList, IsThereWithSeveralTargetsOnly) {
+  SimulatedFileSystem fs;
+  ASSERT_OK(fs.MakeDirectories("/log"));
+  std::string written;
+  ASSERT_OK(KeepTargetList(fs, "/log", FullState(), &written));
+  EXPECT_FALSE(fs.Exists("/log/TARGETS"));
+}
+
 }  // namespace
 }  // namespace taskwal::wal

@@ -1,0 +1,108 @@
+#include "cli/ack_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include "base/json_text.h"
+#include "base/status_macros.h"
+
+namespace taskwal::cli {
+namespace {
+
+constexpr mode_t kFileMode = 0644;
+
+std::string Member(std::string_view name, std::string_view value) {
+  return ",\"" + std::string(name) + "\":" + JsonQuote(value);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AckFile>> AckFile::Open(TaskStorage& storage, const std::string& path) {
+  TASKWAL_ASSIGN(UniqueFd fd, OpenFd(path, O_WRONLY | O_CREAT | O_APPEND, "open", kFileMode));
+  return std::unique_ptr<AckFile>(new AckFile(storage, path, std::move(fd)));
+}
+
+Status AckFile::written() {
+  MutexLock lock(mutex_);
+  return written_;
+}
+
+Result<Ack> AckFile::SaveTask(const Task& task, const WriteOptions& options) {
+  TASKWAL_ASSIGN(const Ack ack, storage_.SaveTask(task, options));
+  Note(ack.lsn, Member("task_id", task.id) + Member("status", TaskStatusName(task.status)),
+       options);
+  return ack;
+}
+
+Result<Ack> AckFile::SaveTasks(std::span<const Task> tasks, const WriteOptions& options) {
+  TASKWAL_ASSIGN(const Ack ack, storage_.SaveTasks(tasks, options));
+  std::string ids;
+  for (const Task& task : tasks) ids += (ids.empty() ? "" : ",") + JsonQuote(task.id);
+  Note(ack.lsn, ",\"task_ids\":[" + ids + "]", options);
+  return ack;
+}
+
+Result<Ack> AckFile::UpdateTaskStatus(std::string_view id, TaskStatus status,
+                                      std::string_view error, const WriteOptions& options) {
+  TASKWAL_ASSIGN(const Ack ack, storage_.UpdateTaskStatus(id, status, error, options));
+  Note(ack.lsn, Member("task_id", id) + Member("status", TaskStatusName(status)), options);
+  return ack;
+}
+
+Result<Ack> AckFile::DeleteTask(std::string_view id, const WriteOptions& options) {
+  TASKWAL_ASSIGN(const Ack ack, storage_.DeleteTask(id, options));
+  Note(ack.lsn, Member("deleted_task_id", id), options);
+  return ack;
+}
+
+Result<Ack> AckFile::DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options) {
+  TASKWAL_ASSIGN(const Ack ack, storage_.DeleteTasksByDag(dag_id, options));
+  Note(ack.lsn, Member("deleted_dag_id", dag_id), options);
+  return ack;
+}
+
+Result<ActivityAck> AckFile::LogActivity(const Activity& activity, const WriteOptions& options) {
+  TASKWAL_ASSIGN(ActivityAck ack, storage_.LogActivity(activity, options));
+  // Below min_activity_level there is none, and nothing is kept.
+  const std::string_view id = ack.id.empty() ? activity.id : ack.id;
+  if (ack.lsn > 0) Note(ack.lsn, Member("activity_id", id), options);
+  return ack;
+}
+
+Status AckFile::Wait(std::uint64_t lsn, WaitFor what, Durability level,
+                     std::chrono::milliseconds timeout) {
+  TASKWAL_TRY(storage_.Wait(lsn, what, level, timeout));
+  MutexLock lock(mutex_);
+  if (what != WaitFor::kAppended) WriteUpTo(lsn);
+  return {};
+}
+
+void AckFile::Note(std::uint64_t lsn, std::string line, const WriteOptions& options) {
+  MutexLock lock(mutex_);
+  pending_.emplace(lsn, "{\"lsn\":" + std::to_string(lsn) + std::move(line) + "}\n");
+  if (options.wait != WaitFor::kAppended) WriteUpTo(lsn);
+}
+
+// One write(2) in all, and under the lock: a kill leaves whole lines, in the order of their calls.
+void AckFile::WriteUpTo(std::uint64_t lsn) {
+  std::string text;
+  for (auto line = pending_.begin(); line != pending_.end() && line->first <= lsn;) {
+    text += line->second;
+    line = pending_.erase(line);
+  }
+  std::string_view left = text;
+  while (!left.empty() && written_.ok()) {
+    const ssize_t bytes = ::write(fd_.get(), left.data(), left.size());
+    if (bytes >= 0) {
+      left.remove_prefix(static_cast<std::size_t>(bytes));
+    } else if (errno != EINTR) {
+      written_ = ErrnoStatus("write " + path_, errno);
+    }
+  }
+}
+
+}  // namespace taskwal::cli

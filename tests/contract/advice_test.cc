@@ -1,0 +1,112 @@
+// What the tool refuses it refuses in one line that says what happened and what to do about it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/contract/tool_fixture.h"
+
+namespace taskwal {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class Advice : public ToolTest {
+ protected:
+  void SetUp() override {
+    std::ofstream(dir_.File("w.yaml")) << "tasks: [{id: a, kind: noop}]\n";
+    std::ofstream(dir_.File("plain")) << "no log, no database\n";
+    fs::create_directory(dir_.File("empty"));
+  }
+  void ExpectAdvice(const std::vector<std::string>& arguments, int code, const std::string& what,
+                    const std::string& advice) {
+    SCOPED_TRACE(::testing::PrintToString(arguments));
+    const auto run = Tool(arguments);
+    EXPECT_EQ(run.exit.code, code) << run.err;
+    EXPECT_THAT(run.err, AllOf(StartsWith("taskwal "), HasSubstr(what), HasSubstr(advice)));
+    EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+  }
+};
+
+TEST_F(Advice, ADirectoryWithoutALog) {
+  const std::string advice = "name the directory that was --wal";
+  ExpectAdvice({"verify", "empty"}, 1, "empty holds no log", advice);
+  ExpectAdvice({"inspect", "empty"}, 1, "empty holds no log", advice);
+  ExpectAdvice({"dump", "empty"}, 1, "empty holds no log", advice);
+  ExpectAdvice({"recover", "--wal", "empty", "--db", db_}, 1, "empty holds no log", advice);
+  ExpectAdvice({"adopt", "--wal", "empty", "--db", db_, "--moved"}, 1, "empty holds no log",
+               advice);
+  ExpectAdvice({"dlq", "list", "--wal", "empty"}, 1, "empty holds no log", advice);
+}
+
+TEST_F(Advice, ALogThatIsInUse) {
+  auto ingest = StartIngest();
+  ASSERT_NE(ingest, nullptr);
+  ASSERT_TRUE(ingest->Write(Activities(1, 1)));
+  ASSERT_TRUE(ingest->ReadLine().has_value());
+  const std::string holder = "is in use by process " + std::to_string(ingest->pid());
+  ExpectAdvice({"run", "w.yaml", "--wal", wal_, "--db", db_}, 1, holder, "end that one first");
+  ExpectAdvice({"recover", "--wal", wal_, "--db", db_}, 1, holder, "end that one first");
+  EXPECT_EQ(ingest->Wait().code, 0);
+}
+
+TEST_F(Advice, ADatabaseThatIsNotThere) {
+  ExpectAdvice({"query", "tasks", "--db", "sqlite://absent.db"}, 1, "there is no such database",
+               "`taskwal schema migrate` makes it");
+  ExpectAdvice({"query", "tasks", "--db", "sqlite://absent/t.db"}, 1,
+               "there is no directory ", "/absent: make it");
+  ExpectAdvice({"query", "tasks", "--db", "sqlite://empty"}, 1, "this is a directory",
+               "name a file");
+  ExpectAdvice({"query", "tasks", "--db", "oracle://x"}, 64, "oracle", "named by one of");
+  ExpectAdvice({"query", "tasks", "--db", "@absent"}, 64, "cannot read a first line from absent",
+               "No such file or directory");
+}
+
+TEST_F(Advice, AWorkflowThatIsNone) {
+  std::ofstream(dir_.File("cycle.yaml")) << "tasks:\n- {id: a, kind: noop, depends_on: [b]}\n"
+                                            "- {id: b, kind: noop, depends_on: [a]}\n";
+  std::ofstream(dir_.File("bad.json")) << "{\"tasks\": [\n],}";
+  ExpectAdvice({"run", "cycle.yaml"}, 1, "cycle.yaml: the nodes form a cycle: a -> b -> a",
+               "take out one of these dependencies");
+  ExpectAdvice({"run", "bad.json"}, 1, "bad.json:2: it is no JSON", "expected a string");
+  ExpectAdvice({"run", "absent.yaml"}, 1, "absent.yaml", "No such file or directory");
+}
+
+TEST_F(Advice, APlaceThatCannotBeWritten) {
+  ExpectAdvice({"run", "w.yaml", "--wal", "plain/wal", "--db", db_}, 1,
+               "cannot create directory plain: a file of that name is there", "name another");
+  ExpectAdvice({"bench", "append", "--quick", "--dir", "absent"}, 1,
+               "cannot make a directory in absent: No such file or directory",
+               "name another by --dir");
+}
+
+TEST_F(Advice, ADaemonThatIsNotThere) {
+  ExpectAdvice({"metrics", "--url", "http://127.0.0.1:1"}, 1, "no answer from http://127.0.0.1:1",
+               "is `taskwal serve` running there?");
+}
+
+TEST_F(Advice, WhatIsNotInTheDatabaseYet) {
+  const auto run = Tool({"ingest", "--wal", wal_, "--db", kNoDatabase, "--drain-timeout", "0"},
+                        Activities(1, 1));
+  EXPECT_EQ(run.exit.code, 4);
+  EXPECT_THAT(run.err, AllOf(HasSubstr("not drained: LSN 1 to 1"),
+                             HasSubstr("; `taskwal recover --wal " + wal_ + " --db DSN` brings")));
+  EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+  ExpectAdvice({"recover", "--wal", wal_, "--db", kNoDatabase, "--drain-timeout", "0"}, 4,
+               "not drained: LSN 1 to 1", "run it again when the database answers");
+}
+
+TEST_F(Advice, LinesThatAreRefused) {
+  const auto run = Ingest("nonsense\n");
+  EXPECT_EQ(run.exit.code, 3);
+  EXPECT_THAT(run.err, HasSubstr("1 of 1 lines were rejected: their answers say why"));
+}
+
+}  // namespace
+}  // namespace taskwal
