@@ -142,14 +142,18 @@ Status Log::Impl::SaveState() {
     saved = WriteState(fs_, options_.directory, copy);
   }
   TASKWAL_TRY(saved);
-  // Needed only where STATE comes to harm; but with an older list records would belong to nobody
-  // then, so that a list has changed only once it is here, too.
+  // Needed only where STATE comes to harm: whoever has changed that has succeeded, and the next
+  // one to do so writes this, too. Records that an older list does not explain are noticed then.
   Status kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
   if (kept.code() == StatusCode::kUnavailable) {
     pool_.GiveUpReserve();
     kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
   }
-  return kept;
+  if (!kept.ok()) {
+    Logger().warn("event=targets_unwritten directory={} error=\"{}\"", options_.directory,
+                  kept.ToString());
+  }
+  return Status::Ok();
 }
 
 void Log::Impl::StartThreads() {
