@@ -125,7 +125,9 @@ std::uint64_t PartitionQueues::TakeLost(Lsn next, std::optional<Lsn> late_from) 
   for (Queue& queue : queues_) {
     const bool catches_up = late_from && queue.resume >= *late_from && !queue.is_full &&
                             std::max(queue.resume, next) >= next_lsn_;
-    if (queue.is_behind ? catches_up : queue.seen < passed) lost += std::exchange(queue.owed, 0);
+    // After a setback of the database what was seen before lies ahead of the reader, too.
+    const bool has_passed = queue.seen < passed && (!queue.is_behind || catches_up);
+    if (has_passed) lost += std::exchange(queue.owed, 0);
   }
   if (barriers_.seen < passed) lost += std::exchange(barriers_.owed, 0);
   return lost;

@@ -64,6 +64,24 @@ TEST_F(LeftBehindTest, ComesUpToTheReaderAgain) {
   EXPECT_THAT(Take(), ElementsAre(5, 6, 7));
 }
 
+// What was read before the database went back lies ahead of the reader once more: it is not lost
+// when a partition comes up to the reader on the way there.
+TEST_F(LeftBehindTest, WhatIsStillToBeReadAgainIsNotLost) {
+  for (wal::Lsn lsn = 7; lsn <= 12; ++lsn) Offer(lsn, 0, 1400);
+  queues_->AdvanceTo(13);
+  Reset({0, 0});
+  for (wal::Lsn lsn = 1; lsn <= 5; ++lsn) Offer(lsn, 0, 1400);
+  Offer(6, 1);
+  queues_->AdvanceTo(7);
+  Settle({{0, 0, 3}});
+  for (wal::Lsn lsn = 4; lsn <= 5; ++lsn) queues_->OfferLate(4, Record(lsn, 0, 1400), now_);
+  EXPECT_EQ(queues_->TakeLost(7, 4), 0u);
+  queues_->AdvanceLate(4, 6);
+  EXPECT_FALSE(queues_->has_left_behind());
+  // Damaged meanwhile: now they are.
+  EXPECT_EQ(queues_->TakeLost(13), 6u);
+}
+
 TEST_F(LeftBehindTest, StaysBehindAtTheRecordThatFoundNoRoom) {
   for (wal::Lsn lsn = 7; lsn <= 9; ++lsn) Offer(lsn, 0, 1400);
   queues_->AdvanceTo(10);
