@@ -198,8 +198,8 @@ TEST_F(ReadFromThePage, TheFooter) {
   ASSERT_EQ(footer.index.size(), 3u);
   const char* const kIntroductions[] = {"in the frame at sector", "sector", "sector"};
   for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(footer.index[i].key, storage::KeyOf("t-1"));
-    const std::uint32_t sector = footer.index[i].sector;
+    const auto [key, sector] = footer.index[i];  // a copy: its fields stand at odd addresses
+    EXPECT_EQ(key, storage::KeyOf("t-1"));
     ExpectSays(0x1878 + 12 * i, fmt::format("{} {} (0x{:x})", kIntroductions[i], sector,
                                             sector * wal::kSectorBytes));
   }
