@@ -482,7 +482,7 @@ Status WalTaskStorage::StopParts(const Status& drained, std::vector<std::string>
                                  std::optional<Monotonic> until) {
   for (std::string& name : StopThreads(until)) hanging.push_back(std::move(name));
   WriteMetricsFile(true);
-  const Status sealed = log_->Close();
+  Status sealed = log_->Close();
   readable_.store(false);
   std::string left = ListOf(hanging);
   if (!left.empty()) Logger().error("shutdown event=left_behind what=\"{}\"", left);
