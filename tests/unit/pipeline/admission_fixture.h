@@ -33,16 +33,18 @@ class AdmissionTest : public ::testing::Test {
                          std::chrono::milliseconds timeout = std::chrono::milliseconds(0),
                          std::size_t bytes = 100, std::stop_token stop = {}) {
     const Admission::Call call{rank, bytes, timeout, std::move(stop), false};
-    return admission_->Enter(call, [this, rank](const wal::Deadline&) -> Result<wal::Lsn> {
-      ++asked_[static_cast<std::size_t>(rank)];
-      std::int64_t room = room_.load();
-      while (room > 0 && !room_.compare_exchange_weak(room, room - 1)) {
-      }
-      if (room <= 0) return Status::Overloaded("the log is full");
-      MutexLock lock(mutex_);
-      entered_.push_back(rank);
-      return ++lsn_;
-    });
+    return admission_->Enter(call, [this, rank](const wal::Deadline&) { return Append(rank); });
+  }
+  // What the log does.
+  Result<wal::Lsn> Append(std::int32_t rank) {
+    ++asked_[static_cast<std::size_t>(rank)];
+    std::int64_t room = room_.load();
+    while (room > 0 && !room_.compare_exchange_weak(room, room - 1)) {
+    }
+    if (room <= 0) return Status::Overloaded("the log is full");
+    MutexLock lock(mutex_);
+    entered_.push_back(rank);
+    return ++lsn_;
   }
   // A caller that waits, on a thread of its own.
   struct Waiter {
