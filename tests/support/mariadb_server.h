@@ -54,6 +54,7 @@ class MariadbServer {
 
  private:
   explicit MariadbServer(std::vector<std::string> arguments);
+  std::string OwnTemporaries() const;
   void Install() const;
   void Own(const std::string& path) const;
   // Returns what went wrong.

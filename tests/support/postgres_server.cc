@@ -14,6 +14,14 @@
 
 #include "tests/support/private_server.h"
 
+// libpqxx before 7.6.1 leaks the result of a statement on which the connection was lost: it asks the
+// lost connection for its encoding, which throws (github.com/jtv/libpqxx/pull/500). The name is one
+// that the leak checker asks for.
+extern "C" const char* __lsan_default_suppressions();  // NOLINT
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:PQmakeEmptyPGresult\n";
+}
+
 namespace taskwal {
 namespace {
 
