@@ -1,5 +1,7 @@
 #include "base/file_system.h"
 
+#include <algorithm>
+
 #include "base/status_macros.h"
 
 namespace taskwal {
@@ -19,7 +21,24 @@ Status WriteSynced(FileSystem& fs, const std::string& path, std::string_view con
   return file->Sync();
 }
 
+// What a file of one byte takes of most disks.
+constexpr std::uint64_t kBlockBytes = 4096;
+
+// Up to the end of a block that is its own anyway: the next content may be a little longer.
+void FillBlock(FileSystem& fs, const std::string& path) {
+  const auto file = fs.OpenWritable(path, /*create=*/false);
+  const auto stat = fs.Stat(path);
+  if (!file.ok() || !stat.ok() || stat->size % kBlockBytes == 0) return;
+  const std::string zeros(kBlockBytes - stat->size % kBlockBytes, '\0');
+  IgnoreStatus((*file)->Write(stat->size, std::as_bytes(std::span(zeros))),
+               "without it the next content may be no longer than this one");
+}
+
 }  // namespace
+
+Status FileSystem::Exchange(const std::string& a, const std::string& b) {
+  return Status::IoError("cannot exchange " + a + " and " + b + ": not supported");
+}
 
 Result<std::string> ReadFile(FileSystem& fs, const std::string& path) {
   TASKWAL_ASSIGN(const auto file, fs.OpenReadable(path));
@@ -41,6 +60,26 @@ Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_
     return written;
   }
   return fs.SyncDirectory(DirectoryOf(path));
+}
+
+Status WriteFileInPlaceOf(FileSystem& fs, const std::string& room, const std::string& path,
+                          std::string_view content) {
+  // The room is what `path` was before: it must not be that on disk any more.
+  TASKWAL_TRY(fs.SyncDirectory(DirectoryOf(path)));
+  {
+    TASKWAL_ASSIGN(const auto file, fs.OpenWritable(room, /*create=*/false));
+    // Cut behind it, not before: what is given back may be somebody else's the next moment.
+    TASKWAL_TRY(file->Write(0, std::as_bytes(std::span(content))));
+    TASKWAL_TRY(file->Truncate(content.size()));
+    TASKWAL_TRY(file->Sync());
+  }
+  // Crash here: the old content stands, and the room may be written over again.
+  const bool is_kept = fs.Exchange(path, room).ok();
+  // Nothing there yet, or no such call: the room is used up.
+  if (!is_kept) TASKWAL_TRY(fs.Rename(room, path));
+  TASKWAL_TRY(fs.SyncDirectory(DirectoryOf(path)));
+  if (is_kept) FillBlock(fs, room);
+  return Status::Ok();
 }
 
 }  // namespace taskwal

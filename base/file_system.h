@@ -67,6 +67,8 @@ struct FileStat {
 struct DiskSpace {
   std::uint64_t total = 0;
   std::uint64_t available = 0;
+  // No file can be made, whatever is available. False where the file system counts none.
+  bool lacks_inodes = false;
 };
 
 struct DirectoryEntry {
@@ -90,6 +92,8 @@ class FileSystem {
   virtual Result<std::unique_ptr<RingFile>> OpenRing(const std::string& path) = 0;
 
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
+  // Swaps the two names, at once. Fails where the file system cannot.
+  virtual Status Exchange(const std::string& a, const std::string& b);
   virtual Status Remove(const std::string& path) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   // Mode 0700, parents included; what was made is on disk on return.
@@ -109,5 +113,10 @@ class FileSystem {
 Result<std::string> ReadFile(FileSystem& fs, const std::string& path);
 // Temp file, sync, rename, directory sync: the old content or the new, never a mixture.
 Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content);
+// The same on a disk without room: written over `room`, a file nobody reads, which then swaps names
+// with `path`, so that what the old content took is the room of the next. kNotFound where there is
+// no such file.
+Status WriteFileInPlaceOf(FileSystem& fs, const std::string& room, const std::string& path,
+                          std::string_view content);
 
 }  // namespace taskwal

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <vector>
@@ -32,6 +33,10 @@ constexpr bool IsPlain(std::uint64_t word) {
 constexpr unsigned char Byte(char c) { return static_cast<unsigned char>(c); }
 constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 constexpr bool IsTail(char c) { return (Byte(c) & 0xc0) == 0x80; }
+
+constexpr bool StandsForItself(char c) {
+  return Byte(c) >= 0x20 && Byte(c) < 0x7f && c != '"' && c != '\\';
+}
 
 // Bytes of the well-formed sequence above ASCII that `text` starts with (RFC 3629); 0 for none.
 std::size_t SequenceBytes(std::string_view text) {
@@ -419,6 +424,13 @@ std::string JsonQuote(std::string_view text) {
   std::string quoted = "\"";
   quoted.reserve(text.size() + 2);
   while (!text.empty()) {
+    const auto end = std::find_if_not(text.begin(), text.end(), StandsForItself);
+    if (end != text.begin()) {
+      const auto plain = static_cast<std::size_t>(end - text.begin());
+      quoted += text.substr(0, plain);
+      text.remove_prefix(plain);
+      continue;
+    }
     const char c = text[0];
     std::size_t eaten = 1;
     if (c == '"' || c == '\\') {
@@ -430,8 +442,6 @@ std::string JsonQuote(std::string_view text) {
       quoted += "\\t";
     } else if (Byte(c) < 0x20 || c == 0x7f) {
       quoted += fmt::format("\\u{:04x}", Byte(c));
-    } else if (Byte(c) < 0x80) {
-      quoted += c;
     } else if (const std::size_t size = SequenceBytes(text); size > 0) {
       quoted += text.substr(0, size);
       eaten = size;

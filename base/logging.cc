@@ -1,5 +1,7 @@
 #include "base/logging.h"
 
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <algorithm>
@@ -58,6 +60,26 @@ class CurrentLogger {
   std::vector<std::shared_ptr<spdlog::logger>> kept_ GUARDED_BY(mutex_);
 };
 
+class EventSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  EventSink(const std::string& event, std::function<void(std::string_view)> take)
+      : mark_(" event=" + event + " "), take_(std::move(take)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    const std::string_view text(message.payload.data(), message.payload.size());
+    const std::size_t mark = text.find(mark_);
+    if (mark == std::string_view::npos) return;
+    MutexLock lock(mutex_);
+    take_(text.substr(mark + mark_.size()));
+  }
+  void flush_() override {}
+
+  const std::string mark_;
+  const std::function<void(std::string_view)> take_;
+  Mutex mutex_;
+};
+
 // Never destroyed: threads and destructors may log until the very end of the process.
 CurrentLogger& Current() {
   static auto* current = new CurrentLogger;
@@ -70,6 +92,14 @@ spdlog::logger& Logger() { return Current().Get(); }
 
 void SetLogger(std::shared_ptr<spdlog::logger> logger) {
   Current().Set(logger ? logger : MakeDefaultLogger());
+}
+
+std::shared_ptr<spdlog::logger> MakeEventLogger(const std::string& event,
+                                                std::function<void(std::string_view)> take) {
+  auto logger = std::make_shared<spdlog::logger>(
+      "taskwal", std::make_shared<EventSink>(event, std::move(take)));
+  logger->set_level(spdlog::level::warn);
+  return logger;
 }
 
 LoggerLease::LoggerLease(std::shared_ptr<spdlog::logger> logger) : logger_(std::move(logger)) {

@@ -3,7 +3,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 
 namespace taskwal {
 
@@ -26,5 +29,10 @@ class LoggerLease {
 
 // Shared ownership is spdlog's own way with loggers.
 void SetLogger(std::shared_ptr<spdlog::logger> logger);
+
+// One that hands `take` what is warned of one event: the text behind its name. Any thread; `take`
+// is not called twice at once.
+std::shared_ptr<spdlog::logger> MakeEventLogger(const std::string& event,
+                                                std::function<void(std::string_view)> take);
 
 }  // namespace taskwal

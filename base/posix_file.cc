@@ -94,6 +94,11 @@ StatusCode CodeOf(int error) {
   return StatusCode::kIoError;
 }
 
+std::string_view AdviceFor(int error) {
+  if (error == EISDIR) return ": name a file";
+  return error == ENOTDIR ? ": name a directory" : "";
+}
+
 }  // namespace
 
 UniqueFd::~UniqueFd() {
@@ -101,8 +106,9 @@ UniqueFd::~UniqueFd() {
 }
 
 Status ErrnoStatus(std::string_view what, int error) {
-  return {CodeOf(error), fmt::format("cannot {}: {} (errno {})", what,
-                                     std::generic_category().message(error), error)};
+  return {CodeOf(error), fmt::format("cannot {}: {} (errno {}){}", what,
+                                     std::generic_category().message(error), error,
+                                     AdviceFor(error))};
 }
 
 Result<UniqueFd> OpenFd(const std::string& path, int flags, std::string_view what, mode_t mode) {

@@ -33,7 +33,8 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-// "cannot <what>: <text of error> (errno N)" under the code that the errno stands for.
+// "cannot <what>: <text of error> (errno N)" under the code that the errno stands for; and what to
+// name instead of a directory, or of what is none.
 Status ErrnoStatus(std::string_view what, int error);
 
 // open(2) with O_CLOEXEC, gone on with after EINTR. `what` is the verb of the message.

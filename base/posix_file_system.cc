@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -113,6 +114,13 @@ class PosixFileSystem final : public FileSystem {
     return ErrnoStatus("rename " + from + " to " + to, errno);
   }
 
+  Status Exchange(const std::string& a, const std::string& b) override {
+    const long done =
+        ::syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE);
+    if (done == 0) return Status::Ok();
+    return ErrnoStatus("exchange " + a + " and " + b, errno);
+  }
+
   Status Remove(const std::string& path) override {
     if (std::remove(path.c_str()) == 0) return Status::Ok();
     return ErrnoStatus("remove " + path, errno);
@@ -164,7 +172,9 @@ class PosixFileSystem final : public FileSystem {
     struct statvfs found {};
     if (::statvfs(path.c_str(), &found) != 0) return ErrnoStatus("read space of " + path, errno);
     const std::uint64_t unit = found.f_frsize;
-    return DiskSpace{found.f_blocks * unit, found.f_bavail * unit};
+    // Some count no inodes: they make them as they go.
+    return DiskSpace{found.f_blocks * unit, found.f_bavail * unit,
+                     found.f_files > 0 && found.f_favail == 0};
   }
 
   Result<std::unique_ptr<FileLock>> Lock(const std::string& path) override {

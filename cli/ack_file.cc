@@ -1,28 +1,68 @@
 #include "cli/ack_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string_view>
 #include <utility>
 
 #include "base/json_text.h"
 #include "base/status_macros.h"
+#include "dag/sleep.h"
 
 namespace taskwal::cli {
 namespace {
 
 constexpr mode_t kFileMode = 0644;
+constexpr std::chrono::milliseconds kReaderPoll{20};
 
 std::string Member(std::string_view name, std::string_view value) {
   return ",\"" + std::string(name) + "\":" + JsonQuote(value);
 }
 
+// Opening a FIFO waits for its reader, and no signal of another thread ends that: it is asked again
+// and again instead.
+Result<UniqueFd> OpenStoppably(const std::string& path, const std::stop_token& stop) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
+  for (;;) {
+    UniqueFd fd(::open(path.c_str(), kFlags | O_NONBLOCK, kFileMode));
+    if (fd.get() >= 0) {
+      ::fcntl(fd.get(), F_SETFL, O_APPEND);
+      return fd;
+    }
+    if (errno == EINTR) continue;
+    struct stat found {};
+    const bool waits = errno == ENXIO && ::stat(path.c_str(), &found) == 0 &&
+                       S_ISFIFO(found.st_mode);
+    if (!waits) return ErrnoStatus("open " + path, errno);
+    if (!dag::SleepUnlessStopped(kReaderPoll, stop)) {
+      return Status::Closed("told to stop before anybody read " + path);
+    }
+  }
+}
+
+// Of a file that may be read and holds something.
+bool EndsInsideALine(const std::string& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) != 0 || !S_ISREG(found.st_mode) || found.st_size == 0) {
+    return false;
+  }
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char last = '\n';
+  return ::pread(fd.get(), &last, 1, found.st_size - 1) == 1 && last != '\n';
+}
+
 }  // namespace
 
-Result<std::unique_ptr<AckFile>> AckFile::Open(TaskStorage& storage, const std::string& path) {
-  TASKWAL_ASSIGN(UniqueFd fd, OpenFd(path, O_WRONLY | O_CREAT | O_APPEND, "open", kFileMode));
+Result<std::unique_ptr<AckFile>> AckFile::Open(TaskStorage& storage, const std::string& path,
+                                               const std::stop_token& stop) {
+  TASKWAL_ASSIGN(UniqueFd fd, OpenStoppably(path, stop));
+  if (EndsInsideALine(path) && ::write(fd.get(), "\n", 1) != 1) {
+    return ErrnoStatus("write " + path, errno);
+  }
   return std::unique_ptr<AckFile>(new AckFile(storage, path, std::move(fd)));
 }
 
@@ -87,7 +127,8 @@ void AckFile::Note(std::uint64_t lsn, std::string line, const WriteOptions& opti
   if (options.wait != WaitFor::kAppended) WriteUpTo(lsn);
 }
 
-// One write(2) in all, and under the lock: a kill leaves whole lines, in the order of their calls.
+// One write(2) in all, and under the lock: lines stand in the order of their calls, and a kill cuts
+// the last one at most.
 void AckFile::WriteUpTo(std::uint64_t lsn) {
   std::string text;
   for (auto line = pending_.begin(); line != pending_.end() && line->first <= lsn;) {

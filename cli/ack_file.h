@@ -1,12 +1,15 @@
 // A storage that writes down what another one has acknowledged, one JSON object a line, as soon as
 // it is: what must be found again after whatever happens next.
 //   {"lsn":7,"task_id":"run/a","status":"running"}    {"lsn":8,"activity_id":"0192…"}
+// A kill may cut the last line: the kernel takes a write up to a page's end first. Such a line
+// tells nothing; a later opening ends it, so that each line of its own stands alone.
 //
 // Reads and everything else are the other's. Any thread, as the other one.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/mutex.h"
@@ -18,8 +21,10 @@ namespace taskwal::cli {
 
 class AckFile final : public TaskStorage {
  public:
-  // Behind what the file holds already. `storage` outlives it.
-  static Result<std::unique_ptr<AckFile>> Open(TaskStorage& storage, const std::string& path);
+  // Behind what the file holds already. `storage` outlives it. A FIFO that nobody reads yet is
+  // waited for; kClosed where a stop is requested meanwhile.
+  static Result<std::unique_ptr<AckFile>> Open(TaskStorage& storage, const std::string& path,
+                                               const std::stop_token& stop);
 
   // Of the first write to the file that failed: lines are missing from there on.
   Status written();

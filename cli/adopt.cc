@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "cli/command.h"
+#include "pipeline/flush/missing_records.h"
 #include "pipeline/identity.h"
 #include "pipeline/targets/target_set.h"
 
@@ -35,7 +36,11 @@ int RunAdopt(const AdoptArguments& arguments) {
                                        databases, AdoptionOf(arguments));
   if (!adopted.ok()) {
     PrintError("adopt", adopted.status().message());
-    return kExitFailed;
+    // The list may be what is wrong, whatever the word.
+    const auto state = wal::ReadState(FileSystem::Real(), arguments.options.wal_dir);
+    const bool is_usage = adopted.status().code() == StatusCode::kInvalidArgument && state.ok() &&
+                          !pipeline::CheckAdoptList(*state, databases).ok();
+    return is_usage ? kExitUsage : kExitFailed;
   }
   if (adopted->changed) {
     std::printf("%s is log %s; records from LSN %llu on are brought into the database\n",
@@ -43,6 +48,11 @@ int RunAdopt(const AdoptArguments& arguments) {
                 static_cast<unsigned long long>(adopted->from));
   } else {
     std::printf("%s knew itself already: nothing was changed\n", arguments.options.wal_dir.c_str());
+  }
+  if (!adopted->unknown.empty()) {
+    std::printf("STATE was damaged, and LSN %s are older than all that is kept: they are in the "
+                "database, or lost\n",
+                pipeline::MissingText(adopted->unknown).c_str());
   }
   return kExitDone;
 }

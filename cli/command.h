@@ -72,13 +72,19 @@ Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targ
 void AddWalOption(CLI::App& command, std::string* directory, bool required);
 // --set KEY=VALUE, for any Options field (pipeline/option_fields.h); the footer callback lists
 // them, so examples go into the footer text. Applied to `options` while parsing; an unknown key or
-// a bad value is a usage error naming the nearest key.
+// a bad value is a usage error naming a key that is near, or where all are listed.
 void AddSetOption(CLI::App& command, Options* options);
 // --durability memory|process|disk.
 void AddDurabilityOption(CLI::App& command, Options* options);
 // `name` DURATION, its default shown in the help.
 void AddDurationOption(CLI::App& command, const std::string& name,
                        std::chrono::milliseconds* duration, const std::string& help);
+// `name` LSN.
+void AddLsnOption(CLI::App& command, const std::string& name, std::uint64_t* lsn,
+                  const std::string& help);
+Result<std::uint64_t> ParseLsn(std::string_view text);
+// For CLI::Option::check: an empty value is most likely a variable that nobody set.
+std::string NotEmpty(const std::string& given);
 // "500ms", "30s", "2m", "1h", "0".
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text);
 // RFC 3339, or an age such as "24h" (that long ago).
@@ -126,6 +132,10 @@ class Table {
  private:
   std::vector<std::vector<std::string>> rows_;
 };
+
+// As one cell of it: cut where it is long, and nothing in it breaks the line or plays with the
+// terminal.
+std::string Cell(std::string text);
 
 std::string FormatBytes(std::uint64_t bytes);    // "1.5 MiB"
 std::string FormatCount(std::uint64_t count);    // "1,234,567"

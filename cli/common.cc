@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -14,6 +15,7 @@
 #include <fstream>
 
 #include "base/check.h"
+#include "base/nearest_name.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "pipeline/option_fields.h"
@@ -43,13 +45,30 @@ std::string OptionsHelp() {
   return text;
 }
 
-// One line: what a library says over several is joined.
+// Keys that --set takes, and no other: where none is near, what lists them is named.
+Status CheckKey(const std::string& name) {
+  if (name == kDirectoryOption) return Status::InvalidArgument("the directory is given by --wal");
+  std::vector<std::string_view> keys;
+  for (const auto& field : pipeline::OptionFields()) {
+    if (field.name == name) return Status::Ok();
+    if (field.name != kDirectoryOption) keys.push_back(field.name);
+  }
+  const std::string meant = DidYouMean(name, keys);
+  return Status::InvalidArgument("there is no key \"" + name + "\"" +
+                                 (meant.empty() ? ": the end of --help lists them all" : meant));
+}
+
+// One line: what a library says over several is joined, and what a name in it holds plays with no
+// terminal.
 std::string OneLine(std::string_view message) {
   std::string line(message);
   while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
   for (std::size_t at = 0; (at = line.find('\n', at)) != std::string::npos;) {
     line.replace(at, 1, "; ");
   }
+  std::replace(line.begin(), line.end(), '\t', ' ');
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  std::replace_if(line.begin(), line.end(), is_control, '?');
   return line;
 }
 
@@ -127,7 +146,8 @@ Result<std::string> FirstLineOf(const std::string& path) {
   std::ifstream file(path);
   std::string line;
   if (!file || !std::getline(file, line)) {
-    const std::string why = errno != 0 ? std::strerror(errno) : "it is empty";
+    std::string why = errno != 0 ? std::strerror(errno) : "it is empty";
+    if (errno == EISDIR) why += ": name a file";
     return Status::InvalidArgument("cannot read a first line from " + path + ": " + why);
   }
   while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
@@ -152,9 +172,7 @@ void AddSetOption(CLI::App& command, Options* options) {
                 ThrowUsage("--set", Status::InvalidArgument("expected KEY=VALUE, got " + setting));
               }
               const std::string name = setting.substr(0, equals);
-              if (name == kDirectoryOption) {
-                ThrowUsage("--set", Status::InvalidArgument("the directory is given by --wal"));
-              }
+              if (const Status key = CheckKey(name); !key.ok()) ThrowUsage("--set", key);
               const Status set = pipeline::SetOption(options, name, setting.substr(equals + 1));
               if (!set.ok()) ThrowUsage("--set", set);
             }
@@ -196,6 +214,32 @@ void AddDurationOption(CLI::App& command, const std::string& name,
           help + " (default " + pipeline::FormatDuration(*duration) + ")")
       ->type_name("DURATION");
 }
+
+// Decimal, and all of it: 010 is ten, and what does not fit is not the largest that does.
+Result<std::uint64_t> ParseLsn(std::string_view text) {
+  std::uint64_t lsn = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, lsn);
+  if (error == std::errc() && stop == end) return lsn;
+  return Status::InvalidArgument("\"" + std::string(text) + "\" is no LSN: write a number such as "
+                                 "1042");
+}
+
+void AddLsnOption(CLI::App& command, const std::string& name, std::uint64_t* lsn,
+                  const std::string& help) {
+  command
+      .add_option_function<std::string>(
+          name,
+          [name, lsn](const std::string& text) {
+            const auto parsed = ParseLsn(text);
+            if (!parsed.ok()) ThrowUsage(name, parsed.status());
+            *lsn = *parsed;
+          },
+          help)
+      ->type_name("LSN");
+}
+
+std::string NotEmpty(const std::string& given) { return given.empty() ? "must not be empty" : ""; }
 
 Result<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   return pipeline::ParseDuration(text);

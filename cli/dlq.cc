@@ -15,6 +15,7 @@
 #include "base/file_system.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/place.h"
 #include "pipeline/letter_desk.h"
 #include "wal/state_file.h"
 
@@ -24,8 +25,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using pipeline::DeadLetter;
 using pipeline::DeadLetters;
-
-constexpr std::size_t kErrorWidth = 60;
 
 struct DlqArguments {
   std::string directory;
@@ -41,15 +40,6 @@ std::string LsnText(const DeadLetterInfo& letter) {
   return text;
 }
 
-// One line of a table: no line breaks, and no more than fits.
-std::string Shortened(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c >= 0 && c < ' '; }, ' ');
-  if (text.size() <= kErrorWidth) return text;
-  std::size_t end = kErrorWidth - 3;
-  while (end > 0 && (text[end] & 0xc0) == 0x80) --end;  // not inside a character
-  return text.substr(0, end) + "...";
-}
-
 // Without the name of the database, which would take all the room.
 std::string ReasonOf(const DeadLetterInfo& letter) {
   const std::string name = letter.database + ": ";
@@ -60,15 +50,16 @@ int RunList(const DlqArguments& arguments) {
   Table table({"ID", "LSN", "TYPE", "TASK", "LAST FAILED", "RETRIES", "ERROR"});
   std::uint64_t rejected = 0;
   std::uint64_t lost = 0;
-  const int exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
+  const int exit_code = ForEachLetter("dlq list", arguments.directory,
+                                      [&](const DeadLetter& letter) {
     const DeadLetterInfo info = pipeline::InfoOf(letter);
     if (arguments.json) {
       std::printf("%s\n", pipeline::LetterJson(info, false).c_str());
       return true;
     }
-    table.AddRow({info.id, LsnText(info), info.is_loss ? "loss" : info.type, info.task_id,
+    table.AddRow({info.id, LsnText(info), info.is_loss ? "loss" : info.type, Cell(info.task_id),
                   FormatTime(info.last_failed), std::to_string(info.retries),
-                  Shortened(ReasonOf(info))});
+                  Cell(ReasonOf(info))});
     (info.is_loss ? lost : rejected) += info.is_loss ? letter.lsns.count() : 1;
     return true;
   });
@@ -93,7 +84,8 @@ void PrintLetter(const DlqArguments& arguments, const DeadLetterInfo& letter) {
 
 int RunShow(const DlqArguments& arguments) {
   bool found = false;
-  const int exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
+  const int exit_code = ForEachLetter("dlq show", arguments.directory,
+                                      [&](const DeadLetter& letter) {
     if (letter.id() != arguments.id) return true;
     found = true;
     PrintLetter(arguments, pipeline::InfoOf(letter));
@@ -120,10 +112,7 @@ class Export {
   }
   Status Finish() {
     TASKWAL_TRY(Put(count_ == 0 ? "[]\n" : "\n]\n"));
-    if (file_ == nullptr) {
-      return std::fflush(stdout) == 0 ? Status::Ok()
-                                      : Status::IoError("cannot write to standard output");
-    }
+    if (file_ == nullptr) return Status::Ok();
     TASKWAL_TRY(file_->Sync());
     return FileSystem::Real().Rename(output_ + ".tmp", output_);
   }
@@ -157,11 +146,16 @@ int RunExport(const DlqArguments& arguments) {
   if (!is_chosen) chosen.selection.all = true;
   const auto selection = chosen.Resolve();
   if (!selection.ok()) return Fail("dlq export", selection.status());
+  if (!arguments.output.empty() && IsInside(arguments.output, arguments.directory)) {
+    PrintError("dlq export", "--output " + arguments.output +
+                                 " is inside the log's directory: name a file elsewhere");
+    return kExitUsage;
+  }
   Export out;
   Status written = out.Open(arguments.output);
   int exit_code = kExitFailed;
   if (written.ok()) {
-    exit_code = ForEachLetter(arguments.directory, [&](const DeadLetter& letter) {
+    exit_code = ForEachLetter("dlq export", arguments.directory, [&](const DeadLetter& letter) {
       if (pipeline::IsMeant(*selection, letter)) written = out.Add(letter);
       return written.ok();
     });
@@ -175,7 +169,8 @@ int RunExport(const DlqArguments& arguments) {
   if (written.ok() && exit_code != kExitFailed) written = out.Finish();
   if (!written.ok()) {
     out.Abandon();
-    PrintError("dlq export", written.message());
+    // Told at the end, as of every command.
+    if (std::ferror(stdout) == 0) PrintError("dlq export", written.message());
     return kExitFailed;
   }
   if (!arguments.output.empty() && exit_code != kExitFailed && !arguments.json) {
@@ -203,7 +198,9 @@ void AddShowCommand(CLI::App& dlq, int* exit_code) {
   auto arguments = std::make_shared<DlqArguments>();  // shared with the callback
   CLI::App* command = dlq.add_subcommand("show", "One dead letter with its operation");
   AddWalOption(*command, &arguments->directory, true);
-  command->add_option("ID", arguments->id, "As `dlq list` prints it")->required();
+  command->add_option("ID", arguments->id, "As `dlq list` prints it")
+      ->required()
+      ->check(NotEmpty);
   command->add_flag("--json", arguments->json, "Print a JSON object");
   command->footer(
       "Exit codes: 0 done, 1 no such letter, 2 the dead letters are damaged.\n"
@@ -246,13 +243,28 @@ Result<DeadLetterSelection> LetterChoice::Resolve() const {
 }
 
 void AddLetterChoice(CLI::App& command, LetterChoice* choice) {
-  command.add_option("ID", choice->selection.ids, "Letters as `dlq list` prints them");
-  command.add_option("--lsn", choice->selection.lsns, "Letters of these LSNs")
+  // None of them may be empty: a filter that a script left out by mistake would mean every letter.
+  command.add_option("ID", choice->selection.ids, "Letters as `dlq list` prints them")
+      ->check(NotEmpty);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--lsn",
+          [choice](const std::vector<std::string>& lsns) {
+            for (const std::string& text : lsns) {
+              const auto lsn = ParseLsn(text);
+              if (!lsn.ok()) throw CLI::ValidationError("--lsn", lsn.status().message());
+              choice->selection.lsns.push_back(*lsn);
+            }
+          },
+          "Letters of these LSNs")
       ->type_name("LSN")
       ->allow_extra_args(false);
-  command.add_option("--task", choice->selection.task_id, "Letters of this task")->type_name("ID");
+  command.add_option("--task", choice->selection.task_id, "Letters of this task")
+      ->type_name("ID")
+      ->check(NotEmpty);
   command.add_option("--older-than", choice->failed_before, "Letters that failed last before then")
-      ->type_name("TIME|AGE");
+      ->type_name("TIME|AGE")
+      ->check(NotEmpty);
   command.add_flag("--all", choice->selection.all, "Every letter (but no declared loss)");
 }
 
@@ -260,23 +272,23 @@ bool NamesLetters(const DeadLetterSelection& selection) {
   return !selection.ids.empty() || !selection.lsns.empty() || !selection.task_id.empty();
 }
 
-int ForEachLetter(const std::string& directory,
+int ForEachLetter(std::string_view command, const std::string& directory,
                   const std::function<bool(const DeadLetter&)>& visit) {
   FileSystem& fs = FileSystem::Real();
   const auto state = wal::ReadState(fs, directory);
   // Letters are told though STATE is damaged; a directory without one is not meant.
   if (state.status().code() == StatusCode::kNotFound) {
-    PrintError("dlq", directory + " holds no log: name the directory that was --wal when it was "
-                                  "written");
+    PrintError(command, directory + " holds no log: name the directory that was --wal when it was "
+                                    "written");
     return kExitFailed;
   }
   std::vector<std::string> damage;
   const auto letters = DeadLetters::Open(fs, directory, true, &damage);
-  if (!letters.ok()) return Fail("dlq", letters.status());
+  if (!letters.ok()) return Fail(command, letters.status());
   const Status read = (*letters)->ForEach(visit);
-  for (const std::string& what : damage) PrintError("dlq", "damaged: " + what);
+  for (const std::string& what : damage) PrintError(command, "damaged: " + what);
   if (read.ok()) return damage.empty() ? kExitDone : kExitDamage;
-  PrintError("dlq", read.message());
+  PrintError(command, read.message());
   return read.code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;
 }
 

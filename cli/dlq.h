@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pipeline/flush/dead_letters.h"
@@ -24,14 +25,14 @@ struct LetterChoice {
   [[nodiscard]] Result<DeadLetterSelection> Resolve() const;
 };
 // ID..., --lsn, --task, --older-than and --all.
+void AddLetterChoice(CLI::App& command, LetterChoice* choice);
 // Told by names, of which an unknown one is a mistake.
 bool NamesLetters(const DeadLetterSelection& selection);
 inline constexpr char kNoSuchLetter[] = "no such dead letter (`taskwal dlq list` names them)";
-void AddLetterChoice(CLI::App& command, LetterChoice* choice);
 
 // Visits what the store in `directory` holds, beside a live process or not; the exit code, which
-// tells damage, too.
-int ForEachLetter(const std::string& directory,
+// tells damage, too. What is wrong is said as `command`, "dlq list".
+int ForEachLetter(std::string_view command, const std::string& directory,
                   const std::function<bool(const pipeline::DeadLetter&)>& visit);
 
 // dlq_settle.cc

@@ -69,7 +69,7 @@ void PrintText(const std::vector<RetryOutcome>& outcomes) {
   std::string counts;
   for (const RetryOutcome& outcome : outcomes) {
     table.AddRow({outcome.id, std::to_string(outcome.lsn),
-                  std::string(RetryResultName(outcome.result)), outcome.error});
+                  std::string(RetryResultName(outcome.result)), Cell(outcome.error)});
   }
   for (const RetryResult result : kResults) {
     counts += (counts.empty() ? "" : ", ") + FormatCount(CountOf(outcomes, result)) + " " +
@@ -196,7 +196,8 @@ int RunPurge(const PurgeArguments& arguments) {
     return kExitUsage;
   }
   std::uint64_t meant = 0;
-  const int looked = ForEachLetter(arguments.directory, [&](const pipeline::DeadLetter& letter) {
+  const int looked = ForEachLetter("dlq purge", arguments.directory,
+                                   [&](const pipeline::DeadLetter& letter) {
     meant += pipeline::IsMeant(*selection, letter) ? 1 : 0;
     return true;
   });

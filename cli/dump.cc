@@ -95,7 +95,6 @@ class Dumper {
         arguments_.from);
     TASKWAL_TRY(Follow(reader, std::min(arguments_.to, survey.judgement.end_lsn)));
     TASKWAL_TRY(PrintRing(survey));
-    if (std::fflush(stdout) != 0) return CannotWrite();
     return damaged_ ? kExitDamage : kExitDone;
   }
 
@@ -142,9 +141,9 @@ class Dumper {
 
   Status Print(const wal::RecordView& record) {
     const std::string line = LineOf(record);
-    return std::fputs(line.c_str(), stdout) < 0 ? CannotWrite() : Status::Ok();
+    if (std::fputs(line.c_str(), stdout) >= 0) return Status::Ok();
+    return Status::IoError("cannot write to standard output");
   }
-  static Status CannotWrite() { return Status::IoError("cannot write to standard output"); }
 
   // Empty where the filters leave the record out.
   std::string LineOf(const wal::RecordView& record) {
@@ -211,8 +210,15 @@ int RunDump(const DumpArguments& arguments) {
                "--type " + *arguments.type + " is no record type (see taskwal dump --help)");
     return kExitUsage;
   }
+  if (arguments.to < arguments.from) {
+    PrintError("dump", "--to " + std::to_string(arguments.to) + " is before " +
+                           (arguments.to == 0 ? "the first LSN, which is 1"
+                                              : "--from " + std::to_string(arguments.from)));
+    return kExitUsage;
+  }
   const Result<int> code = Dumper(arguments).Run();
   if (code.ok()) return *code;
+  if (std::ferror(stdout) != 0) return kExitFailed;  // told at the end, as of every command
   PrintError("dump", code.status().message());
   return code.status().code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;
 }
@@ -226,9 +232,8 @@ void AddDumpCommand(CLI::App& app, int* exit_code) {
   command->add_option("DIR", arguments->directory, "The log directory")
       ->type_name("DIR")
       ->required();
-  command->add_option("--from", arguments->from, "First LSN (default: the oldest kept)")
-      ->type_name("LSN");
-  command->add_option("--to", arguments->to, "Last LSN (default: the newest)")->type_name("LSN");
+  AddLsnOption(*command, "--from", &arguments->from, "First LSN (default: the oldest kept)");
+  AddLsnOption(*command, "--to", &arguments->to, "Last LSN (default: the newest)");
   command
       ->add_option(
           "--type", arguments->type,

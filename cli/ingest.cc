@@ -13,13 +13,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <stop_token>
-#include <thread>
 
 #include "base/json_text.h"
 #include "base/shell_text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
+#include "cli/stop_on_signal.h"
 #include "pipeline/append_operation.h"
 #include "pipeline/option_fields.h"
 #include "storage/ingest_line.h"
@@ -65,24 +64,6 @@ void PutNumber(std::uint64_t number, std::string* out) {
 }
 
 using Appended = pipeline::AppendedOperation;
-
-// A token that is stopped once a signal asks for it: for calls that wait.
-class SignalledStop {
- public:
-  [[nodiscard]] std::stop_token token() const { return source_.get_token(); }
-
- private:
-  static constexpr int kPollMs = 50;
-
-  std::stop_source source_;
-  std::jthread watcher_{[source = source_](const std::stop_token& end) mutable {
-    pollfd signalled{StopSignal::fd(), POLLIN, 0};
-    while (!end.stop_requested()) {
-      if (::poll(&signalled, 1, kPollMs) > 0) break;
-    }
-    if (StopSignal::requested()) source.request_stop();
-  }};
-};
 
 class Ingest {
  public:
@@ -263,7 +244,7 @@ class Ingest {
 
   TaskStorage& storage_;
   const Durability level_;
-  const SignalledStop stop_;
+  const StopOnSignal stop_;  // for calls that wait
   LineReader reader_;
   std::vector<Answer> group_;
   std::size_t group_bytes_ = 0;
@@ -364,6 +345,8 @@ void AddIngestCommand(CLI::App& app, int* exit_code) {
       "       {\"op\":\"delete_dag\",\"dag_id\":\"d1\"}\n"
       "       {\"op\":\"log_activity\",\"activity\":{\"task_id\":\"t1\",\"action\":\"start\",…}}\n"
       "Answers: {\"line\":1,\"lsn\":1} or {\"line\":2,\"error\":\"…\"}\n"
+      "Exit codes: 0 done, 1 the input, the answers or the log failed, 2 the log is damaged, 3\n"
+      "some lines were rejected, 4 the database has not got everything yet.\n"
       "Example: taskwal ingest --wal w --db sqlite://tasks.db < operations.ndjson");
   command->callback([arguments, exit_code] { *exit_code = RunIngest(*arguments); });
 }

@@ -16,6 +16,7 @@
 #include "base/logging.h"
 #include "base/nearest_name.h"
 #include "cli/command.h"
+#include "cli/question.h"
 
 namespace {
 
@@ -46,9 +47,7 @@ void RefuseEmptyNames(CLI::App& command) {
     const bool is_name = type == "DIR" || type == "FILE" || type == "WORKFLOW" || type == "URL" ||
                          type == "ADDRESS:PORT" || type.ends_with("DSN");
     if (!is_name) continue;
-    option->check([](const std::string& given) {
-      return given.empty() ? std::string("must not be empty") : std::string();
-    });
+    option->check(NotEmpty);
   }
   for (CLI::App* inner : command.get_subcommands([](CLI::App* /*any*/) { return true; })) {
     RefuseEmptyNames(*inner);
@@ -74,13 +73,22 @@ std::string Complaint(const CLI::App& command, const CLI::ParseError& error) {
     return argument.size() > 1 && argument.front() == '-';
   });
   if (option == unknown.end()) return '"' + unknown.front() + "\" was not expected";
-  std::vector<std::string> names;
+  std::vector<std::string_view> names;
   for (const CLI::Option* known : command.get_options()) {
-    if (!known->get_lnames().empty()) names.push_back("--" + known->get_lnames().front());
+    if (!known->get_lnames().empty()) names.emplace_back(known->get_lnames().front());
   }
-  const std::string nearest(
-      taskwal::NearestName(*option, std::vector<std::string_view>(names.begin(), names.end())));
-  return "there is no option \"" + *option + "\"; did you mean \"" + nearest + "\"?";
+  const std::string_view given(*option);
+  const std::string name(given.substr(std::min(given.find_first_not_of('-'), given.size())));
+  return "there is no option \"" + *option + "\"" + taskwal::DidYouMean(name, names, "--");
+}
+
+std::string UnknownCommand(const CLI::App& app, const std::string& given) {
+  std::vector<std::string> commands;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App* /*any*/) { return true; }))
+    commands.push_back(command->get_name());
+  const std::vector<std::string_view> names(commands.begin(), commands.end());
+  return "there is no command \"" + given + "\"" + taskwal::DidYouMean(given, names) +
+         " (see taskwal --help)";
 }
 
 // A closed standard stream would be taken by the next file that is opened. Input then ends at once;
@@ -93,11 +101,22 @@ void FillStandardStreams() {
   }
 }
 
-// What was printed may never have arrived: on a full disk, say.
-int FinishOutput(int exit_code) {
+// What was printed may never have arrived: on a full disk, say. Told here, of every command alike.
+int FinishOutput(std::string_view command, int exit_code) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
-  PrintError({}, "the report could not be written to standard output");
+  PrintError(command, "cannot write to standard output");
   return GraverExit(exit_code, kExitFailed);
+}
+
+// A command says what went wrong in one line, which the library's log would say twice. A server
+// that may lose what it has committed is nothing that goes wrong.
+void SetUpLog(const char* level) {
+  if (level != nullptr) {
+    taskwal::Logger().set_level(spdlog::level::from_str(level));
+  } else {
+    taskwal::SetLogger(taskwal::MakeEventLogger(
+        "server_not_durable", [](std::string_view what) { PrintError("warning", what); }));
+  }
 }
 
 int Run(int argc, char** argv) {
@@ -110,41 +129,40 @@ int Run(int argc, char** argv) {
   app.set_version_flag("--version", "taskwal " TASKWAL_VERSION);
   app.require_subcommand(1);
   app.footer("TASKWAL_LOG=warn (or debug, info, error) shows the library's own log on stderr.");
-  // A command says what went wrong in one line; the library's log would say it twice.
-  const char* level = std::getenv("TASKWAL_LOG");
-  taskwal::Logger().set_level(spdlog::level::from_str(level != nullptr ? level : "off"));
+  SetUpLog(std::getenv("TASKWAL_LOG"));
   int exit_code = kExitDone;
   AddCommands(app, &exit_code);
   RefuseEmptyNames(app);
   const auto is_named = [argv](CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
-    PrintError({}, "there is no command \"" + std::string(argv[1]) + "\" (see taskwal --help)");
+    PrintError({}, UnknownCommand(app, argv[1]));
     return kExitUsage;
   }
+  const CLI::App* parsed = nullptr;
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
-    return app.exit(asked, std::cout, std::cerr);
+    exit_code = app.exit(asked, std::cout, std::cerr);
   } catch (const CLI::ParseError& error) {
-    const CLI::App* parsed = nullptr;
     const std::string command = ParsedCommand(app, &parsed);
     const std::string see = command.empty() ? "taskwal --help" : "taskwal " + command + " --help";
     PrintError(command, Complaint(*parsed, error) + " (see " + see + ")");
     return kExitUsage;
   }
-  return FinishOutput(exit_code);
+  return FinishOutput(ParsedCommand(app, &parsed), exit_code);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   FillStandardStreams();
+  int exit_code = kExitFailed;
   try {
-    return Run(argc, argv);
+    exit_code = Run(argc, argv);
   } catch (const std::exception& error) {
     PrintError({}, error.what());
   } catch (...) {
     PrintError({}, "unknown exception");
   }
-  return kExitFailed;
+  EndProcess(exit_code);
 }

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -305,7 +307,7 @@ std::string TitleOf(const Snapshot& snapshot) {
 // False when a stop signal came.
 bool Rest(std::chrono::milliseconds interval) {
   pollfd polled{StopSignal::fd(), POLLIN, 0};
-  ::poll(&polled, 1, static_cast<int>(interval.count()));
+  ::poll(&polled, 1, static_cast<int>(std::min<std::int64_t>(interval.count(), INT_MAX)));
   return !StopSignal::requested();
 }
 

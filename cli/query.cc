@@ -18,8 +18,6 @@
 namespace taskwal::cli {
 namespace {
 
-constexpr std::size_t kCellBytesMax = 60;
-
 // As given on the command line.
 struct QueryArguments {
   std::vector<std::string> databases;
@@ -65,18 +63,7 @@ int Open(std::string_view command, const QueryArguments& arguments, Database* da
 // Filters are named as options are.
 Status AsOption(const Status& status) { return {status.code(), "--" + status.message()}; }
 
-// One cell of a table: control characters would break the line or play with the terminal.
-std::string Cell(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
-  if (text.size() <= kCellBytesMax) return text;
-  std::size_t end = kCellBytesMax;
-  while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
-  return text.substr(0, end) + "…";
-}
-
-std::string Cell(const std::optional<Time>& time) { return time ? FormatTime(*time) : ""; }
+std::string TimeCell(const std::optional<Time>& time) { return time ? FormatTime(*time) : ""; }
 
 void Print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
@@ -92,9 +79,9 @@ void PrintTasks(const QueryArguments& arguments, const TaskPage& page) {
   }
   Table table({"CREATED", "ID", "STATUS", "DAG", "NODE", "RETRIES", "UPDATED", "ERROR"});
   for (const Task& task : page.tasks) {
-    table.AddRow({Cell(task.created_at), Cell(task.id), std::string(TaskStatusName(task.status)),
-                  Cell(task.dag_id), Cell(task.node_id), std::to_string(task.retry_count),
-                  Cell(task.updated_at), Cell(task.error)});
+    table.AddRow({TimeCell(task.created_at), Cell(task.id),
+                  std::string(TaskStatusName(task.status)), Cell(task.dag_id), Cell(task.node_id),
+                  std::to_string(task.retry_count), TimeCell(task.updated_at), Cell(task.error)});
   }
   PrintPage(table, page.next_page);
 }
@@ -106,7 +93,7 @@ void PrintActivities(const QueryArguments& arguments, const ActivityPage& page) 
   }
   Table table({"TIME", "LEVEL", "TASK", "ACTION", "MESSAGE", "DAG", "NODE", "ID"});
   for (const Activity& activity : page.activities) {
-    table.AddRow({Cell(activity.created_at), std::string(LevelName(activity.level)),
+    table.AddRow({TimeCell(activity.created_at), std::string(LevelName(activity.level)),
                   Cell(activity.task_id), Cell(activity.action), Cell(activity.message),
                   Cell(activity.dag_id), Cell(activity.node_id), Cell(activity.id)});
   }
@@ -216,7 +203,7 @@ void AddTasks(CLI::App& query, int* exit_code) {
   const auto arguments = std::make_shared<QueryArguments>();
   CLI::App* command = query.add_subcommand("tasks", "Tasks, in the order they were created");
   CLI::Option* id = command->add_option("--id", arguments->id, "Just this task");
-  id->type_name("ID");
+  id->type_name("ID")->check(NotEmpty);
   command
       ->add_option("--status", arguments->filter.statuses, "In one of these statuses (repeatable)")
       ->type_name("STATUS")

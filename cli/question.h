@@ -2,7 +2,8 @@
 // own, so that whoever waits can be told to stop, and can go on without the answer.
 //
 // Used by one thread. One that is still unanswered in the end is left behind: the storage is
-// shared with it, so that nothing it uses goes away.
+// shared with it, so that nothing it uses goes away; for the same reason the process then ends by
+// EndProcess, and not by destroying what is global.
 #pragma once
 
 #include <algorithm>
@@ -18,6 +19,12 @@
 
 namespace taskwal::cli {
 
+void NoteLeftBehind();
+// Ends the process as a return from main does. Where a question was left behind nothing is
+// destroyed before: its thread, or the driver of a database in it, may use it to the last moment,
+// and an answer that comes just then would destroy the storage beside that.
+[[noreturn]] void EndProcess(int exit_code);
+
 template <typename Answer>
 class Question {
  public:
@@ -32,8 +39,12 @@ class Question {
   }
   ~Question() {
     // An answered one ends at once, and before the storage does.
-    const bool is_over = !answer_.valid() || IsAnswered(std::chrono::milliseconds(0));
-    is_over ? thread_.join() : thread_.detach();
+    if (!answer_.valid() || IsAnswered(std::chrono::milliseconds(0))) {
+      thread_.join();
+    } else {
+      NoteLeftBehind();
+      thread_.detach();
+    }
   }
   Question(const Question&) = delete;
   Question& operator=(const Question&) = delete;

@@ -5,7 +5,9 @@
 #include <cstdio>
 
 #include "base/file_system.h"
+#include "base/shell_text.h"
 #include "cli/command.h"
+#include "cli/findings.h"
 #include "cli/rehearsal.h"
 #include "pipeline/flush/missing_records.h"
 #include "pipeline/option_fields.h"
@@ -17,6 +19,8 @@ namespace taskwal::cli {
 namespace {
 
 using wal::LsnRange;
+
+constexpr std::size_t kDamageShown = 10;
 
 struct RecoverArguments {
   std::vector<std::string> databases;
@@ -33,6 +37,7 @@ struct RecoverReport {
   std::uint64_t already_there = 0;
   std::uint64_t torn = 0;     // torn ends
   std::uint64_t corrupt = 0;  // damaged regions
+  std::vector<std::string> damage;  // each of them, in a line
   std::uint64_t dead_lettered = 0;
   std::uint64_t pending = 0;
   std::vector<LsnRange> lost;
@@ -104,6 +109,15 @@ std::string ReportJson(const RecoverReport& report) {
          "\"lost\":" + LostJson(report) + ",\"unknown\":" + RangesJson(report.unknown) + "}";
 }
 
+void PrintDamage(const RecoverArguments& arguments, const RecoverReport& report) {
+  const std::size_t shown = std::min(report.damage.size(), kDamageShown);
+  for (std::size_t i = 0; i < shown; ++i) std::printf("corrupt: %s\n", report.damage[i].c_str());
+  if (shown == report.damage.size()) return;
+  std::printf("%s more: `taskwal verify %s` names them as long as they are there\n",
+              FormatCount(report.damage.size() - shown).c_str(),
+              ShellQuote(arguments.options.wal_dir).c_str());
+}
+
 void PrintReport(const RecoverArguments& arguments, const RecoverReport& report) {
   if (arguments.json) {
     std::printf("%s\n", ReportJson(report).c_str());
@@ -118,6 +132,7 @@ void PrintReport(const RecoverArguments& arguments, const RecoverReport& report)
   table.AddRow({"torn ends", FormatCount(report.torn)});
   table.AddRow({"corrupt regions", FormatCount(report.corrupt)});
   std::printf("%s", table.ToString().c_str());
+  PrintDamage(arguments, report);
   if (!report.lost.empty()) std::printf("lost: %s\n", RangesText(report.lost).c_str());
   if (!report.missing.empty()) {
     std::printf("lost by the database: LSN %s\n", pipeline::MissingText(report.missing).c_str());
@@ -142,6 +157,9 @@ RecoverReport WhatIsThere(const recovery::ScanReport& scan) {
   report.torn =
       CountOf(scan, [](recovery::Verdict v) { return v == recovery::Verdict::kTornTail; });
   report.corrupt = CountOf(scan, recovery::IsDamage);
+  for (const recovery::Finding& finding : scan.findings) {
+    if (recovery::IsDamage(finding.verdict)) report.damage.push_back(FindingLine(finding));
+  }
   report.lost = Merge(scan.lost);
   report.unknown = Merge(scan.unknown);
   return report;
@@ -176,10 +194,7 @@ int DryRun(const RecoverArguments& arguments, const std::vector<TargetOptions>& 
   const auto rehearsal =
       Rehearse({arguments.options.wal_dir, targets, arguments.options.database_timeout}, scan);
   const Status& failure = rehearsal.ok() ? rehearsal->refused : rehearsal.status();
-  if (!failure.ok()) {
-    PrintError("recover", failure.message());
-    return kExitFailed;
-  }
+  if (!failure.ok()) return Fail("recover", failure);
   // Where nothing is left to be brought, nobody is missed.
   const bool drained = rehearsal->unreachable.ok() || rehearsal->missing == 0;
   (drained ? report.replayed : report.pending) = rehearsal->missing;
@@ -225,6 +240,13 @@ void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& 
   report->already_there = report->scanned - std::min(report->scanned, elsewhere);
 }
 
+// What keeps the database from taking the rest may be the disk that both are on.
+std::string Advice(const RecoverArguments& arguments, const wal::Log& log) {
+  if (!log.GetStats().full) return "; run it again when the database answers";
+  return "; the disk that holds " + arguments.options.wal_dir +
+         " is full: make room elsewhere on it (never remove a wal-* file), and run it again";
+}
+
 int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup> targets,
             RecoverReport report) {
   pipeline::WalStorageSetup setup;
@@ -235,10 +257,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   setup.salvage = arguments.salvage;
   pipeline::OpenReport opened;
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
-  if (!storage.ok()) {
-    PrintError("recover", storage.status().message());
-    return kExitFailed;
-  }
+  if (!storage.ok()) return Fail("recover", storage.status());
   StopSignal::Install();
   const Status drained = Drain(**storage, {arguments.drain_timeout, true, true});
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
@@ -248,7 +267,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
     const bool is_refused =
         closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced;
     PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()) +
-                              (is_refused ? "" : "; run it again when the database answers"));
+                              (is_refused ? "" : Advice(arguments, (*storage)->log())));
   }
   if (closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced) {
     return kExitFailed;

@@ -17,6 +17,7 @@
 #include "pipeline/flush/log_feeder.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
+#include "recovery/record_owners.h"
 #include "recovery/survey.h"
 #include "storage/backend.h"
 #include "storage/dsn.h"
@@ -85,9 +86,11 @@ Result<Answer> AskCopy(const RehearsalPlan& plan, const storage::Dsn& dsn,
   const auto cannot = [&](const std::string& what) {
     return Status::Unavailable(storage::MaskDsn(dsn.text) + ": " + what);
   };
-  if (fs::is_directory(path, failed)) return cannot("this is a directory");
+  if (fs::is_directory(path, failed)) return cannot("this is a directory: name a file");
   const std::string parent = fs::absolute(path, failed).parent_path().string();
-  if (!fs::is_directory(parent, failed)) return cannot("there is no directory " + parent);
+  if (!fs::is_directory(parent, failed)) {
+    return cannot("there is no directory " + parent + ": make it");
+  }
   const Scratch scratch;
   if (!scratch.is_made()) return cannot("no temporary directory for a copy of it");
   const std::string copy = scratch.File("copy.db");
@@ -114,7 +117,11 @@ Result<wal::LogState> StateAtOpen(const RehearsalPlan& plan, const recovery::Sur
                                   Lsn end_lsn) {
   wal::LogState state = survey.identity.state;
   ++state.epoch;
-  if (survey.identity.state_damaged) return state;
+  if (survey.identity.state_damaged) {
+    state.copied = true;
+    state.copied_at = end_lsn;
+    return state;
+  }
   const auto lock = FileSystem::Real().Stat(wal::JoinPath(plan.directory, "LOCK"));
   if (!lock.ok() && lock.status().code() != StatusCode::kNotFound) return lock.status();
   // Without a LOCK a new one would be made, which is as good as a copy's.
@@ -130,8 +137,15 @@ Result<wal::LogState> StateAtOpen(const RehearsalPlan& plan, const recovery::Sur
 Result<pipeline::ContactPlan> Meet(const RehearsalPlan& plan, const std::string& database,
                                    Answer answer, Lsn end_lsn, wal::LogState* state) {
   const std::string name = storage::MaskDsn(database);
+  std::vector<std::string> databases;
+  for (const TargetOptions& target : plan.targets) {
+    const std::string dsn = storage::MaskDsn(target.dsn);
+    const bool is_single = plan.targets.size() == 1 && target.name == pipeline::kDefaultTarget;
+    const std::string named = target.name + "*" + std::to_string(target.weight) + "=";
+    databases.push_back((is_single ? "" : named) + dsn);
+  }
   const pipeline::Meeting meeting{*state,  answer.row,     answer.db_id, answer.is_volatile,
-                                  end_lsn, plan.directory, name};
+                                  end_lsn, plan.directory, name,         databases};
   TASKWAL_ASSIGN(pipeline::ContactPlan contact, pipeline::PlanContact(meeting));
   if (contact.verdict != pipeline::ContactPlan::Verdict::kTakeIdentity) return contact;
   pipeline::TakeOwnIdentity(Uuid::Make(), end_lsn, {}, state);
@@ -262,6 +276,7 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   FileSystem& files = FileSystem::Real();
   Result<recovery::Survey> survey = recovery::SurveyTail(files, plan.directory);
   rehearsal.refused = survey.ok() ? recovery::CheckVersions(*survey) : survey.status();
+  if (rehearsal.refused.ok()) rehearsal.refused = recovery::CheckRecordOwners(files, *survey);
   if (!rehearsal.refused.ok()) return rehearsal;
   const Lsn end_lsn = survey->judgement.end_lsn + scan.ring_records;
   const Result<wal::LogState> planned = StateWithTargets(plan, *survey, end_lsn);

@@ -11,6 +11,7 @@
 namespace taskwal::cli {
 namespace {
 
+constexpr std::size_t kCellBytesMax = 60;
 constexpr int kBarWidth = 30;
 constexpr auto kShownAfter = std::chrono::seconds(1);
 constexpr auto kRedrawEvery = std::chrono::milliseconds(100);
@@ -62,6 +63,16 @@ std::string Table::ToString() const {
     text += line + "\n";
   }
   return text;
+}
+
+std::string Cell(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  if (text.size() <= kCellBytesMax) return text;
+  std::size_t end = kCellBytesMax;
+  while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
+  return text.substr(0, end) + "…";
 }
 
 std::string FormatBytes(std::uint64_t bytes) {

@@ -11,9 +11,11 @@
 #include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/ack_file.h"
+#include "cli/ack_place.h"
 #include "cli/command.h"
 #include "cli/run_choice.h"
 #include "cli/stop_on_signal.h"
+#include "dag/graph_run.h"
 #include "dag/resume.h"
 #include "dag/workflow_file.h"
 #include "taskwal/dag.h"
@@ -35,6 +37,19 @@ struct RunArguments {
   bool resume = false;
   bool json = false;
 };
+
+// Of ASCII or of the other set, which UTF-8 writes as C2 80 to C2 9F: a name that holds one cannot
+// be told from others on a screen, and breaks the lines of what prints it.
+bool HasControl(std::string_view text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x20 || byte == 0x7f) return true;
+    const bool is_c1 = byte == 0xc2 && i + 1 < text.size() &&
+                       static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (is_c1) return true;
+  }
+  return false;
+}
 
 // Tasks are finished on several threads, and not in the order in which they were counted.
 class Progress {
@@ -93,6 +108,7 @@ void PrintReport(const RunArguments& arguments, const RunReport& report, std::si
 Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
                           const dag::Workflow& workflow, const ChosenRun& chosen,
                           const std::stop_token& stop) {
+  if (stop.stop_requested()) return Status::Closed("told to stop before a task was begun");
   dag::BuildOptions build;
   build.speed = arguments.speed;
   TASKWAL_ASSIGN(const Graph graph, dag::BuildGraph(workflow, build));
@@ -106,14 +122,14 @@ Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
   options.on_progress = [&progress](std::size_t done, std::size_t all) {
     progress.Update(done, all);
   };
-  return TaskManager(storage).Run(graph, options);
+  return dag::ExecuteRun(storage, graph, options, chosen.earlier);
 }
 
 Result<RunReport> ExecuteNoting(TaskStorage& storage, const RunArguments& arguments,
                                 const dag::Workflow& workflow, const ChosenRun& chosen,
                                 const std::stop_token& stop) {
   if (arguments.acks.empty()) return Execute(storage, arguments, workflow, chosen, stop);
-  TASKWAL_ASSIGN(const auto noted, AckFile::Open(storage, arguments.acks));
+  TASKWAL_ASSIGN(const auto noted, AckFile::Open(storage, arguments.acks, stop));
   TASKWAL_ASSIGN(RunReport report, Execute(*noted, arguments, workflow, chosen, stop));
   TASKWAL_TRY(noted->written());
   return report;
@@ -123,6 +139,11 @@ struct Ran {
   int code = kExitDone;
   bool has_begun = true;  // false: told to stop before, or the database gave no answer
 };
+
+Ran StoppedBefore() {
+  PrintError("run", "stopped before a task was begun");
+  return {kExitDone, false};
+}
 
 Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& arguments,
           const dag::Workflow& workflow, const std::stop_token& stop) {
@@ -134,22 +155,22 @@ Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& argum
     // A database that did not answer is not waited for once more.
     return {Fail("run", chosen.status()), chosen.status().code() != StatusCode::kUnavailable};
   }
-  if (chosen->is_stopped) {
-    PrintError("run", "stopped before a task was begun");
-    return {kExitDone, false};
-  }
+  if (chosen->is_stopped) return StoppedBefore();
   const std::size_t all = workflow.tasks.size();
   RunReport report;
   report.dag_id = chosen->dag_id;
   report.completed = report.skipped = all;
-  if (!chosen->is_finished) {
+  if (!chosen->earlier.is_finished) {
     if (!arguments.json) {
       std::printf("%s: %s tasks of %s, %s completed before\n", chosen->dag_id.c_str(),
                   FormatCount(all).c_str(), arguments.file.c_str(),
-                  FormatCount(chosen->completed).c_str());
+                  FormatCount(chosen->earlier.completed.size()).c_str());
       std::fflush(stdout);
     }
     auto executed = ExecuteNoting(*storage, arguments, workflow, *chosen, stop);
+    if (executed.status().code() == StatusCode::kClosed && stop.stop_requested()) {
+      return StoppedBefore();
+    }
     if (!executed.ok()) return {Fail("run", executed.status())};
     report = std::move(executed).value();
   }
@@ -195,10 +216,14 @@ int CloseStorage(TaskStorage& storage, const Options& options, bool damaged,
 
 int RunWorkflow(const RunArguments& arguments) {
   StopSignal::Install();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that has gone is an error of write(), not the end
   // Where it is inherited as ignored, no exit code of a command could be read.
   std::signal(SIGCHLD, SIG_DFL);
   const auto targets = ResolveTargets(arguments.databases, "sqlite://taskwal.db");
   if (!targets.ok()) return Fail("run", targets.status());
+  const Status place = CheckAckPlace({arguments.acks, arguments.file, arguments.options.wal_dir,
+                                      arguments.databases, *targets});
+  if (!place.ok()) return Fail("run", place);
   const auto workflow = dag::LoadWorkflow(arguments.file);
   if (!workflow.ok()) {
     PrintError("run", workflow.status().message());
@@ -234,7 +259,8 @@ constexpr const char* kExamples =
     "    - {id: wait, kind: sleep, seconds: 1.5, depends_on: [fetch]}\n"
     "    - {id: done, kind: noop, depends_on: [wait]}\n"
     "Exit codes: 0 every task completed, or a signal stopped the run before that (--resume goes\n"
-    "on); 1 a task failed; 4 the database has not got everything yet.\n"
+    "on); 1 a task failed; 2 the log is damaged; 3 the database refused records; 4 it has not got\n"
+    "everything yet.\n"
     "Examples:\n"
     "  taskwal run nightly.yaml\n"
     "  taskwal run nightly.yaml --resume\n"
@@ -274,7 +300,9 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
       ->type_name("ID")
       ->check([](const std::string& id) {
         const bool good = !id.empty() && id.size() <= kIdBytesMax && IsCleanText(id);
-        return good ? std::string() : std::string("must have 1 to 255 bytes of UTF-8");
+        if (!good) return std::string("must have 1 to 255 bytes of UTF-8");
+        return HasControl(id) ? std::string("must have no line break or other control character")
+                              : std::string();
       });
   command->add_option("--workers", arguments->workers, "Tasks that run at once (default 4)")
       ->type_name("N")

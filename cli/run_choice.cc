@@ -130,7 +130,7 @@ Result<ChosenRun> ChooseResumed(const std::shared_ptr<TaskStorage>& storage, con
   });
   // Its own calls end in time.
   if (!asked.Await(kYear, stop)) return ChosenRun{.is_stopped = true};
-  const Result<Found> found = asked.Take();
+  Result<Found> found = asked.Take();
   if (found.status().code() == StatusCode::kUnavailable) {
     return Status::Unavailable(
         "nothing was run, as only the database knows which tasks are completed, and it does not "
@@ -143,7 +143,7 @@ Result<ChosenRun> ChooseResumed(const std::shared_ptr<TaskStorage>& storage, con
     return Status::Rejected("the run " + JsonQuote(found->dag_id) + " is of another content than " +
                             wish.file + " has now: choose another --run-id");
   }
-  return ChosenRun{found->dag_id, found->run.is_finished, found->run.completed.size(), false};
+  return ChosenRun{found->dag_id, std::move(found->run), false};
 }
 
 }  // namespace

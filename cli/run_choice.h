@@ -1,11 +1,11 @@
 // Which run `taskwal run` executes: a new one, or one that was begun before.
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <stop_token>
 #include <string>
 
+#include "dag/resume.h"
 #include "dag/workflow.h"
 #include "taskwal/status.h"
 #include "taskwal/task_storage.h"
@@ -21,8 +21,7 @@ struct RunWish {
 
 struct ChosenRun {
   std::string dag_id{};
-  bool is_finished = false;
-  std::size_t completed = 0;  // before this run
+  dag::EarlierRun earlier{};  // what is resumed; of a new run nothing
   bool is_stopped = false;    // told to stop before it was known: nothing else is set
 };
 

@@ -24,8 +24,7 @@ struct SchemaArguments {
 
 Result<std::string> DialectOf(const SchemaArguments& arguments) {
   if (!arguments.dialect.empty()) return arguments.dialect;
-  if (arguments.dsn.empty()) return std::string("sqlite");
-  TASKWAL_ASSIGN(const std::string dsn, ResolveDsn(arguments.dsn));
+  TASKWAL_ASSIGN(const std::string dsn, ResolveDsn(arguments.dsn, "sqlite://taskwal.db"));
   TASKWAL_ASSIGN(const auto backend, storage::MakeBackend(dsn, {}));
   return std::string(backend->kind());
 }
@@ -74,9 +73,14 @@ void AddSchemaCommand(CLI::App& app, int* exit_code) {
   auto arguments = std::make_shared<SchemaArguments>();  // shared with the callbacks
 
   CLI::App* print = schema->add_subcommand("print", "Print the definitions of the tables as SQL");
-  print->add_option("--dialect", arguments->dialect, "Of this kind of database (default sqlite)")
-      ->type_name("NAME");
   AddDatabaseOption(*print, &arguments->dsn);
+  print
+      ->add_option("--dialect", arguments->dialect,
+                   "Instead of --db: of this kind of database, mysql, postgres or sqlite (default "
+                   "where none is named)")
+      ->type_name("NAME")
+      ->check(NotEmpty)
+      ->excludes("--db");
   print->footer("Example: taskwal schema print --dialect sqlite");
   print->callback([arguments, exit_code] { *exit_code = RunPrint(*arguments); });
 

@@ -189,6 +189,8 @@ int RunServe(ServeArguments arguments) {
     reloader.emplace(arguments.file, arguments.read, arguments.config);
   }
   arguments.config.server.token = std::move(token).value();
+  // A daemon has no other voice.
+  if (std::getenv("TASKWAL_LOG") == nullptr) SetLogger(nullptr);
   config::SetLogLevel(arguments.config.log_level);
   std::signal(SIGPIPE, SIG_IGN);  // a caller that has gone is an error of write(), not the end
   StopSignal::Install();

@@ -5,9 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file_system.h"
+#include "base/shell_text.h"
 #include "cli/command.h"
 #include "pipeline/targets/target_plan.h"
 #include "pipeline/wal_task_storage.h"
+#include "wal/log_directory.h"
 #include "wal/state_file.h"
 
 namespace taskwal::cli {
@@ -66,12 +68,19 @@ void PrintTable(const wal::LogState& state) {
   }
 }
 
+std::string WhyNone(const std::string& directory, const Status& status) {
+  const auto segments = wal::ListSegments(FileSystem::Real(), directory);
+  const bool is_absent = status.code() == StatusCode::kNotFound;
+  if (is_absent && (!segments.ok() || segments->empty())) return "there is no log in " + directory;
+  return (is_absent ? directory + " holds a log whose STATE is missing" : status.message()) +
+         ": the targets stand there; `taskwal verify " + ShellQuote(directory) +
+         "` says what is left, and the next open rebuilds it from the segments and TARGETS";
+}
+
 int RunList(const TargetsArguments& arguments) {
   const auto state = wal::ReadState(FileSystem::Real(), arguments.options.wal_dir);
   if (!state.ok()) {
-    PrintError("targets list", state.status().code() == StatusCode::kNotFound
-                                   ? "there is no log in " + arguments.options.wal_dir
-                                   : state.status().message());
+    PrintError("targets list", WhyNone(arguments.options.wal_dir, state.status()));
     return kExitFailed;
   }
   if (arguments.json) {
@@ -132,10 +141,7 @@ int RunRebalance(const TargetsArguments& arguments) {
   setup.create = false;
   setup.needs_database = true;
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
-  if (!storage.ok()) {
-    PrintError("targets rebalance", storage.status().message());
-    return kExitFailed;
-  }
+  if (!storage.ok()) return Fail("targets rebalance", storage.status());
   StopSignal::Install();
   return Rebalance(arguments, **storage);
 }

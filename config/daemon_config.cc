@@ -162,6 +162,7 @@ Status ConfigReader::CheckKeys(const YAML::Node& map, const std::string& where,
         if (declined.path != prefix + name) continue;
         return Error(key, "no key " + JsonQuote(prefix + name) + ": " + std::string(declined.why));
       }
+      // However far it is: the keys are few, and a wrong name is often one of another tool.
       return Error(key, "unknown key " + JsonQuote(prefix + name) + "; did you mean " +
                             JsonQuote(prefix + std::string(NearestName(name, known))) + "?");
     }

@@ -1,11 +1,11 @@
 #include "dag/graph_run.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/json_text.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
-#include "dag/resume.h"
 #include "dag/text.h"
 
 namespace taskwal::dag {
@@ -36,11 +36,12 @@ std::string CountsText(const RunReport& report, std::size_t all) {
 }  // namespace
 
 GraphRun::GraphRun(TaskStorage& storage, const Graph::Impl& graph, Plan plan,
-                   const RunOptions& options)
+                   const RunOptions& options, std::optional<EarlierRun> earlier)
     : storage_(storage),
       graph_(graph),
       plan_(std::move(plan)),
       options_(options),
+      earlier_(std::move(earlier)),
       journal_(storage, options.writes),
       nodes_(graph.nodes.size()) {
   task_ids_.reserve(graph_.nodes.size());
@@ -66,8 +67,9 @@ Result<RunReport> GraphRun::Execute() {
 }
 
 Status GraphRun::Prepare() {
-  EarlierRun earlier;
-  if (options_.resume) {
+  const bool is_known = earlier_.has_value();
+  EarlierRun earlier = std::exchange(earlier_, std::nullopt).value_or(EarlierRun{});
+  if (options_.resume && !is_known) {
     TASKWAL_ASSIGN(earlier, LoadEarlierRun(storage_, options_.dag_id));
   }
   const bool is_new = !earlier.is_started;

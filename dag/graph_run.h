@@ -18,6 +18,7 @@
 #include "base/mutex.h"
 #include "dag/graph.h"
 #include "dag/journal.h"
+#include "dag/resume.h"
 #include "dag/timers.h"
 #include "dag/worker_pool.h"
 #include "taskwal/dag.h"
@@ -26,8 +27,10 @@ namespace taskwal::dag {
 
 class GraphRun {
  public:
-  // `graph` and `storage` outlive it. options.dag_id is set.
-  GraphRun(TaskStorage& storage, const Graph::Impl& graph, Plan plan, const RunOptions& options);
+  // `graph` and `storage` outlive it. options.dag_id is set. `earlier`: what is known already of a
+  // run that is resumed; where nothing is, the storage is asked.
+  GraphRun(TaskStorage& storage, const Graph::Impl& graph, Plan plan, const RunOptions& options,
+           std::optional<EarlierRun> earlier = {});
 
   // Once. See TaskManager::Run.
   Result<RunReport> Execute();
@@ -77,6 +80,7 @@ class GraphRun {
   const Graph::Impl& graph_;
   const Plan plan_;
   const RunOptions options_;
+  std::optional<EarlierRun> earlier_;  // until Prepare has taken it
   std::vector<std::string> task_ids_;  // by node; not changed after construction
 
   Journal journal_;
@@ -98,5 +102,10 @@ class GraphRun {
   std::unique_ptr<Timers> timers_;
   std::unique_ptr<WorkerPool> pool_;
 };
+
+// As TaskManager::Run, for a caller that has looked at what is resumed before: LoadEarlierRun's
+// answer of options.dag_id.
+Result<RunReport> ExecuteRun(TaskStorage& storage, const Graph& graph, const RunOptions& options,
+                             std::optional<EarlierRun> earlier = {});
 
 }  // namespace taskwal::dag

@@ -41,11 +41,16 @@ TaskManager::TaskManager(TaskStorage& storage) : storage_(storage) {}
 TaskManager::~TaskManager() = default;
 
 Result<RunReport> TaskManager::Run(const Graph& graph, const RunOptions& options) {
+  return dag::ExecuteRun(storage_, graph, options);
+}
+
+Result<RunReport> dag::ExecuteRun(TaskStorage& storage, const Graph& graph,
+                                  const RunOptions& options, std::optional<EarlierRun> earlier) {
   TASKWAL_TRY(CheckOptions(options));
-  TASKWAL_ASSIGN(dag::Plan plan, dag::MakePlan(graph.impl()));
+  TASKWAL_ASSIGN(Plan plan, MakePlan(graph.impl()));
   RunOptions complete = options;
-  if (complete.dag_id.empty()) complete.dag_id = MakeDagId(graph.name());
-  dag::GraphRun run(storage_, graph.impl(), std::move(plan), complete);
+  if (complete.dag_id.empty()) complete.dag_id = TaskManager::MakeDagId(graph.name());
+  GraphRun run(storage, graph.impl(), std::move(plan), complete, std::move(earlier));
   return run.Execute();
 }
 

@@ -11,7 +11,6 @@
 #include "pipeline/flush/dead_letters.h"
 #include "pipeline/flush/missing_records.h"
 #include "pipeline/read_overlay.h"
-#include "pipeline/targets/record_owners.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
 #include "wal/log_directory.h"
@@ -129,14 +128,19 @@ bool LacksWhatIsGone(const Party& party, const wal::LogState& state) {
 }
 
 // What the log does not hold any more ought to be there. Were a watermark behind that, what lies
-// between is in neither; said before anything counts it as flushed.
-Status DeclareWhatIsGone(const Parties& parties, const Party& party) {
-  const wal::LogState& state = parties.state;
+// between is in neither.
+std::vector<MissingRecords> MissingIn(const Party& party, const wal::LogState& state) {
   const wal::Lsn gone = LastGone(party, state);
   std::vector<wal::Lsn> stored = party.row.watermarks;
   if (stored.empty()) stored.resize(state.partitions);
   const std::vector<wal::Lsn> due(stored.size(), gone);
-  const std::vector<MissingRecords> missing = FindMissing(stored, due, gone);
+  return FindMissing(stored, due, gone);
+}
+
+// Said before anything counts it as flushed.
+Status DeclareWhatIsGone(const Parties& parties, const Party& party) {
+  const wal::LogState& state = parties.state;
+  const std::vector<MissingRecords> missing = MissingIn(party, state);
   if (missing.empty()) return Status::Ok();
   Logger().error("adopt event=records_missing directory={} db={} missing=\"{}\"",
                  parties.directory, party.database, MissingText(missing));
@@ -159,6 +163,23 @@ Status DeclareWhatIsGone(const Parties& parties, const Party& party) {
   return Status::Ok();
 }
 
+// Where the database has something as late, a partition that is behind may have been idle, or its
+// records are lost with their segment: no loss is declared, and it is not passed over in silence.
+std::vector<MissingRecords> TellWhatIsUnknown(const Parties& parties) {
+  std::vector<MissingRecords> all;
+  for (const Party& party : parties.databases) {
+    const bool is_rebuilt = party.relation.is_known && IsRebuilt(party, parties.state);
+    if (!is_rebuilt || LacksWhatIsGone(party, parties.state)) continue;
+    const std::vector<MissingRecords> unknown = MissingIn(party, parties.state);
+    if (unknown.empty()) continue;
+    Logger().warn("adopt event=records_unknown directory={} db={} unknown=\"{}\" "
+                  "reason=\"STATE was damaged: they are in the database, or lost\"",
+                  parties.directory, party.database, MissingText(unknown));
+    all.insert(all.end(), unknown.begin(), unknown.end());
+  }
+  return all;
+}
+
 // So that the next contact finds the database behind, and treats it as one that went back.
 void ExpectWhatIsGone(const Party& party, wal::LogState* state) {
   const wal::Lsn gone = LastGone(party, *state);
@@ -171,6 +192,7 @@ Result<AdoptReport> AdoptMoved(const Parties& parties) {
   for (const Party& party : parties.databases) {
     if (LacksWhatIsGone(party, state)) TASKWAL_TRY(DeclareWhatIsGone(parties, party));
   }
+  std::vector<MissingRecords> unknown = TellWhatIsUnknown(parties);
   TASKWAL_TRY(parties.log.SetState([&](wal::LogState* next) {
     for (const Party& party : parties.databases) {
       Settle(party, next);
@@ -185,7 +207,7 @@ Result<AdoptReport> AdoptMoved(const Parties& parties) {
     }
     KnowItself(parties, next);
   }));
-  return AdoptReport{state.wal_id, state.flushed_lsn + 1, state.copied};
+  return AdoptReport{state.wal_id, state.flushed_lsn + 1, state.copied, std::move(unknown)};
 }
 
 Result<AdoptReport> AdoptRelabel(const Parties& parties) {
@@ -213,7 +235,7 @@ Result<AdoptReport> AdoptRelabel(const Parties& parties) {
       wal::NoteFlushed(party.target, shared, std::vector<wal::Lsn>(state.partitions, shared), next);
     }
   }));
-  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true};
+  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true, {}};
 }
 
 // With several databases: those that are others than before; all, where it is not about that.
@@ -236,7 +258,7 @@ Result<AdoptReport> AdoptNewDatabase(const Parties& parties) {
       wal::NoteFlushed(party.target, before, {}, next);
     }
   }));
-  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true};
+  return AdoptReport{wal_id, parties.log.state().flushed_lsn + 1, true, {}};
 }
 
 Result<AdoptReport> AdoptAs(Adoption adoption, const Parties& parties) {
@@ -265,8 +287,9 @@ Result<Party> Meet(const AdoptDatabase& database, const wal::LogState& state, wa
   return party;
 }
 
-// Every database that the directory feeds, and no other.
-Status CheckList(const wal::LogState& state, std::span<const AdoptDatabase> databases) {
+}  // namespace
+
+Status CheckAdoptList(const wal::LogState& state, std::span<const AdoptDatabase> databases) {
   std::set<std::string> given;
   std::set<std::string> recorded;
   for (const AdoptDatabase& database : databases) given.insert(database.name);
@@ -279,8 +302,6 @@ Status CheckList(const wal::LogState& state, std::span<const AdoptDatabase> data
   for (const std::string& name : recorded) names += (names.empty() ? "" : ", ") + name;
   return Status::InvalidArgument("the log feeds these targets, which all must be named: " + names);
 }
-
-}  // namespace
 
 bool IsKnownCopy(FileSystem& fs, const std::string& directory) {
   const auto state = wal::ReadState(fs, directory);
@@ -312,9 +333,8 @@ Result<AdoptReport> Adopt(FileSystem& fs, Clock& clock, const std::string& direc
   TASKWAL_ASSIGN(const std::unique_ptr<wal::Log> log,
                  wal::Log::Open(fs, clock, options, std::move(start)));
   if (prepared.copied && !was_copy) TASKWAL_TRY(CountRescuedAsCopied(*log));
-  TASKWAL_TRY(CheckRecordOwners(fs, *log, directory));
   const wal::LogState state = log->state();
-  TASKWAL_TRY(CheckList(state, databases));
+  TASKWAL_TRY(CheckAdoptList(state, databases));
   Parties parties{fs, clock, *log, directory, lock, state, {}, {}};
   for (const AdoptDatabase& database : databases) {
     TASKWAL_ASSIGN(Party party, Meet(database, state, log->end_lsn()));

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/file_system.h"
 #include "pipeline/adoption.h"
+#include "pipeline/flush/missing_records.h"
 #include "storage/backend.h"
 #include "taskwal/status.h"
 #include "wal/log.h"
@@ -20,12 +22,18 @@ struct AdoptReport {
   Uuid wal_id;           // from now on
   wal::Lsn from = 0;     // the first record that will be brought
   bool changed = false;  // false: the directory knew itself already, and nothing was done
+  // STATE was damaged, and alone told of these, older than all the log keeps, whether they went
+  // because the database has them. Said once, and in the log.
+  std::vector<MissingRecords> unknown;
 };
 
 struct AdoptDatabase {
   std::string name;  // of the target; kDefaultTarget where there is one
   storage::Backend* backend = nullptr;
 };
+
+// kInvalidArgument where these are not all that the log feeds, or more.
+Status CheckAdoptList(const wal::LogState& state, std::span<const AdoptDatabase> databases);
 
 // `databases`: all that the log feeds. Durable on return, in the directory and in the databases,
 // and safe to repeat after a crash at any point. kNotFound: no log there. kInvalidArgument: the

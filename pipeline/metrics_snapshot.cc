@@ -9,6 +9,17 @@
 #include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
+namespace {
+
+constexpr std::uint64_t kSpaceLeft = 1u << 20;
+
+Status WriteNewFile(FileSystem& fs, const std::string& path, const std::string& text) {
+  TASKWAL_ASSIGN(const auto file, fs.OpenWritable(path, true));
+  TASKWAL_TRY(file->Truncate(0));
+  return file->Write(0, std::as_bytes(std::span(text)));
+}
+
+}  // namespace
 
 std::vector<metrics::Family> StorageMetrics::Collect() const {
   std::vector<metrics::Family> families = metrics::Collect(parties_.look());
@@ -35,10 +46,15 @@ Status StorageMetrics::WriteSnapshot(bool has_ended) {
                            ",\"metrics\":" + Json() + "}\n";
   const std::string path = wal::JoinPath(parties_.directory, kMetricsFileName);
   const std::string made = path + ".tmp";
-  {
-    TASKWAL_ASSIGN(const auto file, parties_.fs.OpenWritable(made, true));
-    TASKWAL_TRY(file->Truncate(0));
-    TASKWAL_TRY(file->Write(0, std::as_bytes(std::span(text))));
+  // Not the last room there is: the log and a database beside it have better use for that.
+  const auto space = parties_.fs.Space(parties_.directory);
+  if (space.ok() && space->available < kSpaceLeft) {
+    return Status::Unavailable("no room to spare for " + path);
+  }
+  const Status written = WriteNewFile(parties_.fs, made, text);
+  if (!written.ok()) {
+    IgnoreStatus(parties_.fs.Remove(made), "gives back what it took");
+    return written;
   }
   return parties_.fs.Rename(made, path);
 }

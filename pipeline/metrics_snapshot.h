@@ -12,10 +12,11 @@
 #include "metrics/registry.h"
 #include "taskwal/metrics.h"
 #include "taskwal/status.h"
+#include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
 
-inline constexpr char kMetricsFileName[] = "METRICS";
+using wal::kMetricsFileName;
 
 class StorageMetrics final : public Metrics {
  public:

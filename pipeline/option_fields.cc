@@ -261,9 +261,8 @@ std::string GetOption(const Options& options, std::string_view name) {
 Status SetOption(Options* options, std::string_view name, std::string_view value) {
   const OptionEntry* entry = FindEntry(name);
   if (entry == nullptr) {
-    return Status::InvalidArgument("there is no option \"" + std::string(name) +
-                                   "\"; did you mean \"" +
-                                   std::string(NearestName(name, Names())) + "\"?");
+    return Status::InvalidArgument("there is no option \"" + std::string(name) + "\"" +
+                                   DidYouMean(name, Names()));
   }
   if (!std::visit(Setter{options, entry->field.unit, value}, entry->member)) {
     return Status::InvalidArgument(std::string(name) + "=" + std::string(value) + ": expected " +

@@ -24,7 +24,7 @@ struct OptionField {
 const std::vector<OptionField>& OptionFields();
 // Value as SetOption takes it ("64MiB", "500ms", "true", "process").
 std::string GetOption(const Options& options, std::string_view name);
-// kInvalidArgument: an unknown name (the message names the nearest one), or a value that does not
+// kInvalidArgument: an unknown name (the message names one that is near), or a value that does not
 // fit.
 Status SetOption(Options* options, std::string_view name, std::string_view value);
 // Ranges and combinations, at open: kInvalidArgument names the field and its bounds.

@@ -351,6 +351,7 @@ Stats WalTaskStorage::GetStats() {
   stats.dead_letters = {letters.open,       letters.open_bytes, letters.oldest,
                         letters.added,      letters.retried,    letters.superseded,
                         letters.purged,     letters.expired};
+  if (stats.alarm.empty() && log.lacks_segment) stats.alarm = "the log is full: " + log.full_reason;
   if (stats.alarm.empty()) stats.alarm = LetterAlarm(stats.dead_letters);
   return stats;
 }

@@ -152,6 +152,8 @@ Result<LogIdentity> ReadIdentity(FileSystem& fs, const std::string& directory,
   const Result<wal::LogState> list = wal::ReadTargetList(fs, directory);
   const bool has_list = list.ok();
   if (!has_list && !IsAbsentOrDamaged(list.status())) return list.status();
+  identity.targets_damaged = list.status().code() == StatusCode::kCorruption;
+  identity.targets_detail = list.status().message();
   Result<wal::LogState> state = wal::ReadState(fs, directory);
   const bool is_older = state.ok() && has_list && IsOlderThan(*list, *state);
   if (state.ok() && !is_older) {

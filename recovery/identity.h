@@ -16,6 +16,8 @@ struct LogIdentity {
   wal::LogState state;
   bool state_damaged = false;  // missing though there is a log, or not valid: `state` was rebuilt
   std::string state_detail;    // why
+  bool targets_damaged = false;  // TARGETS is there and does not validate
+  std::string targets_detail;    // why
   bool other_boot = true;      // the page cache was lost since: true too where nobody can tell
   // Without a power cut since, the segments hold everything up to here, synced or not: the ring of
   // the killed process says so.

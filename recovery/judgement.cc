@@ -279,11 +279,14 @@ Verdict Judge::Add(std::size_t i, const Situation& situation, std::uint64_t offs
 }
 
 void Judge::JudgeState() {
-  if (!identity_.state_damaged) return;
-  Situation situation;
-  situation.found = Found::kBadState;
   const LsnRange all = {std::max(from_, Lsn{1}), out_.end_lsn};
-  out_.findings.push_back({JudgeSituation(situation), "STATE", 0, all, identity_.state_detail});
+  const auto add = [&](Found found, const char* file, const std::string& detail) {
+    Situation situation;
+    situation.found = found;
+    out_.findings.push_back({JudgeSituation(situation), file, 0, all, detail});
+  };
+  if (identity_.state_damaged) add(Found::kBadState, "STATE", identity_.state_detail);
+  if (identity_.targets_damaged) add(Found::kBadTargets, "TARGETS", identity_.targets_detail);
 }
 
 // --- LSNs that were synced and that no frame counts for ------------------------------------------

@@ -6,6 +6,7 @@
 
 #include "base/status_macros.h"
 #include "recovery/quarantine.h"
+#include "recovery/record_owners.h"
 #include "recovery/survey.h"
 #include "recovery/tail_repair.h"
 #include "wal/log_directory.h"
@@ -128,6 +129,8 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   };
   TASKWAL_ASSIGN(const Survey survey, SurveyTail(fs, options.directory, how));
   TASKWAL_TRY(CheckVersions(survey));
+  // Refused, nothing is changed: what is damaged is still seen to be, and put back it counts.
+  TASKWAL_TRY(CheckRecordOwners(fs, survey));
   TASKWAL_TRY(SealTail(fs, survey, builders));
   wal::LogStart start;
   start.state = survey.identity.state;

@@ -51,6 +51,7 @@ constexpr Row kTable[] = {
     {Found::kForeignFile, any, any, any, any, any, Verdict::kForeignSegment},
     {Found::kOtherVersion, any, any, any, any, any, Verdict::kOtherVersion},
     {Found::kBadState, any, any, any, any, any, Verdict::kDamagedState},
+    {Found::kBadTargets, any, any, any, any, any, Verdict::kDamagedTargets},
 };
 
 template <typename T>
@@ -90,6 +91,7 @@ bool IsDamage(Verdict verdict) {
     case Verdict::kDamagedHeader:
     case Verdict::kDamagedPadding:
     case Verdict::kDamagedState:
+    case Verdict::kDamagedTargets:
       return true;
   }
   return true;
@@ -123,6 +125,8 @@ std::string_view VerdictName(Verdict verdict) {
       return "damaged padding";
     case Verdict::kDamagedState:
       return "damaged STATE";
+    case Verdict::kDamagedTargets:
+      return "damaged TARGETS";
   }
   return "?";
 }

@@ -21,6 +21,7 @@ enum class Verdict : std::uint8_t {
   kDamagedHeader,   // the header block of a segment whose frames are intact
   kDamagedPadding,  // bytes that must be zero are not, where nothing was torn; costs no record
   kDamagedState,    // STATE does not validate
+  kDamagedTargets,  // TARGETS does not: the next open writes it anew, if STATE is whole
 };
 
 std::string_view VerdictName(Verdict verdict);
@@ -39,7 +40,8 @@ enum class Found : std::uint8_t {
   kNoFile,       // there is no such segment
   kForeignFile,  // a segment of another log, or one under the wrong name
   kOtherVersion,
-  kBadState,  // STATE
+  kBadState,    // STATE
+  kBadTargets,  // TARGETS
 };
 
 // The LSNs that depend on it.

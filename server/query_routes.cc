@@ -63,9 +63,9 @@ Result<QueryText> ReadFilters(const HttpRequest& request, std::span<const std::s
     bool is_known = false;
     for (const std::string_view filter : known) is_known = is_known || filter == name;
     if (!is_known) {
-      return Status::InvalidArgument("unknown parameter \"" + name.substr(0, 64) +
-                                     "\"; did you mean \"" +
-                                     std::string(NearestName(name.substr(0, 64), known)) + "\"?");
+      const std::string shown = name.substr(0, 64);
+      return Status::InvalidArgument("unknown parameter \"" + shown + "\"" +
+                                     DidYouMean(shown, known));
     }
     TASKWAL_TRY(SetFilter(name, value, &text));
   }

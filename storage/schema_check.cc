@@ -1,93 +1,74 @@
 #include "storage/schema_check.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdint>
-#include <optional>
+
+#include "taskwal/task.h"
 
 namespace taskwal::storage {
 namespace {
 
-enum class Kind : std::uint8_t { kText, kJson, kNumber, kTime, kId };
-
 struct OwnColumn {
   std::string_view table, name;
-  Kind kind;
+  ColumnNeed need;
 };
 
 constexpr std::string_view kTasks = "dag_tasks";
 constexpr std::string_view kActivities = "dag_task_activity_logs";
+constexpr std::string_view kCheckpoints = "wal_checkpoints";
+
+// What is written there at most (task.h).
+constexpr ColumnNeed kName{ColumnKind::kText, kIdBytesMax};
+constexpr ColumnNeed kPath{ColumnKind::kText, kSubDagPathBytesMax};
+constexpr ColumnNeed kWord{ColumnKind::kText, 16};
+constexpr ColumnNeed kMessage{ColumnKind::kText, kMessageBytesMax};
+constexpr ColumnNeed kJson{ColumnKind::kJson, kJsonBytesMax};
+constexpr ColumnNeed kNumber{ColumnKind::kNumber, 32};
+constexpr ColumnNeed kOneToFive{ColumnKind::kCount, 4};
+constexpr ColumnNeed kPartition{ColumnKind::kCount, 32};
+constexpr ColumnNeed kPosition{ColumnKind::kCount, 64};
+constexpr ColumnNeed kMoment{ColumnKind::kTime, 6};
+constexpr ColumnNeed kWalId{ColumnKind::kId, 36};
 
 constexpr OwnColumn kOwnColumns[] = {
-    {kTasks, "id", Kind::kText},
-    {kTasks, "dag_id", Kind::kText},
-    {kTasks, "node_id", Kind::kText},
-    {kTasks, "current_node_id", Kind::kText},
-    {kTasks, "sub_dag_path", Kind::kText},
-    {kTasks, "processing_state", Kind::kText},
-    {kTasks, "payload", Kind::kJson},
-    {kTasks, "status", Kind::kText},
-    {kTasks, "error", Kind::kText},
-    {kTasks, "retry_count", Kind::kNumber},
-    {kTasks, "max_retries", Kind::kNumber},
-    {kTasks, "priority", Kind::kNumber},
-    {kTasks, "created_at", Kind::kTime},
-    {kTasks, "updated_at", Kind::kTime},
-    {kTasks, "started_at", Kind::kTime},
-    {kTasks, "completed_at", Kind::kTime},
-    {kTasks, "wal_id", Kind::kId},
-    {kTasks, "wal_lsn", Kind::kNumber},
-    {kTasks, "wal_stamp", Kind::kNumber},
-    {kActivities, "id", Kind::kText},
-    {kActivities, "task_id", Kind::kText},
-    {kActivities, "dag_id", Kind::kText},
-    {kActivities, "node_id", Kind::kText},
-    {kActivities, "action", Kind::kText},
-    {kActivities, "message", Kind::kText},
-    {kActivities, "data", Kind::kJson},
-    {kActivities, "level", Kind::kText},
-    {kActivities, "created_at", Kind::kTime},
-    {kActivities, "priority", Kind::kNumber},
+    {kTasks, "id", kName},
+    {kTasks, "dag_id", kName},
+    {kTasks, "node_id", kName},
+    {kTasks, "current_node_id", kName},
+    {kTasks, "sub_dag_path", kPath},
+    {kTasks, "processing_state", kName},
+    {kTasks, "payload", kJson},
+    {kTasks, "status", kWord},
+    {kTasks, "error", kMessage},
+    {kTasks, "retry_count", kNumber},
+    {kTasks, "max_retries", kNumber},
+    {kTasks, "priority", kNumber},
+    {kTasks, "created_at", kMoment},
+    {kTasks, "updated_at", kMoment},
+    {kTasks, "started_at", kMoment},
+    {kTasks, "completed_at", kMoment},
+    {kTasks, "wal_id", kWalId},
+    {kTasks, "wal_lsn", kPosition},
+    {kTasks, "wal_stamp", kPosition},
+    {kActivities, "id", kName},
+    {kActivities, "task_id", kName},
+    {kActivities, "dag_id", kName},
+    {kActivities, "node_id", kName},
+    {kActivities, "action", kName},
+    {kActivities, "message", kMessage},
+    {kActivities, "data", kJson},
+    {kActivities, "level", kWord},
+    {kActivities, "created_at", kMoment},
+    {kActivities, "priority", kOneToFive},
+    {kCheckpoints, "wal_id", kWalId},
+    {kCheckpoints, "partition", kPartition},
+    {kCheckpoints, "lsn", kPosition},
+    {kCheckpoints, "epoch", kPosition},
+    {kCheckpoints, "stamp", kPosition},
+    {kCheckpoints, "updated_at", kMoment},
 };
 
 constexpr std::string_view kOwnKeys[][2] = {
-    {kTasks, "id"}, {kActivities, "id"}, {"wal_checkpoints", "partition,wal_id"}};
-
-struct TypeName {
-  std::string_view begins;
-  Kind kind;
-};
-
-// Of all databases. Many columns that are no text are so in some of them, which KindOf allows for.
-constexpr TypeName kTypeNames[] = {
-    {"json", Kind::kJson},       {"timestamp", Kind::kTime},  {"datetime", Kind::kTime},
-    {"date", Kind::kTime},       {"time", Kind::kTime},       {"uuid", Kind::kId},
-    {"int", Kind::kNumber},      {"bigint", Kind::kNumber},   {"smallint", Kind::kNumber},
-    {"mediumint", Kind::kNumber}, {"tinyint", Kind::kNumber}, {"numeric", Kind::kNumber},
-    {"decimal", Kind::kNumber},  {"real", Kind::kNumber},     {"double", Kind::kNumber},
-    {"float", Kind::kNumber},    {"bool", Kind::kNumber},     {"bit", Kind::kNumber},
-    {"text", Kind::kText},       {"tinytext", Kind::kText},   {"mediumtext", Kind::kText},
-    {"longtext", Kind::kText},   {"char", Kind::kText},       {"varchar", Kind::kText},
-    {"varbinary", Kind::kText},  {"binary", Kind::kText},     {"bytea", Kind::kText},
-    {"blob", Kind::kText},
-};
-
-// Nothing for types that somebody made, and others that are not known: they may well do.
-std::optional<Kind> KindOf(std::string type) {
-  std::transform(type.begin(), type.end(), type.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  if (type.starts_with("interval")) return std::nullopt;
-  for (const TypeName& name : kTypeNames) {
-    if (type.starts_with(name.begins)) return name.kind;
-  }
-  return std::nullopt;
-}
-
-// Text takes everything, and is what JSON, times and ids are made of in some databases.
-bool Takes(const std::string& type, Kind kind) {
-  const std::optional<Kind> found = KindOf(type);
-  return !found || *found == kind || *found == Kind::kText;
-}
+    {kTasks, "id"}, {kActivities, "id"}, {kCheckpoints, "partition,wal_id"}};
 
 std::string ColumnName(std::string_view table, std::string_view name) {
   return "column " + std::string(table) + "." + std::string(name);
@@ -101,26 +82,34 @@ std::string Missing(const OwnColumn& own, std::span<const FoundColumn> found) {
   return "table " + std::string(own.table) + " is missing, or there is no right to it";
 }
 
+std::string TypeFault(DatabaseKind database, const OwnColumn& own, const std::string& type) {
+  const ColumnFit fit = FitOf(database, type, own.need);
+  if (fit == ColumnFit::kFits) return {};
+  std::string fault = ColumnName(own.table, own.name) + " is of type " + type;
+  if (fit == ColumnFit::kNarrower) fault += ", which does not hold all that is written to it";
+  return fault;
+}
+
 constexpr std::string_view kNotAsMade = "the tables are not as taskwal made them: ";
 
 }  // namespace
 
-std::string SchemaFault(std::span<const FoundColumn> found) {
+std::string SchemaFault(DatabaseKind database, std::span<const FoundColumn> found) {
   for (const OwnColumn& own : kOwnColumns) {
     const auto column = std::find_if(found.begin(), found.end(), [&](const FoundColumn& one) {
       return one.table == own.table && one.name == own.name;
     });
     if (column == found.end()) return Missing(own, found);
-    if (!Takes(column->type, own.kind)) {
-      return ColumnName(own.table, own.name) + " is of type " + column->type;
-    }
+    std::string fault = TypeFault(database, own, column->type);
+    if (!fault.empty()) return fault;
   }
   for (const FoundColumn& column : found) {
     const bool is_own = std::any_of(
         std::begin(kOwnColumns), std::end(kOwnColumns), [&](const OwnColumn& own) {
           return own.table == column.table && own.name == column.name;
         });
-    if (is_own || !column.must_be_given) continue;
+    // wal_checkpoints gets no row with a batch; registering a log fails by itself there.
+    if (is_own || !column.must_be_given || column.table == kCheckpoints) continue;
     return ColumnName(column.table, column.name) +
            " is not taskwal's, takes no NULL and has no default";
   }
@@ -148,6 +137,12 @@ Status WrongSchema(std::string_view database, std::string_view fault) {
 Status RefusedBySchema(std::string_view fault, const Status& refusal) {
   return Status::Unavailable(std::string(kNotAsMade) + std::string(fault) +
                              ": nothing is dead-lettered and the log waits until that is mended: " +
+                             refusal.message());
+}
+
+Status RefusedByCheckpoints(const Status& refusal) {
+  return Status::Unavailable("wal_checkpoints does not take how far the log has come: nothing is "
+                             "written or dead-lettered until that is mended: " +
                              refusal.message());
 }
 

@@ -3,10 +3,12 @@
 // a table takes the same row twice.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "storage/column_type.h"
 #include "taskwal/status.h"
 
 namespace taskwal::storage {
@@ -15,7 +17,7 @@ namespace taskwal::storage {
 struct FoundColumn {
   std::string table;
   std::string name;
-  std::string type;  // the database's own name of it
+  std::string type;  // the database's own name of it, with its widths (storage/column_type.h)
   // It takes no NULL, and has no value of its own where a statement names none.
   bool must_be_given = false;
 };
@@ -26,15 +28,25 @@ struct FoundKey {
   std::string columns;  // in the order of their names, "a,b"
 };
 
-// What keeps rows out that are as they should be: a column of ours that is missing or of another
-// kind, or one of somebody else's that must be given. Empty where nothing does. Narrower columns,
-// constraints and triggers are not among it: they are there to keep rows out.
-std::string SchemaFault(std::span<const FoundColumn> found);
+// What keeps rows out that are as they should be, or a part of them: a column of ours that is
+// missing, of another kind or narrower than what is written to it, or one of somebody else's that
+// must be given. Empty where nothing does. Constraints and triggers are not among it: they are
+// there to keep rows out.
+std::string SchemaFault(DatabaseKind database, std::span<const FoundColumn> found);
 // A table without the key that tells its rows apart. Empty where there is none.
 std::string KeyFault(std::span<const FoundKey> found);
 
+// The part of a batch's transaction that was under way when it was refused.
+enum class BatchPart : std::uint8_t {
+  kPosition,  // the statements on wal_checkpoints: what they meet is never a row's fault
+  kRows,
+  kCommit,
+};
+
 // The refusal of a batch where the tables are at fault: kUnavailable, so that the log waits.
 Status RefusedBySchema(std::string_view fault, const Status& refusal);
+// The same where it was the log's position that was refused, which no row is to blame for.
+Status RefusedByCheckpoints(const Status& refusal);
 // The same where nothing has been refused yet, at a contact with `database`.
 Status WrongSchema(std::string_view database, std::string_view fault);
 

@@ -84,19 +84,42 @@ Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions 
     MutexLock lock(impl->retire_mutex_);
     TASKWAL_TRY(impl->SaveState());
   }
-  Status started = impl->writer_.Start(rescue.records);
-  if (started.code() == StatusCode::kUnavailable) {
-    // A full disk must not keep recovery from writing: that is what the reserve is for.
-    impl->pool_.GiveUpReserve();
-    impl->writer_.UseSmallSegment(kSmallSegmentBytes);
-    started = impl->writer_.Start(rescue.records);
-  }
-  TASKWAL_TRY(started);
+  TASKWAL_TRY(impl->StartWriter(rescue.records, next_lsn - rescue.records.size()));
   impl->rescued_ = rescue.records.size();
   // Crash here: the ring's records are in a segment; the next open finds that it holds nothing new.
   TASKWAL_TRY(impl->MakeRing(ring_path, sizes.ring_bytes, next_lsn));
   if (options.start_threads) impl->StartThreads();
   return std::unique_ptr<Log>(new Log(std::move(impl)));
+}
+
+// A full disk must not keep recovery from writing: that is what the reserve is for, and what
+// retention keeps goes before the log stays shut.
+Status Log::Impl::StartWriter(const std::vector<RecordView>& rescued, Lsn next_lsn) {
+  Status started = writer_.Start(rescued);
+  if (started.code() != StatusCode::kUnavailable) return started;
+  writer_.UseSmallSegment(kSmallSegmentBytes);
+  const auto free_room = {
+      std::function<void()>([this] { pool_.GiveUpReserve(); }),
+      std::function<void()>([this, next_lsn] {
+        while (LearnOlderSegments(next_lsn)) {
+        }
+        IgnoreStatus(RetireNow(flushed_lsn_.load(), true), "the next try tells");
+        pool_.RemoveSpares();
+      }),
+      std::function<void()>([this] { pool_.TurnReserveIntoSpare(); }),
+  };
+  for (const auto& free : free_room) {
+    free();
+    started = writer_.Start(rescued);
+    if (started.code() != StatusCode::kUnavailable) return started;
+  }
+  const auto space = fs_.Space(options_.directory);
+  const bool lacks_inodes = space.ok() && space->lacks_inodes;
+  return Status::Unavailable(
+      started.message() + ": " + (lacks_inodes ? "no inodes are left" : "there is no room") +
+      " on the disk that holds " + options_.directory +
+      ", and nothing in there can go: make room elsewhere on it (never remove a wal-* file) and "
+      "try again");
 }
 
 Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn) {
@@ -109,8 +132,7 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
     if (ring.ok()) {
       large_bytes_ = std::min(kLargeBytes, bytes / 8);
       writer_.SetRing(std::move(ring).value());
-      writer_.SetSpaceCallback(
-          [this](bool is_short) { is_short_.store(is_short, std::memory_order_relaxed); });
+      writer_.SetSpaceCallback([this](const Status& made) { NoteSegmentMade(made); });
       // A fast writer fills a segment between two looks of the maintenance thread.
       writer_.SetRollCallback([this] { LookAtSpace(); });
       writer_.SetAskCallback([this] {
@@ -124,9 +146,9 @@ Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn nex
       LookAtSpace();
       return Status::Ok();
     }
-    const bool may_shrink =
-        ring.status().code() == StatusCode::kUnavailable && bytes > kSmallSegmentBytes;
-    if (!may_shrink) return ring.status();
+    const bool is_full = ring.status().code() == StatusCode::kUnavailable;
+    if (is_full && bytes == kSmallSegmentBytes) pool_.GiveUpReserve();
+    if (!is_full || bytes < kSmallSegmentBytes) return ring.status();
   }
 }
 
@@ -136,19 +158,24 @@ Status Log::Impl::SaveState() {
     MutexLock lock(state_mutex_);
     copy = state_;
   }
-  Status saved = WriteState(fs_, options_.directory, copy);
+  bool used_reserve = false;
+  Status saved = WriteState(fs_, options_.directory, copy, &used_reserve);
   if (saved.code() == StatusCode::kUnavailable) {
-    pool_.GiveUpReserve();
-    saved = WriteState(fs_, options_.directory, copy);
+    // Figures that are written anew every second must not keep segments from going.
+    for (const char* end : {"", ".tmp"}) {
+      IgnoreStatus(fs_.Remove(JoinPath(options_.directory, std::string(kMetricsFileName) + end)),
+                   "the next try tells");
+    }
+    pool_.RemoveSpares();
+    saved = WriteState(fs_, options_.directory, copy, &used_reserve);
   }
-  TASKWAL_TRY(saved);
   // Needed only where STATE comes to harm: whoever has changed that has succeeded, and the next
   // one to do so writes this, too. Records that an older list does not explain are noticed then.
-  Status kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
-  if (kept.code() == StatusCode::kUnavailable) {
-    pool_.GiveUpReserve();
-    kept = KeepTargetList(fs_, options_.directory, copy, &target_list_);
-  }
+  const Status kept =
+      saved.ok() ? KeepTargetList(fs_, options_.directory, copy, &target_list_, &used_reserve)
+                 : Status::Ok();
+  if (used_reserve) pool_.NoteReserveUsed();
+  TASKWAL_TRY(saved);
   if (!kept.ok()) {
     Logger().warn("event=targets_unwritten directory={} error=\"{}\"", options_.directory,
                   kept.ToString());
@@ -273,7 +300,7 @@ Result<RingBuffer::Claim> Log::Impl::ClaimSlowly(const RecordHeader& header, std
     }
     const Monotonic now = clock_.Now();
     if (now >= deadline.at || deadline.stop.stop_requested()) {
-      return Status::Overloaded(is_full ? "the log is full: its quota or the disk is used up"
+      return Status::Overloaded(is_full ? "the log is full: " + WhyFull()
                                         : "the log buffer is full");
     }
     if (!options_.start_threads) {
@@ -300,7 +327,7 @@ Status Log::Impl::MakeRoomAlone(Monotonic now, std::uint64_t large_bytes) {
   const Status synced = writer_.WaitDurable(writer_.ring().end_lsn(), {now, {}});
   return synced.code() == StatusCode::kUnavailable || synced.ok()
              ? (is_short_.load(std::memory_order_relaxed) || !HasDiskFor(large_bytes)
-                    ? Status::Overloaded("the log is full")
+                    ? Status::Overloaded("the log is full: " + WhyFull())
                     : Status::Ok())
              : synced;
 }

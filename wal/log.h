@@ -76,6 +76,8 @@ struct LogStats {
   LatencySummary sync_time;             // of one write and sync
   double ring_utilization = 0;
   bool full = false;               // quota or disk: appends wait
+  std::string full_reason;         // where full
+  bool lacks_segment = false;      // full, as no file can be made
 };
 
 class Log {

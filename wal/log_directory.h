@@ -18,6 +18,11 @@ std::optional<std::uint64_t> ParseSegmentName(std::string_view name);
 std::string SpareName(std::uint64_t number);    // "spare-00000001"
 std::optional<std::uint64_t> ParseSpareName(std::string_view name);
 
+// Room that is kept for a disk without any.
+inline constexpr char kReserveFileName[] = "RESERVE";
+// Figures of the process that has the log open; the first to go for the log's own sake.
+inline constexpr char kMetricsFileName[] = "METRICS";
+
 std::string JoinPath(std::string_view directory, std::string_view name);
 
 // Numbers of the segments in the directory, ascending. One directory listing; opens no file.

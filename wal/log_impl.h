@@ -22,6 +22,7 @@ struct Log::Impl {
 
   static LogWriter::Config WriterConfig(const LogOptions& options, const LogStart& start,
                                         const LogSizes& sizes);
+  Status StartWriter(const std::vector<RecordView>& rescued, Lsn next_lsn);
   Status MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn);
   [[nodiscard]] bool has_ring() const { return large_bytes_ > 0; }
   Status SaveState() REQUIRES(retire_mutex_) EXCLUDES(state_mutex_);
@@ -47,10 +48,15 @@ struct Log::Impl {
   // --- log_space.cc
   std::vector<Uuid> Identities() const EXCLUDES(state_mutex_);
   bool MaintenanceStep();
-  bool LearnOlderSegments();
+  bool LearnOlderSegments(Lsn next_first);
+  bool LearnOlderSegments() { return LearnOlderSegments(writer_.open_first_lsn()); }
+  bool MakeAhead();
+  void NoteSegmentMade(const Status& made) EXCLUDES(retire_mutex_);
+  [[nodiscard]] std::string WhyFull() const;
   void CheckSpace();
   Status NoteUnsealed(std::uint64_t number);
   void LookAtSpace() EXCLUDES(retire_mutex_);
+  [[nodiscard]] std::string ReasonOf(const SegmentPool::RoomLeft& room) const;
   void GiveUpDirectory() EXCLUDES(retire_mutex_);
   Status RetireNow(Lsn flushed, bool all);
   std::vector<ClosedSegment> ClosedNewestFirst();
@@ -72,6 +78,9 @@ struct Log::Impl {
   std::uint64_t rescued_ = 0;
 
   std::atomic<bool> is_short_{false};
+  // The last segment could not be made, whatever room the disk says it has: it lacks an inode, or
+  // somebody's quota is used up.
+  std::atomic<bool> lacks_segment_{false};
   // Room on disk for records that do not go through the ring, so that none gets an LSN without it.
   // All three are sums over the log's life, as LogWriter::large_written() is: the last look at the
   // space allows claims up to the limit, whatever part of them is written meanwhile.
@@ -88,9 +97,14 @@ struct Log::Impl {
   Mutex retire_mutex_;
   std::string target_list_ GUARDED_BY(retire_mutex_);  // as it stands in TARGETS
   Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
+  Monotonic next_make_ahead_ GUARDED_BY(retire_mutex_){};
   std::map<std::uint16_t, Lsn> needed_from_ GUARDED_BY(retire_mutex_);  // by target: see KeepFrom
   // Another process may have the directory: nothing is written there any more.
   bool is_ended_ GUARDED_BY(retire_mutex_) = false;
+
+  mutable Mutex reason_mutex_;  // a leaf
+  std::string short_reason_ GUARDED_BY(reason_mutex_);  // of is_short_
+  Status unmade_ GUARDED_BY(reason_mutex_);             // of lacks_segment_
 
   Mutex wake_mutex_;
   CondVar wake_;

@@ -13,6 +13,7 @@ namespace taskwal::wal {
 namespace {
 
 constexpr auto kSpaceCheckEvery = std::chrono::milliseconds(100);
+constexpr auto kMakeAheadRetry = std::chrono::milliseconds(200);
 constexpr int kLearnAtOnce = 64;
 
 }  // namespace
@@ -25,21 +26,58 @@ bool Log::Impl::MaintenanceStep() {
   bool has_worked = writer_.SealStep();
   // What is left of a disk that runs full is for whoever has to make room on it: the database may
   // lie there, too.
-  if (is_short_.load(std::memory_order_relaxed)) {
+  const bool lacks_segment = lacks_segment_.load(std::memory_order_relaxed);
+  if (is_short_.load(std::memory_order_relaxed) && !lacks_segment) {
     pool_.RemoveSpares();
   } else {
-    const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
-    has_worked = has_worked || (made.ok() && *made);
+    has_worked = MakeAhead() || has_worked;
   }
   return LearnOlderSegments() || has_worked;
 }
 
+// True when it made something.
+bool Log::Impl::MakeAhead() {
+  const Monotonic now = clock_.Now();
+  if (pool_.lacks_reserve()) {
+    MutexLock lock(retire_mutex_);
+    if (is_ended_ || now < next_make_ahead_) return false;
+    if (!pool_.MakeReserve().ok()) next_make_ahead_ = now + kMakeAheadRetry;
+  } else {
+    MutexLock lock(retire_mutex_);
+    if (now < next_make_ahead_) return false;
+  }
+  const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
+  if (made.status().code() == StatusCode::kUnavailable) {
+    MutexLock lock(retire_mutex_);
+    next_make_ahead_ = now + kMakeAheadRetry;
+  }
+  const bool lacks_space = made.status().code() == StatusCode::kUnavailable;
+  if (lacks_space || (made.ok() && lacks_segment_.load())) NoteSegmentMade(made.status());
+  return made.ok() && *made;
+}
+
+// Told before the room is needed where it can be: what is in the log buffer then still has a
+// segment to go to.
+void Log::Impl::NoteSegmentMade(const Status& made) {
+  {
+    MutexLock lock(reason_mutex_);
+    unmade_ = made;
+  }
+  lacks_segment_.store(!made.ok());
+  LookAtSpace();
+}
+
+std::string Log::Impl::WhyFull() const {
+  MutexLock lock(reason_mutex_);
+  // Large records wait for more than the others.
+  return short_reason_.empty() ? "its quota or the disk is used up" : short_reason_;
+}
+
 // Sizes and LSNs of segments made before this open, a few at a time: opening does not wait for it.
-bool Log::Impl::LearnOlderSegments() {
+bool Log::Impl::LearnOlderSegments(Lsn next_first) {
   const std::vector<ClosedSegment> closed = pool_.Closed();
   const std::vector<Uuid> ids = Identities();
   int learned = 0;
-  Lsn next_first = writer_.open_first_lsn();
   for (auto segment = closed.rbegin(); segment != closed.rend() && learned < kLearnAtOnce;
        ++segment) {
     if (segment->first_lsn != 0) {
@@ -96,13 +134,30 @@ void Log::Impl::LookAtSpace() {
     pool_.RemoveSpares();
     room = look();
   }
-  const bool is_short = room.least() < 0;
+  const bool lacks_segment = lacks_segment_.load();
+  const bool is_short = room.least() < 0 || lacks_segment;
   large_limit_.store(written +
                      static_cast<std::uint64_t>(std::max<std::int64_t>(room.least(), 0)));
-  if (is_short != is_short_.exchange(is_short, std::memory_order_relaxed)) {
-    Logger().warn("event={} directory={}", is_short ? "log_full" : "log_has_room",
-                  options_.directory);
+  const std::string reason = is_short ? ReasonOf(room) : std::string();
+  {
+    MutexLock lock(reason_mutex_);
+    short_reason_ = reason;
   }
+  if (is_short == is_short_.exchange(is_short, std::memory_order_relaxed)) return;
+  if (is_short) {
+    Logger().warn("event=log_full directory={} reason=\"{}\"", options_.directory, reason);
+  } else {
+    Logger().warn("event=log_has_room directory={}", options_.directory);
+  }
+}
+
+std::string Log::Impl::ReasonOf(const SegmentPool::RoomLeft& room) const {
+  const auto space = fs_.Space(options_.directory);
+  if (space.ok() && space->lacks_inodes) return "no inodes left on " + options_.directory;
+  if (room.of_quota < 0) return "its quota is used up (quota_bytes)";
+  if (room.on_disk < 0) return "the disk of " + options_.directory + " is used up";
+  MutexLock lock(reason_mutex_);
+  return unmade_.message();
 }
 
 std::vector<Uuid> Log::Impl::Identities() const {
@@ -232,6 +287,8 @@ LogStats Log::GetStats() const {
   stats.ring_utilization = static_cast<double>(impl.writer_.ring().used_bytes()) /
                            static_cast<double>(impl.writer_.ring().ring_bytes());
   stats.full = impl.is_short_.load(std::memory_order_relaxed);
+  if (stats.full) stats.full_reason = impl.WhyFull();
+  stats.lacks_segment = stats.full && impl.lacks_segment_.load();
   return stats;
 }
 

@@ -390,6 +390,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   const std::uint64_t number = next_number_++;
   const Lsn first_lsn = cursor_.next_lsn;
   const bool is_full_by_count = RecordsLeft() == 0;
+  const bool lacked_space = !roll_status_.ok();
   if (config_.segment_records_max > 0) frame_bytes = std::max(frame_bytes, RoomForWaiting());
   if (is_full_by_count) {
     // What it did not use was filled for nothing.
@@ -400,7 +401,8 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   mutex_.Unlock();
   if (on_roll_) on_roll_();
   Result<std::unique_ptr<SegmentFile>> made = MakeSegment(number, first_lsn, bytes);
-  if (on_space_ && made.status().code() == StatusCode::kUnavailable) on_space_(true);
+  const bool lacks_space = made.status().code() == StatusCode::kUnavailable;
+  if (on_space_ && (lacks_space || (made.ok() && lacked_space))) on_space_(made.status());
   mutex_.Lock();
   is_rolling_ = false;
   lanes_idle_.NotifyAll();
@@ -411,6 +413,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
     if (made.status().code() != StatusCode::kUnavailable) Break(made.status());
     return made.status();
   }
+  roll_status_ = Status::Ok();
   if (!is_full_by_count) next_bytes_ = std::min(next_bytes_ * 2, config_.segment_bytes);
   open_.push_back({std::move(made).value(), 0, false});
   return Status::Ok();

@@ -130,7 +130,7 @@ class LogWriter {
   [[nodiscard]] std::uint64_t next_segment_bytes() const EXCLUDES(mutex_);
   // Called (no lock held) when a segment could not be made for want of space, and when it could
   // again.
-  void SetSpaceCallback(std::function<void(bool is_short)> callback) {
+  void SetSpaceCallback(std::function<void(const Status& made)> callback) {
     on_space_ = std::move(callback);
   }
   // Called (no lock held) before each segment but the first.
@@ -245,7 +245,7 @@ class LogWriter {
   SegmentPool& pool_;
   const Config config_;
   std::unique_ptr<RingBuffer> ring_;
-  std::function<void(bool)> on_space_;
+  std::function<void(const Status&)> on_space_;
   std::function<void()> on_roll_;
   std::function<void()> on_ask_;
   std::function<Status(std::uint64_t)> on_unsealed_;

@@ -14,7 +14,8 @@ namespace {
 constexpr std::uint64_t kFillBytes = 1u << 20;
 constexpr std::uint64_t kReserveBytes = 256u << 10;
 constexpr std::size_t kSparesKept = 4;
-constexpr char kReserveName[] = "RESERVE";
+// Of it, what is not given up: a STATE of many targets.
+constexpr std::uint64_t kReserveKeptBytes = 32u << 10;
 constexpr std::uint64_t kRingBytesMin = 64u << 10;
 constexpr std::uint64_t kSegmentBytesMin = 16u << 10;
 
@@ -40,9 +41,12 @@ Status SegmentPool::Open(const std::vector<std::uint64_t>& segments) {
   TASKWAL_ASSIGN(const std::vector<DirectoryEntry> entries, fs_.List(options_.directory));
   std::vector<Spare> spares;
   std::uint64_t next_spare = 1;
-  bool has_reserve = false;
+  std::uint64_t reserve_bytes = 0;
   for (const DirectoryEntry& entry : entries) {
-    has_reserve = has_reserve || entry.name == kReserveName;
+    if (entry.name == kReserveFileName) {
+      TASKWAL_ASSIGN(const FileStat stat, fs_.Stat(JoinPath(options_.directory, entry.name)));
+      reserve_bytes = stat.size;
+    }
     const auto number = ParseSpareName(entry.name);
     if (!number) continue;
     next_spare = std::max(next_spare, *number + 1);
@@ -54,7 +58,8 @@ Status SegmentPool::Open(const std::vector<std::uint64_t>& segments) {
   MutexLock lock(mutex_);
   spares_ = std::move(spares);
   next_spare_ = next_spare;
-  has_reserve_ = has_reserve;
+  reserve_bytes_ = reserve_bytes;
+  is_reserve_used_ = reserve_bytes > 0 && reserve_bytes < kReserveBytes;
   for (const std::uint64_t number : segments) closed_.push_back({number, 0, 0, 0, Time{}});
   return Status::Ok();
 }
@@ -98,39 +103,79 @@ Result<SegmentPool::Spare> SegmentPool::Take(std::uint64_t bytes) {
 }
 
 Result<bool> SegmentPool::MakeAhead(std::uint64_t bytes) {
-  bool needs_reserve;
   {
     MutexLock lock(mutex_);
-    needs_reserve = !has_reserve_;
     const bool ready = std::any_of(spares_.begin(), spares_.end(),
                                    [&](const Spare& s) { return s.bytes >= bytes; });
-    if (ready && !needs_reserve) return false;
+    if (ready) return false;
   }
-  if (needs_reserve) TASKWAL_TRY(MakeReserve());
   TASKWAL_ASSIGN(Spare spare, Take(bytes));
   MutexLock lock(mutex_);
   spares_.push_back(std::move(spare));
   return true;
 }
 
+bool SegmentPool::lacks_reserve() const {
+  MutexLock lock(mutex_);
+  return reserve_bytes_ < kReserveBytes;
+}
+
 Status SegmentPool::MakeReserve() {
-  const Status filled = Fill(kReserveName, 0, kReserveBytes);
+  // What it was written over with may have been STATE until a moment ago.
+  TASKWAL_TRY(fs_.SyncDirectory(options_.directory));
+  const Status filled = Fill(kReserveFileName, 0, kReserveBytes);
   if (!filled.ok()) {
-    IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kReserveName)), "gives back what it took");
+    GiveUpReserve();
     return filled;
   }
   MutexLock lock(mutex_);
-  has_reserve_ = true;
+  reserve_bytes_ = kReserveBytes;
+  is_reserve_used_ = false;
   return Status::Ok();
 }
 
+void SegmentPool::NoteReserveUsed() {
+  MutexLock lock(mutex_);
+  reserve_bytes_ = 0;
+  is_reserve_used_ = true;
+}
+
 void SegmentPool::GiveUpReserve() {
-  {
-    MutexLock lock(mutex_);
-    if (!has_reserve_) return;
-    has_reserve_ = false;
+  const std::string path = JoinPath(options_.directory, kReserveFileName);
+  const auto stat = fs_.Stat(path);
+  if (!stat.ok()) return;
+  NoteReserveUsed();
+  if (stat->size <= kReserveKeptBytes) return;
+  const auto file = fs_.OpenWritable(path, /*create=*/false);
+  if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveKeptBytes), "made only to be given up");
+}
+
+void SegmentPool::TurnReserveIntoSpare() {
+  const std::string path = JoinPath(options_.directory, kReserveFileName);
+  const auto stat = fs_.Stat(path);
+  const std::string name = SpareName(NextSpareNumber());
+  if (!stat.ok() || !fs_.SyncDirectory(options_.directory).ok()) return;
+  if (!fs_.Rename(path, JoinPath(options_.directory, name)).ok()) return;
+  NoteReserveUsed();
+  MutexLock lock(mutex_);
+  spares_.push_back({name, stat->size});
+}
+
+// At once, without a moment in which the room of the segment is anybody's: on a disk shared with
+// the database every byte that is free is taken.
+bool SegmentPool::MakeReserveOf(const ClosedSegment& segment) {
+  const std::string path = JoinPath(options_.directory, kReserveFileName);
+  if (!fs_.Rename(JoinPath(options_.directory, SegmentName(segment.number)), path).ok()) {
+    return false;
   }
-  IgnoreStatus(fs_.Remove(JoinPath(options_.directory, kReserveName)), "made only to be given up");
+  if (segment.bytes > kReserveBytes) {
+    const auto file = fs_.OpenWritable(path, /*create=*/false);
+    if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveBytes), "a large reserve does as well");
+  }
+  MutexLock lock(mutex_);
+  reserve_bytes_ = std::min(segment.bytes, kReserveBytes);
+  is_reserve_used_ = reserve_bytes_ < kReserveBytes;
+  return true;
 }
 
 void SegmentPool::RemoveSpares() {
@@ -195,12 +240,15 @@ std::vector<ClosedSegment> SegmentPool::Retirable(Lsn flushed, bool all) const {
 Status SegmentPool::Drop(const ClosedSegment& segment) {
   const std::string path = JoinPath(options_.directory, SegmentName(segment.number));
   bool recycle;
+  bool is_reserve;
   {
     MutexLock lock(mutex_);
     std::erase_if(closed_, [&](const ClosedSegment& s) { return s.number == segment.number; });
     // A few in reserve are enough: the rest goes back to the file system.
+    is_reserve = is_reserve_used_ && segment.bytes > reserve_bytes_;
     recycle = spares_.size() < kSparesKept && segment.bytes >= options_.segment_bytes / 2;
   }
+  if (is_reserve && MakeReserveOf(segment)) return Status::Ok();
   if (!recycle) return fs_.Remove(path);
   const std::string name = SpareName(NextSpareNumber());
   TASKWAL_TRY(fs_.Rename(path, JoinPath(options_.directory, name)));

@@ -68,7 +68,8 @@ class SegmentPool {
   // keeps
   // (`all`: space is short, retention does not count). Those stay in the list until Drop.
   [[nodiscard]] std::vector<ClosedSegment> Retirable(Lsn flushed, bool all) const;
-  // Removes the file, or makes it a spare where that helps. After STATE stopped counting on it.
+  // Removes the file, or makes it a spare or the reserve where that helps. After STATE stopped
+  // counting on it.
   Status Drop(const ClosedSegment& segment);
 
   // --- room ------------------------------------------------------------------------------------
@@ -85,13 +86,21 @@ class SegmentPool {
                               std::uint64_t next_bytes) const;
   [[nodiscard]] std::uint64_t spare_bytes() const;
   [[nodiscard]] std::uint64_t UnflushedBytes(Lsn flushed) const;
-  // Gives up the reserve file so that a STATE can be written on a full disk; made again by
-  // MakeAhead.
+  // The reserve file has room for a STATE that a full disk has none for (WriteState), and for a
+  // small segment to open the log with. It is made again of the next segment that is dropped. One
+  // at a time: of what changes the reserve, WriteState and Drop.
+  [[nodiscard]] bool lacks_reserve() const;
+  Status MakeReserve();
+  // The part for the segment, to whoever needs it.
   void GiveUpReserve();
+  // All of it becomes a spare: opening needs a file, and the disk has neither room nor a name left.
+  void TurnReserveIntoSpare();
+  // It was written over, or looked for in vain.
+  void NoteReserveUsed();
 
  private:
   Status Fill(const std::string& name, std::uint64_t from, std::uint64_t to);
-  Status MakeReserve();
+  bool MakeReserveOf(const ClosedSegment& segment);
   std::uint64_t NextSpareNumber() EXCLUDES(mutex_);
 
   FileSystem& fs_;
@@ -102,7 +111,8 @@ class SegmentPool {
   std::vector<Spare> spares_ GUARDED_BY(mutex_);
   std::uint64_t next_spare_ GUARDED_BY(mutex_) = 1;
   std::vector<ClosedSegment> closed_ GUARDED_BY(mutex_);
-  bool has_reserve_ GUARDED_BY(mutex_) = false;
+  std::uint64_t reserve_bytes_ GUARDED_BY(mutex_) = 0;  // less than there should be: used
+  bool is_reserve_used_ GUARDED_BY(mutex_) = false;  // as the disk was full
 };
 
 // Sizes in force on this disk: a ring takes at most 1/8 of it, a segment 1/16, so that a small disk

@@ -213,7 +213,7 @@ std::string_view CheckedPart(std::string_view text) {
   return text.substr(body.size()) == expected ? body : std::string_view();
 }
 
-Result<LogState> ReadNamed(FileSystem& fs, const std::string& path) {
+Result<LogState> ReadOnce(FileSystem& fs, const std::string& path) {
   TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
   std::string_view rest = CheckedPart(text);
   if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
@@ -237,6 +237,25 @@ Result<LogState> ReadNamed(FileSystem& fs, const std::string& path) {
   }
   if (state.wal_id.IsZero()) return Status::Corruption(path + ": names no wal_id");
   return state;
+}
+
+// Beside a process on a full disk: what was opened as STATE may be RESERVE by the time it is read.
+Result<LogState> ReadNamed(FileSystem& fs, const std::string& path) {
+  Result<LogState> state = ReadOnce(fs, path);
+  if (state.status().code() == StatusCode::kCorruption) state = ReadOnce(fs, path);
+  return state;
+}
+
+Status WriteNamed(FileSystem& fs, const std::string& directory, std::string_view name,
+                  std::string_view text, bool* used_reserve) {
+  const std::string path = JoinPath(directory, name);
+  Status written = WriteFileAtomically(fs, path, text);
+  if (written.code() != StatusCode::kUnavailable) return written;
+  const std::string reserve = JoinPath(directory, kReserveFileName);
+  if (used_reserve != nullptr) *used_reserve = true;
+  const Status replaced = WriteFileInPlaceOf(fs, reserve, path, text);
+  // Without a reserve there is only the full disk to tell of.
+  return replaced.code() == StatusCode::kNotFound ? written : replaced;
 }
 
 // The epoch is that of the last change: a later one changes nothing of it.
@@ -282,8 +301,9 @@ Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
   return ReadNamed(fs, JoinPath(directory, kStateName));
 }
 
-Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state) {
-  return WriteFileAtomically(fs, JoinPath(directory, kStateName), TextOf(state));
+Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state,
+                  bool* used_reserve) {
+  return WriteNamed(fs, directory, kStateName, TextOf(state), used_reserve);
 }
 
 LogState TargetListOf(const LogState& state) {
@@ -307,7 +327,7 @@ Result<LogState> ReadTargetList(FileSystem& fs, const std::string& directory) {
 }
 
 Status KeepTargetList(FileSystem& fs, const std::string& directory, const LogState& state,
-                      std::string* written) {
+                      std::string* written, bool* used_reserve) {
   if (state.targets.empty()) return Status::Ok();
   const LogState list = TargetListOf(state);
   if (written->empty()) {
@@ -316,7 +336,7 @@ Status KeepTargetList(FileSystem& fs, const std::string& directory, const LogSta
   }
   const std::string text = UndatedTextOf(list);
   if (text == *written) return Status::Ok();
-  TASKWAL_TRY(WriteFileAtomically(fs, JoinPath(directory, kTargetListName), TextOf(list)));
+  TASKWAL_TRY(WriteNamed(fs, directory, kTargetListName, TextOf(list), used_reserve));
   *written = text;
   return Status::Ok();
 }

@@ -79,8 +79,11 @@ inline std::vector<Uuid> IdentitiesOf(const LogState& state) {
 
 // kNotFound when there is none; kCorruption when it does not validate.
 Result<LogState> ReadState(FileSystem& fs, const std::string& directory);
-// Durable on return.
-Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state);
+// Durable on return. Where the disk has no room, for bytes or for a name, RESERVE is written over
+// instead and becomes STATE, the old STATE becomes RESERVE: what frees room must never lack it.
+// `used_reserve` is then set (may be null).
+Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state,
+                  bool* used_reserve = nullptr);
 
 // TARGETS: of a log with targets, the part of STATE that nothing else tells: which number is whose,
 // and where tasks are at home. Were it lost with STATE, records would belong to nobody. Written
@@ -91,8 +94,9 @@ LogState TargetListOf(const LogState& state);
 // Errors as ReadState.
 Result<LogState> ReadTargetList(FileSystem& fs, const std::string& directory);
 // Makes it the list of `state` where it is another one; nothing without targets. Durable on return.
-// `written`: what is known to be there, empty at first; kept for the next call.
+// `written`: what is known to be there, empty at first; kept for the next call. `used_reserve`: as
+// WriteState.
 Status KeepTargetList(FileSystem& fs, const std::string& directory, const LogState& state,
-                      std::string* written);
+                      std::string* written, bool* used_reserve = nullptr);
 
 }  // namespace taskwal::wal

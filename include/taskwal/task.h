@@ -47,7 +47,9 @@ struct Task {
   std::int32_t max_retries = 0;
   std::int32_t priority = 0;
   // Absent in a SaveTask: created_at keeps what the stored task has (now for a new one), updated_at
-  // is now. Always set in what a query returns.
+  // is now. Always set in what a query returns. Where two logs save one new task it stays that of
+  // the save that reached the database first, unless the one that decides gives it: all else is the
+  // same in whatever order they come.
   std::optional<Time> created_at;
   std::optional<Time> updated_at;
   std::optional<Time> started_at;
@@ -57,7 +59,9 @@ struct Task {
 };
 
 struct Activity {
-  std::string id;  // made (time-ordered) when empty; one id names one activity
+  // Made (time-ordered) when empty. One id names one activity: of several in one database the first
+  // stays (with several databases: docs/OPERATIONS.md).
+  std::string id;
   std::string task_id;
   std::string dag_id;
   std::string node_id;

@@ -80,6 +80,11 @@ Status Admission::CheckCall(const Call& call) {
 }
 
 Result<wal::Lsn> Admission::EnterAndWait(Visit* visit, const Append& append) {
+  Status refused;  // by the log, which knows why
+  const auto explained = [&](Status status) {
+    if (status.code() != StatusCode::kOverloaded || refused.ok()) return status;
+    return Status::Overloaded(status.message() + " (" + refused.message() + ")");
+  };
   for (;;) {
     // A waiting caller waits for room inside the log, which wakes it; but no longer than until it
     // has to look up.
@@ -90,12 +95,13 @@ Result<wal::Lsn> Admission::EnterAndWait(Visit* visit, const Append& append) {
       Result<wal::Lsn> lsn = append({until, visit->call.stop});
       if (lsn.ok() || lsn.status().code() != StatusCode::kOverloaded) return lsn;
       has_waited = clock_.Now() >= until;
+      refused = lsn.status();
     }
     if (!visit->waits) {
-      TASKWAL_TRY(StartWaiting(visit));
+      TASKWAL_TRY(explained(StartWaiting(visit)));
       continue;
     }
-    TASKWAL_TRY(CheckWaiting(*visit));
+    TASKWAL_TRY(explained(CheckWaiting(*visit)));
     if (!has_waited) Sleep(*visit);
   }
 }

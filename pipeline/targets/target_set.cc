@@ -8,7 +8,6 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "pipeline/adoption.h"
-#include "pipeline/targets/record_owners.h"
 #include "pipeline/targets/task_mover.h"
 
 namespace taskwal::pipeline {
@@ -70,7 +69,6 @@ Result<std::unique_ptr<TargetSet>> TargetSet::Make(const Parties& parties, const
   std::vector<NamedWeight> weights;
   for (const TargetSetup& one : list) weights.push_back({one.name, one.weight});
   TASKWAL_TRY(CheckTargetList(weights));
-  TASKWAL_TRY(CheckRecordOwners(parties.fs, parties.log, options.wal_dir));
   const wal::LogState state = parties.log.state();
   TASKWAL_ASSIGN(auto planned,
                  PlanTargets(state, parties.log.end_lsn(), weights, options.wal_dir));

@@ -80,7 +80,7 @@ class TargetSet {
     LoadGauge* gauge = nullptr;  // may be null
   };
   // Records the list in STATE, durably, where it is another one. All references outlive it. Errors
-  // as CheckTargetList, CheckRecordOwners and PlanTargets.
+  // as CheckTargetList and PlanTargets.
   static Result<std::unique_ptr<TargetSet>> Make(const Parties& parties, const Options& options,
                                                  std::vector<TargetSetup> list);
   ~TargetSet();  // as Stop()

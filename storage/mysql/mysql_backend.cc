@@ -53,7 +53,7 @@ Result<std::unique_ptr<Session>> MysqlBackend::Connect() {
     MutexLock lock(mutex_);
     db_id_ = db_id;
   }
-  WarnOfLostCommits(*connection);
+  if (options_.create) WarnOfLostCommits(*connection);  // who only reads commits nothing
   connection->EndOpening();
   return std::unique_ptr<Session>(std::make_unique<MysqlSession>(std::move(connection)));
 }
@@ -66,8 +66,8 @@ void MysqlBackend::WarnOfLostCommits(MysqlConnection& connection) {
         MutexLock lock(mutex_);
         if (!warned_.insert(setting).second) continue;
       }
-      Logger().warn("backend event=commits_not_durable db={} reason=\"{}: a power loss of the "
-                    "server can take committed rows back\"", name_, setting);
+      Logger().warn("database event=server_not_durable db={} settings=\"{}\" reason=\"a power loss "
+                    "can take what this server has committed\"", name_, setting);
     }
     return Status::Ok();
   });

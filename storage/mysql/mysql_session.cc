@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/mysql/mysql_writes.h"
-#include "storage/schema_check.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -39,12 +38,15 @@ constexpr std::string_view kWhileKeysStand =
     " AND NOT EXISTS (SELECT 1 FROM dag_tasks FORCE INDEX (PRIMARY) WHERE FALSE)"
     " AND NOT EXISTS (SELECT 1 FROM dag_task_activity_logs FORCE INDEX (PRIMARY) WHERE FALSE)";
 
-// A default of NULL is told as NULL by MySQL and as 'NULL' by MariaDB.
+// A character set is named where it has not every character. A default of NULL is told as NULL by
+// MySQL and as 'NULL' by MariaDB.
 constexpr const char* kOurColumns =
-    "SELECT table_name, column_name, data_type, (is_nullable = 'NO' AND column_default IS NULL "
+    "SELECT table_name, column_name, CONCAT(column_type, CASE WHEN character_set_name NOT IN "
+    "('utf8mb4', 'utf16', 'utf16le', 'utf32') THEN CONCAT(' character set ', character_set_name) "
+    "ELSE '' END), (is_nullable = 'NO' AND column_default IS NULL "
     "AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%') "
     "FROM information_schema.columns WHERE table_schema = DATABASE() "
-    "AND table_name IN ('dag_tasks', 'dag_task_activity_logs')";
+    "AND table_name IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints')";
 
 // The first so many bytes of a column are not all of it. What a view rests on is not seen here.
 constexpr const char* kOurKeys =
@@ -60,11 +62,14 @@ constexpr const char* kOurKeys =
 }  // namespace
 
 Result<ApplyResult> MysqlSession::Apply(const Batch& batch) {
-  auto result = Write(batch);
+  BatchPart part = BatchPart::kPosition;
+  auto result = Write(batch, &part);
   if (result.status().code() != StatusCode::kRejected) return result;
   // Before anybody looks for a row to blame.
   TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
-  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+  if (!fault.empty()) return RefusedBySchema(fault, result.status());
+  if (part == BatchPart::kPosition) return RefusedByCheckpoints(result.status());
+  return result;
 }
 
 Result<std::string> MysqlSession::FindSchemaFault() {
@@ -75,7 +80,7 @@ Result<std::string> MysqlSession::FindSchemaFault() {
       std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
       found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
     }
-    std::string fault = SchemaFault(found);
+    std::string fault = SchemaFault(DatabaseKind::kMysql, found);
     if (!fault.empty() || !connection_->capabilities().key_hints) return fault;
     std::vector<FoundKey> found_keys;
     has_views_ = false;
@@ -89,7 +94,7 @@ Result<std::string> MysqlSession::FindSchemaFault() {
   });
 }
 
-Result<ApplyResult> MysqlSession::Write(const Batch& batch) {
+Result<ApplyResult> MysqlSession::Write(const Batch& batch, BatchPart* part) {
   const std::string wal_id = batch.wal_id.ToString();
   const auto time = TimeOf(batch, connection_->timeout());
   return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
@@ -100,6 +105,7 @@ Result<ApplyResult> MysqlSession::Write(const Batch& batch) {
       result.outcome = ApplyResult::Outcome::kWatermarkMoved;
       return result;
     }
+    *part = BatchPart::kRows;
     return WriteRows(batch, wal_id);
   });
 }
@@ -148,7 +154,8 @@ LogRow MysqlSession::SelectLog(const std::string& wal_id, std::string_view locki
   return row;
 }
 
-void MysqlSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
+// False when somebody else made the log known in the same moment.
+bool MysqlSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
                              std::span<const Lsn> start) {
   const std::string rest = std::to_string(epoch) + ", '" +
                            MysqlTimeText(Clock::Real().WallNow()) + "')";
@@ -159,7 +166,13 @@ void MysqlSession::InsertLog(const std::string& wal_id, std::uint64_t epoch,
     sql += "('" + wal_id + "', " + std::to_string(partition) + ", " +
            std::to_string(start[partition]) + ", " + rest;
   }
-  connection_->Execute(sql);
+  try {
+    connection_->Execute(sql);
+    return true;
+  } catch (const MysqlError& e) {
+    if (e.number() != kMysqlDuplicateKey) throw;
+    return false;
+  }
 }
 
 Result<LogRow> MysqlSession::ReadLog(const Uuid& wal_id) {
@@ -180,7 +193,9 @@ Result<LogRow> MysqlSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch
     LogRow stored = SelectLog(id, " FOR UPDATE");
     if (stored.epoch > epoch) return LaterOpener(connection_->name(), id, stored.epoch, epoch);
     if (stored.watermarks.empty()) {
-      InsertLog(id, epoch, start);
+      if (!InsertLog(id, epoch, start)) {
+        return Status::Unavailable(connection_->name() + ": another opener registers this log");
+      }
       stored.watermarks.assign(start.begin(), start.end());
     } else {
       connection_->Execute("UPDATE wal_checkpoints SET epoch = " + std::to_string(epoch) +
@@ -190,10 +205,8 @@ Result<LogRow> MysqlSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch
     TASKWAL_TRY(connection_->Commit());
     return stored;
   });
-  // Somebody else registered it in the same moment: it is looked at again.
-  if (row.status().code() == StatusCode::kRejected) {
-    return Status::Unavailable(row.status().message());
-  }
+  // No row of a log's is concerned: the table is not as it should be.
+  if (row.status().code() == StatusCode::kRejected) return RefusedByCheckpoints(row.status());
   return row;
 }
 

@@ -6,6 +6,7 @@
 
 #include "storage/backend.h"
 #include "storage/mysql/mysql_connection.h"
+#include "storage/schema_check.h"
 
 namespace taskwal::storage {
 
@@ -33,13 +34,14 @@ class MysqlSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
-  Result<ApplyResult> Write(const Batch& batch);
+  // `part`: the one that was under way at its end.
+  Result<ApplyResult> Write(const Batch& batch, BatchPart* part);
   Result<std::string> FindSchemaFault();
   // Inside Run.
   Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id);
   bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
   LogRow SelectLog(const std::string& wal_id, std::string_view locking);
-  void InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
+  bool InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
   std::unique_ptr<MysqlConnection> connection_;
   bool has_views_ = false;  // under the names of our tables: a view takes no key hint

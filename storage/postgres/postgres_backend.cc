@@ -33,7 +33,7 @@ Result<std::unique_ptr<Session>> PostgresBackend::Connect() {
   const auto db_id = PreparePostgresSchema(*connection, migrations, create_, features_);
   if (!db_id.ok()) return Retryable(db_id.status());
   connection->EndOpening();
-  Warn(*hazards);
+  if (create_) Warn(*hazards);  // who only reads commits nothing
   {
     MutexLock lock(mutex_);
     db_id_ = *db_id;

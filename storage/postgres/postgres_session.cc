@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/postgres/postgres_bulk.h"
-#include "storage/schema_check.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -32,11 +31,13 @@ constexpr const char* kDeleteDag =
     "THEN wal_lsn < $3::bigint ELSE (wal_stamp, wal_id) < ($4::bigint, $2::uuid) END";
 
 constexpr const char* kOurColumns =
-    "SELECT c.relname, a.attname, format_type(a.atttypid, NULL), "
+    "SELECT c.relname, a.attname, CASE t.typtype WHEN 'd' THEN "
+    "format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END, "
     "(a.attnotnull AND NOT a.atthasdef AND a.attidentity = '')::int "
     "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-    "WHERE c.relname IN ('dag_tasks', 'dag_task_activity_logs') AND pg_table_is_visible(c.oid) "
-    "AND a.attnum > 0 AND NOT a.attisdropped";
+    "JOIN pg_type t ON t.oid = a.atttypid "
+    "WHERE c.relname IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints') "
+    "AND pg_table_is_visible(c.oid) AND a.attnum > 0 AND NOT a.attisdropped";
 
 // Those that ON CONFLICT can go by: of all rows, of columns alone, and checked at once. What a view
 // rests on is not seen here.
@@ -54,11 +55,32 @@ constexpr const char* kOurKeys =
 }  // namespace
 
 Result<ApplyResult> PostgresSession::Apply(const Batch& batch) {
-  auto result = Write(batch);
+  BatchPart part = BatchPart::kPosition;
+  auto result = Write(batch, &part);
   if (result.status().code() != StatusCode::kRejected) return result;
   // Before anybody looks for a row to blame.
   TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
-  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+  if (!fault.empty()) return RefusedBySchema(fault, result.status());
+  if (part == BatchPart::kCommit) {
+    TASKWAL_ASSIGN(part, FindPartRefusedAtCommit(batch));
+  }
+  if (part == BatchPart::kPosition) return RefusedByCheckpoints(result.status());
+  return result;
+}
+
+// A deferred constraint or trigger is met at the commit, which does not say whose it is: the
+// position alone is moved once more, and they are met before it is taken back.
+Result<BatchPart> PostgresSession::FindPartRefusedAtCommit(const Batch& batch) {
+  const Status met = connection_->Run("check wal_checkpoints", [&]() -> Status {
+    connection_->Begin();
+    MoveWatermarks(batch);
+    connection_->Script("SET CONSTRAINTS ALL IMMEDIATE");
+    connection_->Rollback();
+    return Status::Ok();
+  });
+  if (met.code() == StatusCode::kRejected) return BatchPart::kPosition;
+  TASKWAL_TRY(met);
+  return BatchPart::kRows;
 }
 
 Result<std::string> PostgresSession::FindSchemaFault() {
@@ -69,7 +91,7 @@ Result<std::string> PostgresSession::FindSchemaFault() {
       std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
       found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
     }
-    std::string fault = SchemaFault(found);
+    std::string fault = SchemaFault(DatabaseKind::kPostgres, found);
     if (!fault.empty() || !features_.has_key_catalog) return fault;
     std::vector<FoundKey> found_keys;
     PostgresRows keys = connection_->Query(kOurKeys);
@@ -81,7 +103,7 @@ Result<std::string> PostgresSession::FindSchemaFault() {
   });
 }
 
-Result<ApplyResult> PostgresSession::Write(const Batch& batch) {
+Result<ApplyResult> PostgresSession::Write(const Batch& batch, BatchPart* part) {
   const auto time = TimeOf(batch, connection_->timeout());
   return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
     ApplyResult result;
@@ -91,6 +113,7 @@ Result<ApplyResult> PostgresSession::Write(const Batch& batch) {
       result.outcome = ApplyResult::Outcome::kWatermarkMoved;
       return result;
     }
+    *part = BatchPart::kRows;
     DeleteDags(batch);
     ChangeTasks(batch);
     const std::optional<std::uint64_t> duplicates = InsertActivities(batch);
@@ -100,6 +123,7 @@ Result<ApplyResult> PostgresSession::Write(const Batch& batch) {
       return result;
     }
     result.duplicates = *duplicates;
+    *part = BatchPart::kCommit;
     connection_->Commit();
     return result;
   });
@@ -242,7 +266,7 @@ Result<LogRow> PostgresSession::RegisterLog(const Uuid& wal_id, std::uint64_t ep
   });
   // No row of a log's is concerned: the table is not as it should be.
   if (registered.status().code() == StatusCode::kRejected) {
-    return Status::Unavailable(registered.status().message());
+    return RefusedByCheckpoints(registered.status());
   }
   return registered;
 }

@@ -8,6 +8,7 @@
 #include "storage/backend.h"
 #include "storage/postgres/postgres_connection.h"
 #include "storage/postgres/postgres_server.h"
+#include "storage/schema_check.h"
 
 namespace taskwal::storage {
 
@@ -36,7 +37,9 @@ class PostgresSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
-  Result<ApplyResult> Write(const Batch& batch);
+  // `part`: the one that was under way at its end.
+  Result<ApplyResult> Write(const Batch& batch, BatchPart* part);
+  Result<BatchPart> FindPartRefusedAtCommit(const Batch& batch);
   Result<std::string> FindSchemaFault();
   // Inside Run.
   bool MoveWatermarks(const Batch& batch);

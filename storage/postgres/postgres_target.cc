@@ -23,6 +23,21 @@ constexpr seconds kConnectTimeoutMax{10};  // where the URI asks for none
 
 using Settings = std::map<std::string, std::string>;
 
+// libpq takes a password's unescaped '@' or '/' for the end of it, and what follows for a host, a
+// port or a database: its complaint would quote that.
+bool HoldsPartOfAPassword(const Settings& settings, const std::string& uri) {
+  const auto of = [&settings](const char* key) {
+    const auto found = settings.find(key);
+    return found == settings.end() ? std::string() : found->second;
+  };
+  // A host with an '@' is a socket in the abstract namespace, which only a parameter can name.
+  const bool has_bad_host =
+      of("host").find('@') != std::string::npos && uri.find("host=") == std::string::npos;
+  const bool has_bad_port = of("port").find_first_not_of("0123456789,") != std::string::npos;
+  const bool has_bad_database = of("user").empty() && of("dbname").find('@') != std::string::npos;
+  return has_bad_host || has_bad_port || has_bad_database;
+}
+
 Result<Settings> ParseUri(const std::string& uri, const std::string& name) {
   char* error = nullptr;
   const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
@@ -30,15 +45,16 @@ Result<Settings> ParseUri(const std::string& uri, const std::string& name) {
   // It may quote the part that it cannot read, and that may be the password; so may the query be
   // where a parameter's name is mistyped.
   if (error != nullptr) PQfreemem(error);
-  if (options == nullptr) {
+  Settings settings;
+  for (const PQconninfoOption* option = options.get();
+       option != nullptr && option->keyword != nullptr; ++option) {
+    if (option->val != nullptr) settings[option->keyword] = option->val;
+  }
+  if (options == nullptr || HoldsPartOfAPassword(settings, uri)) {
     return Status::InvalidArgument(
         name.substr(0, name.find('?')) +
         " is no connection URI of PostgreSQL: an unknown parameter, or a character that must be "
-        "percent-encoded?");
-  }
-  Settings settings;
-  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
-    if (option->val != nullptr) settings[option->keyword] = option->val;
+        "percent-encoded (in a password '@' is %40, '/' %2F, ':' %3A, '?' %3F)?");
   }
   return settings;
 }

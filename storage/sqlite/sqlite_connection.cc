@@ -29,6 +29,9 @@ Status CannotOpen(const std::string& path, const std::string& name, bool create,
     const std::string text = name + ": there is no directory " + directory + ": make it";
     return create ? Status::Unavailable(text) : Status::NotFound(text);
   }
+  if (std::error_code ignored; !std::filesystem::is_directory(directory, ignored)) {
+    return Status::Unavailable(name + ": " + directory + " is no directory: name another");
+  }
   const auto file = fs.Stat(path);
   if (!create && !file.ok() && file.status().code() == StatusCode::kNotFound) {
     return Status::NotFound(name + ": there is no such database: `taskwal schema migrate` makes "

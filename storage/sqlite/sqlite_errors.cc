@@ -6,6 +6,24 @@
 #include <exception>
 
 namespace taskwal::storage {
+namespace {
+
+// What to do about it, where the message of SQLite alone leaves one helpless.
+std::string_view AdviceFor(int extended_code) {
+  if (extended_code == SQLITE_READONLY_DBMOVED) return {};
+  switch (extended_code & 0xff) {
+    case SQLITE_CANTOPEN:
+      return ": check that the file and its directory are there, and that this user may read and "
+             "write both";
+    case SQLITE_READONLY:
+      return ": this user may not write the file or its directory, which SQLite does even where "
+             "nothing is changed: work as their owner, or with a copy";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
 
 StatusCode SqliteStatusCode(int extended_code) {
   switch (extended_code & 0xff) {
@@ -26,6 +44,7 @@ Status SqliteFailure(std::string_view database, std::string_view what, int exten
   text += ": ";
   text += (extended_code & 0xff) == SQLITE_INTERRUPT ? "took longer than the time limit" : message;
   text += " (SQLite " + std::to_string(extended_code) + ")";
+  text += AdviceFor(extended_code);
   return {SqliteStatusCode(extended_code), std::move(text)};
 }
 

@@ -13,7 +13,8 @@ namespace taskwal::storage {
 // kUnavailable.
 StatusCode SqliteStatusCode(int extended_code);
 
-// "sqlite://x.db: write a batch: database is locked (SQLite 5)".
+// "sqlite://x.db: write a batch: database is locked (SQLite 5)", and what to check where the file
+// cannot be opened or written.
 Status SqliteFailure(std::string_view database, std::string_view what, int extended_code,
                      std::string_view message);
 

@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "base/status_macros.h"
-#include "storage/schema_check.h"
 #include "storage/sql_text.h"
 #include "storage/sqlite/sqlite_batch_rows.h"
 
@@ -44,7 +43,7 @@ constexpr std::string_view kDeleteDag =
 constexpr std::string_view kOurColumns =
     "SELECT t.name, c.name, c.type, c.\"notnull\" AND c.dflt_value IS NULL "
     "FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
-    "WHERE t.name IN ('dag_tasks', 'dag_task_activity_logs')";
+    "WHERE t.name IN ('dag_tasks', 'dag_task_activity_logs', 'wal_checkpoints')";
 
 constexpr std::string_view kOurKeys =
     "SELECT t.name, (SELECT group_concat(c.name) FROM (SELECT coalesce(name, '') AS name "
@@ -83,11 +82,14 @@ Result<std::unique_ptr<Session>> SqliteSession::Make(std::unique_ptr<SqliteConne
 }
 
 Result<ApplyResult> SqliteSession::Apply(const Batch& batch) {
-  auto result = Write(batch);
+  BatchPart part = BatchPart::kPosition;
+  auto result = Write(batch, &part);
   if (result.status().code() != StatusCode::kRejected) return result;
   // Before anybody looks for a row to blame.
   TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
-  return fault.empty() ? std::move(result) : RefusedBySchema(fault, result.status());
+  if (!fault.empty()) return RefusedBySchema(fault, result.status());
+  if (part == BatchPart::kPosition) return RefusedByCheckpoints(result.status());
+  return result;
 }
 
 Result<std::string> SqliteSession::FindSchemaFault() {
@@ -98,7 +100,7 @@ Result<std::string> SqliteSession::FindSchemaFault() {
       std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
       found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
     }
-    std::string fault = SchemaFault(found);
+    std::string fault = SchemaFault(DatabaseKind::kSqlite, found);
     if (!fault.empty()) return fault;
     std::vector<FoundKey> found_keys;
     SqliteStatement& keys = connection_->Cached(kOurKeys).Start();
@@ -110,7 +112,7 @@ Result<std::string> SqliteSession::FindSchemaFault() {
   });
 }
 
-Result<ApplyResult> SqliteSession::Write(const Batch& batch) {
+Result<ApplyResult> SqliteSession::Write(const Batch& batch, BatchPart* part) {
   const std::string wal_id = batch.wal_id.ToString();
   const auto time = TimeOf(batch, connection_->timeout());
   return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
@@ -121,6 +123,7 @@ Result<ApplyResult> SqliteSession::Write(const Batch& batch) {
       result.outcome = ApplyResult::Outcome::kWatermarkMoved;
       return result;
     }
+    *part = BatchPart::kRows;
     DeleteDags(batch, wal_id);
     ChangeTasks(batch, wal_id);
     result.duplicates = InsertActivities(batch);
@@ -243,7 +246,7 @@ Result<LogRow> SqliteSession::ReadLog(const Uuid& wal_id) {
 Result<LogRow> SqliteSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                           std::span<const Lsn> start) {
   const std::string id = wal_id.ToString();
-  return connection_->Run("register the log", [&]() -> Result<LogRow> {
+  auto registered = connection_->Run("register the log", [&]() -> Result<LogRow> {
     connection_->Begin();
     LogRow row = SelectLog(id);
     if (row.epoch > epoch) return LaterOpener(connection_->name(), id, row.epoch, epoch);
@@ -259,6 +262,11 @@ Result<LogRow> SqliteSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoc
     TASKWAL_TRY(connection_->Commit());
     return row;
   });
+  // No row of a log's is concerned: the table is not as it should be.
+  if (registered.status().code() == StatusCode::kRejected) {
+    return RefusedByCheckpoints(registered.status());
+  }
+  return registered;
 }
 
 Status SqliteSession::Ping() {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "storage/backend.h"
+#include "storage/schema_check.h"
 #include "storage/sqlite/sqlite_batch_rows.h"
 #include "storage/sqlite/sqlite_connection.h"
 
@@ -35,7 +36,8 @@ class SqliteSession final : public Session {
  private:
   explicit SqliteSession(std::unique_ptr<SqliteConnection> connection);
 
-  Result<ApplyResult> Write(const Batch& batch);
+  // `part`: the one that was under way at its end.
+  Result<ApplyResult> Write(const Batch& batch, BatchPart* part);
   Result<std::string> FindSchemaFault();
   // Inside Run.
   bool MoveWatermarks(const Batch& batch, const std::string& wal_id);

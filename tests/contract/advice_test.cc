@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/contract/tool_fixture.h"
@@ -66,6 +67,56 @@ TEST_F(Advice, ADatabaseThatIsNotThere) {
   ExpectAdvice({"query", "tasks", "--db", "oracle://x"}, 64, "oracle", "named by one of");
   ExpectAdvice({"query", "tasks", "--db", "@absent"}, 64, "cannot read a first line from absent",
                "No such file or directory");
+}
+
+TEST_F(Advice, ADatabaseThatCannotBeOpened) {
+  ExpectAdvice({"query", "tasks", "--db", "sqlite://plain/t.db"}, 1, "/plain is no directory",
+               "name another");
+  fs::create_symlink("absent/t.db", dir_.File("link.db"));
+  ExpectAdvice({"schema", "migrate", "--db", "sqlite://link.db"}, 1,
+               "sqlite://link.db: open: unable to open database file (SQLite 14)",
+               "check that the file and its directory are there, and that this user may read");
+}
+
+TEST_F(Advice, ADirectoryWhereAFileIsMeantAndTheOtherWayRound) {
+  const std::string is_directory = "Is a directory (errno 21)";
+  ExpectAdvice({"run", "empty"}, 1, is_directory, ": name a file");
+  ExpectAdvice({"run", "w.yaml", "--acks", "empty", "--wal", wal_, "--db", db_}, 1, is_directory,
+               ": name a file");
+  ExpectAdvice({"serve", "--config", "empty"}, 64, is_directory, ": name a file");
+  ExpectAdvice({"query", "tasks", "--db", "@empty"}, 64,
+               "cannot read a first line from empty: Is a directory", ": name a file");
+  ASSERT_EQ(Ingest("").exit.code, 0);
+  ExpectAdvice({"dlq", "export", "--wal", wal_, "--output", "empty"}, 1, is_directory,
+               ": name a file");
+  const std::string no_directory = "Not a directory (errno 20)";
+  for (const char* command : {"verify", "inspect", "dump"}) {
+    ExpectAdvice({command, "plain"}, 1, no_directory, ": name a directory");
+  }
+  ExpectAdvice({"dlq", "list", "--wal", "plain"}, 1, no_directory, ": name a directory");
+  ExpectAdvice({"recover", "--wal", "plain", "--db", db_}, 1, no_directory, ": name a directory");
+}
+
+// A rehearsal says what the real thing would.
+TEST_F(Advice, ADatabaseThatIsOutOfReachOfARehearsal) {
+  FillLog(1);
+  const std::vector<std::string> rehearsal{"recover", "--wal", wal_, "--dry-run", "--db"};
+  for (const auto& [name, advice] :
+       {std::pair<std::string, std::string>{"sqlite://empty", "this is a directory: name a file"},
+        {"sqlite://absent/t.db", "/absent: make it"}}) {
+    auto command = rehearsal;
+    command.push_back(name);
+    ExpectAdvice(command, 4, name, advice);
+  }
+}
+
+// Whatever tells it, a command speaks under its whole name.
+TEST_F(Advice, DeadLettersOfNoLog) {
+  ExpectAdvice({"dlq", "list", "--wal", "empty"}, 1, "taskwal dlq list: empty", "name the");
+  ExpectAdvice({"dlq", "show", "--wal", "empty", "x"}, 1, "taskwal dlq show: empty", "name the");
+  ExpectAdvice({"dlq", "export", "--wal", "empty"}, 1, "taskwal dlq export: empty", "name the");
+  ExpectAdvice({"dlq", "purge", "--wal", "empty", "--all", "--yes"}, 1,
+               "taskwal dlq purge: empty", "name the");
 }
 
 TEST_F(Advice, AWorkflowThatIsNone) {

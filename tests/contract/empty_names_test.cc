@@ -78,7 +78,20 @@ INSTANTIATE_TEST_SUITE_P(
                       EmptyName{{"serve", "--listen", ""}, "--listen: must not be empty"},
                       EmptyName{{"metrics", "--url", ""}, "--url: must not be empty"},
                       EmptyName{{"dlq", "export", "--wal", "w", "--output", ""},
-                                "--output: must not be empty"}));
+                                "--output: must not be empty"},
+                      EmptyName{{"query", "tasks", "--id", ""}, "--id: must not be empty"},
+                      EmptyName{{"schema", "print", "--dialect", ""},
+                                "--dialect: must not be empty"}));
+
+// Beside --all such a one would be no filter at all.
+INSTANTIATE_TEST_SUITE_P(
+    Letters, EmptyNames,
+    ::testing::Values(EmptyName{{"dlq", "purge", "--wal", "w", "--yes", "--all", "--task", ""},
+                                "--task: must not be empty"},
+                      EmptyName{{"dlq", "purge", "--wal", "w", "--yes", "--older-than", ""},
+                                "--older-than: must not be empty"},
+                      EmptyName{{"dlq", "retry", "--wal", "w", ""}, "ID: must not be empty"},
+                      EmptyName{{"dlq", "show", "--wal", "w", ""}, "ID: must not be empty"}));
 
 }  // namespace
 }  // namespace taskwal

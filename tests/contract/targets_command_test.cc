@@ -151,6 +151,58 @@ TEST_F(TargetsCommand, DryRunTellsWhatEachTargetLacksAndChangesNothing) {
   EXPECT_EQ(json::parse(again.out)["already_there"], 20);
 }
 
+// The rehearsal says what the open would, nothing is changed by either, and the damage stays seen.
+TEST_F(TargetsCommand, WithoutStateAndTargetsNothingIsChangedAndTheRehearsalSaysSo) {
+  ASSERT_EQ(IngestInto({"a", "b"}, Saves(1, 20)).exit.code, 0);
+  for (const char* name : {"/STATE", "/TARGETS"}) std::ofstream(wal_ + name) << "garbage";
+  const auto told = Tool(Command({"recover", "--dry-run"}, {"a", "b"}));
+  const auto done = Tool(Command({"recover"}, {"a", "b"}));
+  EXPECT_EQ(told.exit.code, 1);
+  EXPECT_EQ(done.exit.code, 1);
+  EXPECT_EQ(told.err, done.err);
+  EXPECT_THAT(done.err, HasSubstr("TARGETS"));
+  const auto verified = Tool({"verify", wal_});
+  EXPECT_EQ(verified.exit.code, 2);
+  EXPECT_THAT(verified.out, HasSubstr("damaged STATE"));
+  EXPECT_THAT(verified.out, HasSubstr("damaged TARGETS"));
+  const auto list = Tool({"targets", "list", "--wal", wal_});
+  EXPECT_EQ(list.exit.code, 1);
+  EXPECT_EQ(LinesOf(list.err).size(), 1u) << list.err;
+  EXPECT_THAT(list.err, HasSubstr("taskwal verify"));
+}
+
+// A rebuilt STATE does not know itself, for the rehearsal neither: the command names all targets.
+TEST_F(TargetsCommand, TheRehearsalRefusesAStateThatIsToBeRebuiltAsTheOpenDoes) {
+  ASSERT_EQ(IngestInto({"a", "b"}, Saves(1, 20)).exit.code, 0);
+  std::filesystem::remove(wal_ + "/STATE");
+  EXPECT_THAT(Tool({"targets", "list", "--wal", wal_}).err, HasSubstr("whose STATE is missing"));
+  const auto told = Tool(Command({"recover", "--dry-run"}, {"a", "b"}));
+  EXPECT_EQ(told.exit.code, 1);
+  EXPECT_THAT(told.err, HasSubstr("--db 'a*1=" + Dsn("a")));
+  EXPECT_THAT(told.err, HasSubstr("--db 'b*1=" + Dsn("b")));
+  const auto done = Tool(Command({"recover"}, {"a", "b"}));
+  EXPECT_EQ(done.exit.code, 1);
+  EXPECT_THAT(done.err, HasSubstr("--db 'b*1=" + Dsn("b")));
+}
+
+TEST_F(TargetsCommand, RecoverNamesWhatItCountsAsCorrupt) {
+  ASSERT_EQ(IngestInto({"a", "b"}, Saves(1, 20)).exit.code, 0);
+  std::ofstream(wal_ + "/TARGETS") << "garbage";
+  const auto run = Tool(Command({"recover"}, {"a", "b"}));
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("corrupt: TARGETS offset 0: damaged TARGETS, LSN 1-20 ("));
+}
+
+TEST_F(TargetsCommand, AListThatLacksATargetIsBadUsageInEveryCommand) {
+  ASSERT_EQ(IngestInto({"a", "b"}, Saves(1, 20)).exit.code, 0);
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"ingest"}, {"recover"}, {"recover", "--dry-run"},
+        {"targets", "rebalance"}, {"adopt", "--relabel"}}) {
+    const auto run = Tool(Command(words, {"a"}));
+    EXPECT_EQ(run.exit.code, 64) << words.front() << ": " << run.err;
+  }
+}
+
 TEST_F(TargetsCommand, ACopyIsRefusedByAnyTargetThatKnowsItAndAdoptedByAll) {
   ASSERT_EQ(IngestInto({"a", "b"}, Saves(1, 20)).exit.code, 0);
   const std::string copy = dir_.File("copy");
@@ -168,7 +220,7 @@ TEST_F(TargetsCommand, ACopyIsRefusedByAnyTargetThatKnowsItAndAdoptedByAll) {
   EXPECT_THAT(refused.err, HasSubstr("--db 'b*1=" + Dsn("b")));
   // A database that is new to it changes nothing: the other one still knows the original.
   EXPECT_EQ(into_copy({"ingest"}, {Target("a"), "b=" + Dsn("new")}, "").exit.code, 1);
-  EXPECT_EQ(into_copy({"adopt", "--relabel"}, {Target("a")}, "").exit.code, 1);
+  EXPECT_EQ(into_copy({"adopt", "--relabel"}, {Target("a")}, "").exit.code, 64);
   const auto adopted = into_copy({"adopt", "--relabel"}, all, "");
   ASSERT_EQ(adopted.exit.code, 0) << adopted.err;
   ASSERT_EQ(into_copy({"ingest"}, all, Saves(31, 40)).exit.code, 0);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <spdlog/sinks/ostream_sink.h>
 
+#include <algorithm>
 #include <future>
 #include <sstream>
 #include <string>
@@ -12,6 +13,8 @@
 #include "storage/schema.h"
 #include "tests/fault/mysql_fixture.h"
 #include "tests/support/certificates.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temp_dir.h"
 
 namespace taskwal::storage {
 namespace {
@@ -19,6 +22,7 @@ namespace {
 using std::chrono::seconds;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 // --- the schema
 
@@ -153,6 +157,22 @@ TEST_F(MysqlServer, ASettingThatIsChangedLaterIsSeenByTheNextConnection) {
     EXPECT_EQ(lines.str(), "");
   }
   SetLogger(nullptr);
+}
+
+TEST_F(MysqlServer, TheToolSaysOnceThatCommitsMayBeLostAndOnlyWhereItMakesSome) {
+  const std::string dsn = server_->Dsn(database_);
+  const TempDir dir;
+  const ServerSetting setting(*server_, "innodb_flush_log_at_trx_commit", "2");
+  const RunOutcome ingest =
+      taskwal::Run({TASKWAL_TOOL, "ingest", "--wal", dir.File("wal"), "--db", dsn},
+                   R"({"op":"log_activity","activity":{"id":"a"}})" "\n");
+  EXPECT_EQ(ingest.exit.code, 0);
+  EXPECT_THAT(ingest.err, AllOf(StartsWith("taskwal warning: "),
+                                HasSubstr("innodb_flush_log_at_trx_commit is not 1")));
+  EXPECT_EQ(std::count(ingest.err.begin(), ingest.err.end(), '\n'), 1) << ingest.err;
+  const RunOutcome query = taskwal::Run({TASKWAL_TOOL, "query", "stats", "--db", dsn});
+  EXPECT_EQ(query.exit.code, 0);
+  EXPECT_EQ(query.err, "");
 }
 
 // --- the ways in

@@ -17,12 +17,16 @@
 #include "tests/support/certificates.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temp_dir.h"
 
 namespace taskwal::storage {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class PostgresServerTest : public ::testing::Test {
  protected:
@@ -128,6 +132,23 @@ TEST_F(PostgresServerTest, QueriesMakeNoTables) {
   EXPECT_THAT(backend->Connect(),
               StatusIs(StatusCode::kNotFound, HasSubstr("taskwal schema migrate")));
   EXPECT_EQ(server_.Value("SELECT to_regclass('dag_tasks')", database_), "NULL");
+}
+
+TEST_F(PostgresServerTest, TheToolSaysOnceThatCommitsMayBeLostAndOnlyWhereItMakesSome) {
+  const std::string dsn = server_.Dsn(database_);
+  const TempDir dir;
+  server_.Query("ALTER ROLE owner SET synchronous_commit = off");
+  const RunOutcome ingest =
+      taskwal::Run({TASKWAL_TOOL, "ingest", "--wal", dir.File("wal"), "--db", dsn},
+                   R"({"op":"log_activity","activity":{"id":"a"}})" "\n");
+  const RunOutcome query = taskwal::Run({TASKWAL_TOOL, "query", "stats", "--db", dsn});
+  server_.Query("ALTER ROLE owner RESET synchronous_commit");
+  EXPECT_EQ(ingest.exit.code, 0);
+  EXPECT_THAT(ingest.err, AllOf(StartsWith("taskwal warning: "),
+                                HasSubstr("settings=\"synchronous_commit=off\"")));
+  EXPECT_EQ(std::count(ingest.err.begin(), ingest.err.end(), '\n'), 1) << ingest.err;
+  EXPECT_EQ(query.exit.code, 0);
+  EXPECT_EQ(query.err, "");
 }
 
 TEST_F(PostgresServerTest, CommitsWaitForTheDiskWhateverTheServerIsSetTo) {

@@ -22,7 +22,8 @@ enum class Seen : std::uint8_t {
   kMoved, kDamagedState, kCallback, kHandler, kLetterShown, kContext,
   kRelabelled, kRestored, kAccident, kNewerFormat, kDirect, kHouseKept, kMistold, kWrongList,
   kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
-  kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList, kCount,
+  kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList,
+  kDestroyedUnknown, kLettersOff, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -51,6 +52,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "opens without recovery", "databases read page by page",
     "rebalances before a replica that is behind", "moves of tasks undone by a failover",
     "damaged STATE of several targets", "damaged lists of targets",
+    "destroyed records that nothing tells of", "lives without dead letters",
 };
 
 class Coverage {

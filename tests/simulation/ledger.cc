@@ -125,7 +125,7 @@ void Ledger::Undone(std::span<const storage::Batch> batches) {
     }
     if (batch.moves.empty()) {
       coverage_.Note(Seen::kMoveUndone, batch.tasks.size());
-      for (const auto& change : batch.tasks) astray_.insert(change.id);
+      for (const auto& change : batch.tasks) GoesAstray(change.id);
     }
     for (const auto& row : batch.activities) {
       committed_lsns_.erase(row.lsn);
@@ -192,7 +192,8 @@ Ledger::Part Ledger::PartOf(const Operation& operation,
     case Fate::kAcknowledged:
       break;
   }
-  return Covers(lost, operation.lsn) ? Part::kMayBe : Part::kIs;
+  const bool may_be = Covers(lost, operation.lsn) || Covers(unknown_, operation.lsn);
+  return may_be ? Part::kMayBe : Part::kIs;
 }
 
 void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
@@ -205,7 +206,7 @@ void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
 }
 
 std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id) const {
-  if (may_lose() || are_letters_retried_ || !undone_.empty() || is_astray(task_id)) {
+  if (may_lose() || are_letters_retried_ || !undone_.empty() || is_behind_move_) {
     return std::nullopt;
   }
   std::set<Row> rows = {Row()};

@@ -68,13 +68,19 @@ class Ledger {
   void SyncsMayFail() { syncs_may_fail_ = true; }
   // Even what is durable may be declared lost.
   void DataMayRot() { data_may_rot_ = true; }
+  // Destroyed, and told to the operator as in the database or lost: either may be.
+  void MayBeGone(const wal::LsnRange& range) { unknown_.push_back(range); }
+  // A database is as it was before rows were moved: some may be in it once more, and count nowhere.
+  void WentBehindMove() { is_behind_move_ = true; }
+  [[nodiscard]] bool is_behind_move() const { return is_behind_move_; }
+  // Nothing can be told of it any more.
+  void GoesAstray(const std::string& task_id) { astray_.insert(task_id); }
   void LettersAreRetried() { are_letters_retried_ = true; }
   // Those of activities: unseen, too.
   void LettersMayExpire() { may_letters_expire_ = true; }
   [[nodiscard]] bool is_astray(const std::string& task_id) const {
     return astray_.contains(task_id);
   }
-  [[nodiscard]] bool has_astray() const { return !astray_.empty(); }
   [[nodiscard]] bool may_rot() const { return data_may_rot_; }
   [[nodiscard]] bool may_lose() const { return syncs_may_fail_ || data_may_rot_; }
   // The log was opened again and ends at `end`, after a power cut or not.
@@ -133,7 +139,9 @@ class Ledger {
   std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
   wal::Lsn durable_ = 0;
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
+  std::vector<wal::LsnRange> unknown_;  // in the database, or gone and not declared
   std::set<std::string> astray_;       // tasks whose move was undone
+  bool is_behind_move_ = false;
   bool syncs_may_fail_ = false;
   bool data_may_rot_ = false;
   bool are_letters_retried_ = false;

@@ -123,6 +123,10 @@ Status PreemptingFileSystem::Rename(const std::string& from, const std::string& 
   return Do(Seen::kFailedRename, [&] { return disk_.Rename(from, to); });
 }
 
+Status PreemptingFileSystem::Exchange(const std::string& a, const std::string& b) {
+  return Do(Seen::kFailedRename, [&] { return disk_.Exchange(a, b); });
+}
+
 Status PreemptingFileSystem::Remove(const std::string& path) {
   return Do(Seen::kFailedRemove, [&] { return disk_.Remove(path); });
 }

@@ -33,6 +33,7 @@ class PreemptingFileSystem final : public FileSystem {
                                                std::uint64_t ring_bytes) override;
   Result<std::unique_ptr<RingFile>> OpenRing(const std::string& path) override;
   Status Rename(const std::string& from, const std::string& to) override;
+  Status Exchange(const std::string& a, const std::string& b) override;
   Status Remove(const std::string& path) override;
   Status SyncDirectory(const std::string& path) override;
   Status MakeDirectories(const std::string& path) override;

@@ -285,7 +285,7 @@ void SimulatedDatabase::FailOver() {
     TASKWAL_CHECK(is_done);
   }
   coverage_.Note(Seen::kFailover);
-  if (on_failover_) on_failover_(undone);
+  if (on_failover_) on_failover_(undone, history_.size() < moved_at_);
 }
 
 void SimulatedDatabase::LandLateCommits() {

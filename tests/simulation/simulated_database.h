@@ -44,14 +44,17 @@ class SimulatedDatabase {
   void set_takes_poison(bool takes) { takes_poison_ = takes; }
   // Told of each commit, after it.
   void OnCommit(std::function<void(const storage::Batch&)> hook) { on_commit_ = std::move(hook); }
-  // Told of the batches that a failover undid, oldest first.
-  void OnFailover(std::function<void(std::span<const storage::Batch>)> hook) {
+  // Told of the batches that a failover undid, oldest first; and whether it went back behind the
+  // last move.
+  void OnFailover(std::function<void(std::span<const storage::Batch>, bool)> hook) {
     on_failover_ = std::move(hook);
   }
   // Asked before a replica takes over. Empty: it may.
   void MayFailOver(std::function<bool()> may) { may_fail_over_ = std::move(may); }
   // Commits that were on their way when their process died land now, or never.
   void LandLateCommits();
+  // All rows are at home: a rebalance is over.
+  void NoteMoved() { moved_at_ = history_.size(); }
   // A replica takes over that lacks the last few changes; that it knows the log is the first.
   void FailOver();
   void Reseed(std::uint64_t seed) { random_ = Random(seed); }
@@ -97,9 +100,10 @@ class SimulatedDatabase {
   bool is_away_ = false;
   std::vector<storage::Batch> late_;
   std::vector<Change> history_;
+  std::size_t moved_at_ = 0;  // changes there were
   std::unordered_set<std::string> activity_ids_;
   std::function<void(const storage::Batch&)> on_commit_;
-  std::function<void(std::span<const storage::Batch>)> on_failover_;
+  std::function<void(std::span<const storage::Batch>, bool)> on_failover_;
   std::function<bool()> may_fail_over_;
 };
 

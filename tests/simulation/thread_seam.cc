@@ -1,6 +1,7 @@
-// Where threads start, wait and ask for the time: the C library's functions, defined once more in
-// this program, in front of the real ones. Inside a simulation they lead to SimulatedThreads;
-// outside of it there is only one thread, so locks are free and time is the machine's.
+// Where threads start, wait and ask for the time or their process: the C library's functions,
+// defined once more in this program, in front of the real ones. Inside a simulation they lead to
+// SimulatedThreads; outside of it there is only one thread, so locks are free and time is the
+// machine's.
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -163,6 +164,12 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
   }
   *time = ToTimespec(clock == CLOCK_REALTIME ? threads->wall_now() : threads->now());
   return 0;
+}
+
+// Its number of digits is part of what a file holds.
+pid_t getpid() noexcept {
+  const bool is_simulated = SimulatedThreads::current() != nullptr;
+  return is_simulated ? 1 : static_cast<pid_t>(RawSyscall(SYS_getpid, 0, 0, 0, 0, 0, 0));
 }
 
 ssize_t getrandom(void* into, std::size_t size, unsigned int flags) {

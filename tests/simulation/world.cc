@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "pipeline/flush/dead_letters.h"
@@ -71,9 +72,13 @@ void World::MakeDatabases() {
     });
     // What stands in the midst of it, and in which home, is in no log.
     database->MayFailOver([this] { return !is_moving_; });
-    database->OnFailover([this](std::span<const storage::Batch> undone) { WentBack(undone); });
+    database->OnFailover([this, i](std::span<const storage::Batch> undone, bool is_behind_move) {
+      WentBack(i, undone, is_behind_move);
+    });
     databases_.push_back(std::move(database));
   }
+  returned_.resize(databases_.size());
+  went_behind_move_.resize(databases_.size());
 }
 
 std::string World::TargetName(std::size_t index) const {
@@ -212,6 +217,7 @@ void World::Live(const Plan& plan) {
   is_drained_ = false;
   protects_now_ = plan.options.protect_terminal_status;
   body_bytes_max_ = plan.body_bytes_max;
+  takes_letters_ = plan.options.dead_letter_enabled;
   const Status checked = pipeline::CheckOptions(plan.options);
   if (!checked.ok()) return ledger_.Fail("options: " + checked.ToString());
   const SimulatedThreads::End end = threads_.Run([&] { Process(plan); }, plan.odds);
@@ -273,8 +279,10 @@ void World::BetweenLives() {
 }
 
 // What is flushed is not known again before the database has been met.
-void World::WentBack(std::span<const storage::Batch> undone) {
-  Trace(fmt::format("the database fails over and lacks {} batches", undone.size()));
+void World::WentBack(std::size_t index, std::span<const storage::Batch> undone,
+                     bool is_behind_move) {
+  Trace(fmt::format("database {} fails over and lacks {} batches{}", index, undone.size(),
+                    is_behind_move ? ", and a move" : ""));
   ++failovers_;
   has_met_ = undone.empty() && has_met_;
   if (undone.empty()) return;
@@ -283,6 +291,31 @@ void World::WentBack(std::span<const storage::Batch> undone) {
   std::copy_if(undone.begin(), undone.end(), std::back_inserter(own),
                [](const storage::Batch& batch) { return !IsOfOthers(batch); });
   ledger_.Undone(own);
+  if (!is_behind_move) return;
+  ledger_.WentBehindMove();
+  went_behind_move_[index] = true;
+}
+
+void World::NoteMoving(bool is_moving) {
+  if (is_moving_ && !is_moving) {
+    for (const auto& database : databases_) database->NoteMoved();
+  }
+  is_moving_ = is_moving;
+}
+
+// Where a database went back behind a move, rows are in it once more that have their home
+// elsewhere, and what it is brought again from before the move goes to them. Nothing counts them,
+// unless a later rebalance has the task at home there.
+bool World::IsAstray(const std::string& id, std::size_t index, const wal::LogState& state,
+                     const pipeline::HomeTable& homes) {
+  const std::uint16_t number = pipeline::NumberOf(state, TargetName(index));
+  const bool is_home = homes.Of(storage::KeyOf(id)) == number;
+  if (!is_home) {
+    returned_[index].insert(id);
+  } else if (returned_[index].contains(id)) {
+    ledger_.GoesAstray(id);
+  }
+  return !is_home;
 }
 
 void World::CheckAll(bool is_all) {
@@ -308,8 +341,14 @@ void World::CheckAll(bool is_all) {
         lost_.push_back(letter.lsns);
         coverage_.Note(Seen::kDeclaredLoss);
       } else {
-        letters_.insert(letter.origin().key.lsn);
+        const bool is_new = letters_.insert(letter.origin().key.lsn).second;
         coverage_.Note(Seen::kLetter);
+        // What follows a letter from before goes to it; a bit may have hidden one until now.
+        const bool is_refused = letter.attempts > 0 && !letter.retried_from;
+        if (is_new && is_refused && !takes_letters_ && !ledger_.may_rot()) {
+          ledger_.Fail(fmt::format("LSN {} became a letter where there are to be none",
+                                   letter.lsns.from));
+        }
       }
       return true;
     });
@@ -322,13 +361,22 @@ void World::CheckAll(bool is_all) {
 
 // A task is in one database; in two, the same, while it is being moved.
 void World::FindTasks(Ledger::Database* found) {
+  const auto state = wal::ReadState(disk_, kDirectory);
+  std::optional<pipeline::HomeTable> homes;
+  if (ledger_.is_behind_move() && state.ok() && !state->targets.empty()) {
+    homes.emplace(pipeline::TaskShares(*state, state->rebalancing));
+  }
   std::uint64_t copies = 0, astray = 0, rows = 0;
-  for (const auto& database : databases_) {
-    auto session = database->data().Connect();
+  for (std::size_t i = 0; i < databases_.size(); ++i) {
+    auto session = databases_[i]->data().Connect();
     rows += (*session)->Count()->tasks;
     for (const std::string& id : ledger_.tasks()) {
       const auto row = (*session)->GetTask(id);
       if (!row.ok()) continue;
+      if (homes && went_behind_move_[i] && IsAstray(id, i, *state, *homes)) {
+        --rows;
+        continue;
+      }
       const auto [known, is_new] = found->tasks.emplace(id, Ledger::RowOf(row->task));
       copies += is_new ? 0 : 1;
       if (!is_new && ledger_.is_astray(id)) {
@@ -343,7 +391,6 @@ void World::FindTasks(Ledger::Database* found) {
   if (rows != found->tasks.size() + copies) {
     ledger_.Fail("the databases have tasks that nobody saved");
   }
-  const auto state = wal::ReadState(disk_, kDirectory);
   const bool is_moving = state.ok() ? state->rebalancing : is_moving_;  // a bit may have flipped
   if (copies > astray && !is_moving) {
     ledger_.Fail(fmt::format("{} tasks are in two databases, and none is being moved",

@@ -14,6 +14,8 @@
 
 #include "base/random.h"
 #include "pipeline/adoption.h"
+#include "pipeline/identity.h"
+#include "pipeline/targets/home_table.h"
 #include "pipeline/wal_task_storage.h"
 #include "storage/operation.h"
 #include "tests/simulation/coverage.h"
@@ -78,7 +80,7 @@ class World {
   void Live(const Plan& plan);
   void Crash(bool was_killed);
   void BetweenLives();
-  void WentBack(std::span<const storage::Batch> undone);
+  void WentBack(std::size_t index, std::span<const storage::Batch> undone, bool is_behind_move);
   bool IsOfDamagedState(const Status& refused);
   void CheckAll(bool is_all);
   void MakeDatabases();
@@ -87,6 +89,9 @@ class World {
   void TryWrongList(const Plan& plan);
   void SetUp(std::span<const std::uint32_t> weights, pipeline::WalStorageSetup* setup);
   void FindTasks(Ledger::Database* found);
+  bool IsAstray(const std::string& id, std::size_t index, const wal::LogState& state,
+                const pipeline::HomeTable& homes);
+  void NoteMoving(bool is_moving);
   [[nodiscard]] bool has_failed() const { return !ledger_.failure().empty(); }
 
   // --- world_directory.cc: what becomes of the directory between lives
@@ -97,8 +102,9 @@ class World {
   void Relabel(Random& random);
   void BringCopy(std::uint64_t activities);
   void Restore(Random& random);
-  Status AdoptIn(const std::string& directory, pipeline::Adoption word);
+  Result<pipeline::AdoptReport> AdoptIn(const std::string& directory, pipeline::Adoption word);
   void HaveAccident(Random& random);
+  void NoteDestroyed(std::uint64_t segment);
   void TryNewerFormat();
   void WriteDirectly();
   void PurgeBetween();
@@ -211,6 +217,7 @@ class World {
   bool disk_was_rough_ = false;
   bool has_copy_ = false;
   bool protects_now_ = false;      // calls of this life
+  bool takes_letters_ = true;      // the same; else a row that is refused holds up its database
   std::uint64_t body_bytes_max_ = 0;
   std::stop_source stop_;          // of calls; another one once it was asked to
   std::vector<std::string> of_others_;  // activities brought by a copy, or past any log
@@ -218,6 +225,11 @@ class World {
   bool needs_adoption_ = false;    // it was rebuilt, and does not know whether it is a copy
   wal::Lsn flushed_ = 0;
   std::vector<wal::LsnRange> lost_;
+  std::vector<wal::LsnRange> destroyed_;  // by an accident
+  // By database: whether a failover took it back behind a move, and tasks that were found in it
+  // since and are not at home there.
+  std::vector<bool> went_behind_move_;
+  std::vector<std::set<std::string>> returned_;
   std::set<wal::Lsn> letters_;     // that were open once
 };
 

@@ -114,7 +114,7 @@ void World::Relabel(Random& random) {
   if (has_failed()) return;
   const auto adopt = [&](pipeline::Adoption word) {
     Status adopted;
-    RunAside([&] { adopted = AdoptIn(kCopy, word); });
+    RunAside([&] { adopted = AdoptIn(kCopy, word).status(); });
     return adopted;
   };
   const Status wrong = adopt(pipeline::Adoption::kNewDatabase);
@@ -127,8 +127,10 @@ void World::Relabel(Random& random) {
   if (away.code() != StatusCode::kUnavailable) {
     return ledger_.Fail("adopt without the database: " + away.ToString());
   }
-  threads_.Run([&] { IgnoreStatus(AdoptIn(kCopy, pipeline::Adoption::kRelabel), "said again"); },
-               {.kill_after = 1 + random.Below(3000)});
+  const auto say = [&] {
+    IgnoreStatus(AdoptIn(kCopy, pipeline::Adoption::kRelabel).status(), "said again");
+  };
+  threads_.Run(say, {.kill_after = 1 + random.Below(3000)});
   disk_.Kill();
   const Status adopted = adopt(pipeline::Adoption::kRelabel);
   const auto state = wal::ReadState(disk_, kCopy);
@@ -198,7 +200,8 @@ void World::Move() {
   AdoptAsMoved();
 }
 
-Status World::AdoptIn(const std::string& directory, pipeline::Adoption word) {
+Result<pipeline::AdoptReport> World::AdoptIn(const std::string& directory,
+                                             pipeline::Adoption word) {
   const auto state = wal::ReadState(disk_, directory);
   const bool has_one = state.ok() ? state->targets.empty()
                                   : !disk_.Exists(wal::JoinPath(directory, "TARGETS"));
@@ -210,16 +213,47 @@ Status World::AdoptIn(const std::string& directory, pipeline::Adoption word) {
     fed.push_back({has_name ? TargetName(i) : std::string(pipeline::kDefaultTarget),
                    backends.back().get()});
   }
-  return pipeline::Adopt(fs_, Clock::Real(), directory, fed, word).status();
+  return pipeline::Adopt(fs_, Clock::Real(), directory, fed, word);
 }
 
 void World::AdoptAsMoved() {
   RunAside([&] {
-    const Status adopted = AdoptIn(kDirectory, pipeline::Adoption::kMoved);
-    Trace("adopt --moved: " + adopted.ToString());
+    const auto adopted = AdoptIn(kDirectory, pipeline::Adoption::kMoved);
+    Trace("adopt --moved: " + adopted.status().ToString());
     coverage_.Note(Seen::kMoved);
-    if (!adopted.ok()) ledger_.Fail("a moved log: " + adopted.ToString());
+    if (!adopted.ok()) return ledger_.Fail("a moved log: " + adopted.status().ToString());
+    // Of what the operator is told that nobody knows it, only what was destroyed may be missing.
+    for (const pipeline::MissingRecords& unknown : adopted->unknown) {
+      for (const wal::LsnRange& gone : destroyed_) {
+        const wal::LsnRange both{std::max(unknown.lsns.from, gone.from),
+                                 std::min(unknown.lsns.to, gone.to)};
+        if (both.empty()) continue;
+        coverage_.Note(Seen::kDestroyedUnknown);
+        ledger_.MayBeGone(both);
+      }
+    }
   });
+}
+
+// By the headers of the segment and the next that has one.
+void World::NoteDestroyed(std::uint64_t segment) {
+  const auto segments = wal::ListSegments(disk_, kDirectory);
+  wal::LsnRange range{1, UINT64_MAX};
+  for (const std::uint64_t number : *segments) {
+    const std::string content =
+        disk_.Content(wal::JoinPath(kDirectory, wal::SegmentName(number)));
+    wal::SegmentHeader header{};
+    if (number < segment || content.size() < sizeof header) continue;
+    std::memcpy(&header, content.data(), sizeof header);
+    const auto checked = std::as_bytes(std::span(&header, 1)).first(sizeof header - 8);
+    if (header.checksum != Checksum(checked) || header.number != number) continue;
+    if (number > segment) {
+      range.to = header.first_lsn - 1;
+      break;
+    }
+    range.from = header.first_lsn;
+  }
+  destroyed_.push_back(range);
 }
 
 // What a database had before it went back stands in STATE alone: there is no going on without it.
@@ -263,22 +297,26 @@ void World::HaveAccident(Random& random) {
   const auto segments = wal::ListSegments(disk_, kDirectory);
   // Without the newest the log may end before what the database has, and is rightly refused.
   if (!segments.ok() || segments->size() < 2) return;
-  const auto any = [&] {
-    return wal::JoinPath(kDirectory,
-                         wal::SegmentName((*segments)[random.Below(segments->size() - 1)]));
+  const auto path_of = [](std::uint64_t segment) {
+    return wal::JoinPath(kDirectory, wal::SegmentName(segment));
   };
-  const std::string path = any();
+  const auto any = [&] { return (*segments)[random.Below(segments->size() - 1)]; };
+  const std::uint64_t segment = any();
+  const std::string path = path_of(segment);
   const auto found = disk_.Stat(path);
   if (!found.ok()) return;
   coverage_.Note(Seen::kAccident);
   ledger_.DataMayRot();
   Trace("an accident happens to " + path);
+  NoteDestroyed(segment);
   switch (random.Below(4)) {
     case 0: return disk_.RemoveTree(path);
     case 1: return disk_.TruncateFile(path, random.Below(found->size + 1));
     case 2: return disk_.TruncateFile(path, 0);
     default:
-      if (const std::string other = any(); other != path) disk_.CopyTree(other, path);
+      if (const std::uint64_t other = any(); other != segment) {
+        disk_.CopyTree(path_of(other), path);
+      }
   }
 }
 

@@ -189,7 +189,7 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
 }
 
 void World::NoteFlushed(WalTaskStorage& storage) {
-  is_moving_ = storage.log().state().rebalancing;
+  NoteMoving(storage.log().state().rebalancing);
   const wal::Lsn flushed = storage.flushed_lsn();
   // Without its STATE a log only guesses, until the database is met or the operator has spoken.
   if (has_met_ && !is_state_damaged_) flushed_ = std::max(flushed_, flushed);

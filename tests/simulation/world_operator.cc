@@ -78,7 +78,7 @@ void World::TurnTargets(WalTaskStorage& storage, Random& random) {
     is_moving_ = true;
     const Status moved = storage.Rebalance(milliseconds(random.Below(1000)), {});
     coverage_.Note(moved.ok() ? Seen::kRebalanced : Seen::kRebalanceCut);
-    is_moving_ = storage.log().state().rebalancing;
+    NoteMoving(storage.log().state().rebalancing);
     Trace("rebalance: " + moved.ToString());
   }
 }
@@ -241,7 +241,7 @@ Status World::NoteLetters(WalTaskStorage& storage) {
 
 // Pages put together are what the databases hold, each row once and in order.
 void World::CheckPages(WalTaskStorage& storage) {
-  if (storage.log().state().rebalancing || ledger_.has_astray()) return;
+  if (storage.log().state().rebalancing || ledger_.is_behind_move()) return;
   coverage_.Note(Seen::kPages);
   Random random(SeedOf(Concern::kMoreOfOperator, 1));
   TaskQuery query;

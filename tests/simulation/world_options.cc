@@ -85,6 +85,10 @@ void World::DrawMore(Plan* plan) {
   const std::uint64_t throws = random.OneIn(8) ? 20 : 0;
   for (const auto& database : databases_) database->set_question_throws(throws);
   if (random.OneIn(16)) Mistell(options);
+  if (Random(SeedOf(Concern::kMore, 5)).OneIn(8)) {
+    options.dead_letter_enabled = false;
+    coverage_.Note(Seen::kLettersOff);
+  }
 }
 
 // A callback is called by the product's threads, takes its time, and may throw.

@@ -30,6 +30,9 @@ class ForwardingFileSystem : public FileSystem {
   Status Rename(const std::string& from, const std::string& to) override {
     return target_.Rename(from, to);
   }
+  Status Exchange(const std::string& a, const std::string& b) override {
+    return target_.Exchange(a, b);
+  }
   Status Remove(const std::string& path) override { return target_.Remove(path); }
   Status SyncDirectory(const std::string& path) override { return target_.SyncDirectory(path); }
   Status MakeDirectories(const std::string& path) override { return target_.MakeDirectories(path); }

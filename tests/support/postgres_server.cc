@@ -7,15 +7,14 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <fstream>
-#include <iostream>
+#include <stdexcept>
 #include <thread>
 
 #include "tests/support/private_server.h"
 
-// libpqxx before 7.6.1 leaks the result of a statement on which the connection was lost: it asks the
-// lost connection for its encoding, which throws (github.com/jtv/libpqxx/pull/500). The name is one
+// libpqxx before 7.6.1 leaks the result of a statement on which the connection was lost: it asks
+// that connection for its encoding, which throws (github.com/jtv/libpqxx/pull/500). The name is one
 // that the leak checker asks for.
 extern "C" const char* __lsan_default_suppressions();  // NOLINT
 extern "C" const char* __lsan_default_suppressions() {
@@ -33,9 +32,9 @@ constexpr const char* kPrograms = "/usr/lib/postgresql/15/bin/";
 constexpr const char* kPassword = "p@ss:w/rd %41";
 constexpr const char* kPasswordInDsn = "p%40ss%3Aw%2Frd%20%2541";
 
+// The test fails by it, and what it has made goes.
 [[noreturn]] void GiveUp(const std::string& why) {
-  std::cerr << "these tests need PostgreSQL (scripts/setup installs it): " << why << std::endl;
-  std::exit(1);
+  throw std::runtime_error("these tests need PostgreSQL (scripts/setup installs it): " + why);
 }
 
 struct Finish {

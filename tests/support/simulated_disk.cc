@@ -273,6 +273,10 @@ void SimulatedDisk::Rename(const std::string& from, const std::string& to) {
   Do(std::move(change));
 }
 
+void SimulatedDisk::Exchange(const std::string& a, const std::string& b) {
+  Do({{a, Find(b)}, {b, Find(a)}});
+}
+
 void SimulatedDisk::Remove(const std::string& path) { Do({{path, nullptr}}); }
 
 void SimulatedDisk::CopyTree(const std::string& from, const std::string& to) {

@@ -82,6 +82,7 @@ class SimulatedDisk {
   File Create(const std::string& path);
   void MakeDirectory(const std::string& path);  // durable at once
   void Rename(const std::string& from, const std::string& to);
+  void Exchange(const std::string& a, const std::string& b);
   void Remove(const std::string& path);
   // Everything under `from` again under `to`: new inodes, synced.
   void CopyTree(const std::string& from, const std::string& to);

@@ -214,6 +214,7 @@ Result<SimulatedFileSystem::File> SimulatedFileSystem::FindOrCreate(const std::s
   if (!create || !disk_.IsDirectory(SimulatedDisk::ParentOf(path))) {
     return ErrnoStatus("open " + path, ENOENT);
   }
+  if (lacks_inodes_) return ErrnoStatus("open " + path, ENOSPC);
   file = disk_.Create(path);
   file->modified = TouchTime();
   return file;
@@ -252,7 +253,7 @@ Result<std::unique_ptr<RingFile>> SimulatedFileSystem::CreateRing(const std::str
     return ErrnoStatus("create " + path, ENOENT);
   }
   const std::uint64_t size = kRingHeaderBytes + ring_bytes;
-  if (RoomFor(size) < size) {
+  if (RoomFor(size) < size || (lacks_inodes_ && !disk_.Find(name))) {
     return ErrnoStatus(fmt::format("allocate {} bytes for {}", size, path), ENOSPC);
   }
   const File file = disk_.Create(name);
@@ -285,6 +286,19 @@ Status SimulatedFileSystem::Rename(const std::string& from, const std::string& t
     return ErrnoStatus("rename " + from + " to " + to, ENOENT);
   }
   disk_.Rename(source, target);
+  return outcome.status;
+}
+
+Status SimulatedFileSystem::Exchange(const std::string& a, const std::string& b) {
+  MutexLock lock(mutex_);
+  const Outcome outcome = Begin(SimulatedCall::kExchange, a);
+  if (!TakesEffect(outcome)) return outcome.status;
+  const std::string one = SimulatedDisk::Normal(a);
+  const std::string other = SimulatedDisk::Normal(b);
+  if (!disk_.Find(one) || !disk_.Find(other)) {
+    return ErrnoStatus("exchange " + a + " and " + b, ENOENT);
+  }
+  disk_.Exchange(one, other);
   return outcome.status;
 }
 
@@ -349,7 +363,7 @@ Result<DiskSpace> SimulatedFileSystem::Space(const std::string& path) {
   if (!disk_.IsDirectory(name) && !disk_.Find(name)) {
     return ErrnoStatus("read space of " + path, ENOENT);
   }
-  return DiskSpace{capacity_, capacity_ - std::min(capacity_, disk_.UsedBytes())};
+  return DiskSpace{capacity_, capacity_ - std::min(capacity_, disk_.UsedBytes()), lacks_inodes_};
 }
 
 Result<std::unique_ptr<FileLock>> SimulatedFileSystem::Lock(const std::string& path) {
@@ -404,6 +418,11 @@ bool SimulatedFileSystem::crashed() const {
 void SimulatedFileSystem::SetCapacity(std::uint64_t bytes) {
   MutexLock lock(mutex_);
   capacity_ = bytes;
+}
+
+void SimulatedFileSystem::SetLacksInodes(bool lacks) {
+  MutexLock lock(mutex_);
+  lacks_inodes_ = lacks;
 }
 
 void SimulatedFileSystem::StartNextProcess() {

@@ -30,6 +30,7 @@ namespace taskwal {
 enum class SimulatedCall : std::uint8_t {
   kOpenWritable, kOpenReadable, kCreateRing, kOpenRing, kRead, kSize, kWrite, kSync, kTruncate,
   kRename, kRemove, kSyncDirectory, kMakeDirectories, kList, kStat, kSpace, kLock, kBootId,
+  kExchange,
 };
 
 struct SimulatedFault {
@@ -52,6 +53,7 @@ class SimulatedFileSystem final : public FileSystem {
                                                std::uint64_t ring_bytes) override;
   Result<std::unique_ptr<RingFile>> OpenRing(const std::string& path) override;
   Status Rename(const std::string& from, const std::string& to) override;
+  Status Exchange(const std::string& a, const std::string& b) override;
   Status Remove(const std::string& path) override;
   Status SyncDirectory(const std::string& path) override;
   Status MakeDirectories(const std::string& path) override;
@@ -75,6 +77,8 @@ class SimulatedFileSystem final : public FileSystem {
   [[nodiscard]] bool crashed() const;
   // Growing beyond it is kUnavailable, after the part of a write that fits.
   void SetCapacity(std::uint64_t bytes);
+  // From now on (`lacks`: until told otherwise) no file can be made, whatever the capacity.
+  void SetLacksInodes(bool lacks);
 
   // From here on what faults and crashes leave behind is drawn from this seed.
   void Reseed(std::uint64_t seed);
@@ -137,6 +141,7 @@ class SimulatedFileSystem final : public FileSystem {
   std::uint64_t crash_at_ GUARDED_BY(mutex_) = 0;  // in calls_; 0: never
   bool crashed_ GUARDED_BY(mutex_) = false;
   std::uint64_t capacity_ GUARDED_BY(mutex_) = 1ull << 40;
+  bool lacks_inodes_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace taskwal

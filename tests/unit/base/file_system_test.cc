@@ -9,6 +9,7 @@ namespace taskwal {
 namespace {
 
 constexpr const char* kPath = "/d/STATE";
+constexpr const char* kRoom = "/d/RESERVE";
 const std::string kOld = "the old content";
 const std::string kNew(3000, 'n');
 
@@ -57,6 +58,59 @@ TEST_F(WriteFileAtomicallyTest, LeavesTheOldContentOrTheNewWhereverThePowerGoes)
     EXPECT_EQ(ReadFile(*fs, kPath).value(), "third");
   }
   EXPECT_EQ(seen.size(), 2u);
+}
+
+// On a disk without a byte left, again and again: two files are all it takes.
+TEST_F(WriteFileAtomicallyTest, InPlaceOfAnotherFileItNeedsNoRoom) {
+  const auto fs = Prepare(1);
+  ASSERT_OK(WriteFileAtomically(*fs, kRoom, std::string(9000, '0')));
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_OK_AND_ASSIGN(const DiskSpace space, fs->Space("/d"));
+    fs->SetCapacity(space.total - space.available);
+    const std::string content(static_cast<std::size_t>(100 + 10 * i), 'n');
+    ASSERT_THAT(WriteFileAtomically(*fs, kPath, content), StatusIs(StatusCode::kUnavailable));
+    ASSERT_OK(WriteFileInPlaceOf(*fs, kRoom, kPath, content)) << i;
+    EXPECT_EQ(fs->Content(kPath), content);
+  }
+  EXPECT_THAT(WriteFileInPlaceOf(*fs, "/d/none", kPath, "x"), StatusIs(StatusCode::kNotFound));
+}
+
+TEST_F(WriteFileAtomicallyTest, InPlaceOfAnotherFileItLeavesTheOldContentOrTheNew) {
+  std::set<std::string> seen;
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    const auto fs = Prepare(seed);
+    ASSERT_OK(WriteFileAtomically(*fs, kRoom, std::string(9000, '0')));
+    Random random(seed);
+    if (seed % 2 == 0) {
+      fs->CrashAfter(1 + random.Below(24));
+    } else {
+      fs->FailNth(1 + random.Below(24), {});
+    }
+    std::string before = kOld;
+    std::string last = kOld;
+    for (const std::string content : {"second, and longer", "third"}) {
+      before = last;
+      last = content;
+      if (!WriteFileInPlaceOf(*fs, kRoom, kPath, content).ok()) break;
+      before = content;
+    }
+    fs->ClearFaults();
+    fs->PowerLoss(random);
+    ASSERT_OK_AND_ASSIGN(const std::string content, ReadFile(*fs, kPath));
+    ASSERT_TRUE(content == before || content == last) << seed << ": " << content;
+    seen.insert(content);
+  }
+  EXPECT_EQ(seen.size(), 3u);
+}
+
+// Neither is there where a file system cannot swap names.
+TEST_F(WriteFileAtomicallyTest, WithoutASwapTheOtherFileIsUsedUp) {
+  const auto fs = Prepare(1);
+  ASSERT_OK(WriteFileAtomically(*fs, kRoom, "room"));
+  fs->FailNth(1, {.call = SimulatedCall::kExchange});
+  ASSERT_OK(WriteFileInPlaceOf(*fs, kRoom, kPath, kNew));
+  EXPECT_EQ(fs->Content(kPath), kNew);
+  EXPECT_FALSE(fs->Exists(kRoom));
 }
 
 TEST(ReadFile, PassesEveryFailureOn) {

@@ -19,7 +19,21 @@ TEST(NearestName, TheFirstOfEquals) {
   EXPECT_EQ(NearestName("ad", known), "ab");
 }
 
+TEST(NearestName, ASwapIsOneChange) {
+  const std::vector<std::string_view> known{"dir", "dsn", "weight"};
+  EXPECT_EQ(NearestName("dns", known), "dsn");
+  EXPECT_EQ(NearestName("wieght", known), "weight");
+}
+
 TEST(NearestName, IsEmptyWhereNothingIsKnown) { EXPECT_EQ(NearestName("a", {}), ""); }
+
+TEST(DidYouMean, NamesTheNearestOrSaysNothing) {
+  const std::vector<std::string_view> known{"speed", "resume"};
+  EXPECT_EQ(DidYouMean("sped", known, "--"), "; did you mean \"--speed\"?");
+  EXPECT_EQ(DidYouMean("nonsense", known, "--"), "");
+  EXPECT_EQ(DidYouMean("spd", known), "");
+  EXPECT_EQ(DidYouMean("re_sum", known), "; did you mean \"resume\"?");
+}
 
 }  // namespace
 }  // namespace taskwal

@@ -53,6 +53,13 @@ TEST(SetOption, RefusesWhatIsNoSetting) {
   EXPECT_THAT(ErrorOf({"--set", "wal_dir=elsewhere"}), HasSubstr("--wal"));
 }
 
+TEST(SetOption, SuggestsAKeyThatIsNearAndThatItTakes) {
+  EXPECT_THAT(ErrorOf({"--set", "sync_lane=1"}), HasSubstr("did you mean \"sync_lanes\"?"));
+  for (const char* far : {"foo=1", "wal_dr=x", "waldir=x", "=1"}) {
+    EXPECT_THAT(ErrorOf({"--set", far}), HasSubstr(": the end of --help lists them all")) << far;
+  }
+}
+
 TEST(SetOption, HelpListsEveryFieldWithItsDefault) {
   CLI::App app;
   Options options;
@@ -106,6 +113,12 @@ TEST(Fail, TellsBadUsageFromFailure) {
   EXPECT_EQ(Fail("verify", Status::IoError("broken")), kExitFailed);
   EXPECT_EQ(::testing::internal::GetCapturedStderr(),
             "taskwal verify: bad; usage\ntaskwal verify: broken\n");
+}
+
+TEST(PrintError, IsOneLineThatPlaysWithNoTerminal) {
+  ::testing::internal::CaptureStderr();
+  PrintError("run", "a\tb\rc\x1b[2Jd\x7f \xc3\xa4\n");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "taskwal run: a b?c?[2Jd? \xc3\xa4\n");
 }
 
 }  // namespace

@@ -28,6 +28,13 @@ TEST(Table, FillsMissingCellsAndIgnoresSurplus) {
   EXPECT_EQ(table.ToString(), "a  b\nx\ny  z\n");
 }
 
+TEST(Cell, BreaksNoLineAndIsCutBetweenCharacters) {
+  EXPECT_EQ(Cell("a\nb\x1b[2Jc\x7f"), "a b [2Jc ");
+  EXPECT_EQ(Cell(std::string(60, 'x')), std::string(60, 'x'));
+  EXPECT_EQ(Cell(std::string(61, 'x')), std::string(60, 'x') + "…");
+  EXPECT_EQ(Cell(std::string(59, 'x') + "éé"), std::string(59, 'x') + "…");
+}
+
 TEST(FormatBytes, UsesTheUnitThatReadsBest) {
   EXPECT_EQ(FormatBytes(0), "0 B");
   EXPECT_EQ(FormatBytes(1023), "1023 B");

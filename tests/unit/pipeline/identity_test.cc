@@ -7,6 +7,7 @@
 #include <fstream>
 #include <vector>
 
+#include "pipeline/flush/missing_records.h"
 #include "pipeline/wal_task_storage.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
@@ -134,9 +135,16 @@ TEST_F(IdentityTest, IdlePartitionsLackNothingWithoutState) {
   ASSERT_TRUE(std::filesystem::remove(dir_.File("wal/" + wal::SegmentName(1))));
   std::ofstream(dir_.File("wal/STATE")) << "nothing\n";
   ASSERT_THAT(Open("wal", database_), StatusIs(StatusCode::kFenced));
-  ASSERT_OK(Adopt("wal", database_, Adoption::kMoved));
+  ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("wal", database_, Adoption::kMoved));
   EXPECT_THAT(DrainAndListLosses("wal"), IsEmpty());
   EXPECT_EQ(DrainAndCount("wal", database_), 5u);
+  // It may as well have been a loss, and so it is told: all but what the database says it has.
+  const auto backend = database_.Open();
+  ASSERT_OK_AND_ASSIGN(const auto session, backend->Connect());
+  ASSERT_OK_AND_ASSIGN(const storage::LogRow row, session->ReadLog(report.wal_id));
+  const std::vector<wal::Lsn> gone(16, 3);
+  ASSERT_FALSE(report.unknown.empty());
+  EXPECT_EQ(report.unknown, FindMissing(row.watermarks, gone, 3));
 }
 
 // Of a killed process whose STATE and headers of segments are damaged, RING alone says who it was,
@@ -177,6 +185,7 @@ TEST_F(IdentityTest, AMovedDirectoryGoesOnAsBefore) {
   ASSERT_THAT(Open("moved", database_), StatusIs(StatusCode::kFenced));
   ASSERT_OK_AND_ASSIGN(const AdoptReport report, Adopt("moved", database_, Adoption::kMoved));
   EXPECT_TRUE(report.changed);
+  EXPECT_TRUE(report.unknown.empty());
   EXPECT_EQ(DrainAndCount("moved", database_), 5u);
   // Said once more: it knows itself.
   ASSERT_OK_AND_ASSIGN(const AdoptReport again, Adopt("moved", database_, Adoption::kMoved));

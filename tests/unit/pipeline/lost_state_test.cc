@@ -5,9 +5,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include "pipeline/identity.h"
+#include "recovery/scanner.h"
 #include "tests/unit/pipeline/several_targets.h"
 
 namespace taskwal::pipeline {
@@ -31,6 +34,25 @@ class LostStateTest : public SeveralTargetsTest {
   }
   void Put(const std::string& name, const std::string& content) const {
     std::ofstream(Path(name), std::ios::binary | std::ios::trunc) << content;
+  }
+  // All that is of the log, by name.
+  std::map<std::string, std::string> LogFiles() const {
+    std::map<std::string, std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(dir_.File("wal"))) {
+      const std::string name = entry.path().filename();
+      if (!entry.is_directory() && name != "METRICS") files[name] = Content(name);
+    }
+    return files;
+  }
+  // As `verify` tells them.
+  std::set<std::string> DamagedFiles() const {
+    std::set<std::string> files;
+    const auto scan = recovery::Scan(FileSystem::Real(), dir_.File("wal"));
+    EXPECT_OK(scan);
+    for (const recovery::Finding& finding : scan->findings) {
+      if (recovery::IsDamage(finding.verdict)) files.insert(finding.file);
+    }
+    return files;
   }
   void FlipIn(const std::string& name) const {
     std::string content = Content(name);
@@ -192,6 +214,28 @@ TEST_F(LostStateTest, WithoutAnyListNothingIsPassedOver) {
   Put("TARGETS", list);
   OpenAgain(kBoth);
   ExpectAllThere();
+}
+
+// What is damaged must still be seen to be, and put back it must count.
+TEST_F(LostStateTest, ARefusedOpenChangesNothing) {
+  LeaveABacklogOf("b", kBoth);
+  FlipIn("STATE");
+  FlipIn("TARGETS");
+  const auto before = LogFiles();
+  EXPECT_THAT(TryOpen(kBoth), StatusIs(StatusCode::kCorruption));
+  EXPECT_THAT(AdoptAsMoved({"a", "b"}), StatusIs(StatusCode::kCorruption));
+  EXPECT_EQ(LogFiles(), before);
+  EXPECT_EQ(DamagedFiles(), (std::set<std::string>{"STATE", "TARGETS"}));
+}
+
+TEST_F(LostStateTest, ADamagedListAloneIsReportedAndOpensAllTheSame) {
+  LeaveABacklogOf("b", kBoth);
+  FlipIn("TARGETS");
+  EXPECT_EQ(DamagedFiles(), std::set<std::string>{"TARGETS"});
+  Open(kBoth);
+  ExpectAllThere();
+  Close();
+  EXPECT_EQ(DamagedFiles(), std::set<std::string>{});
 }
 
 // Put back from before a target joined that records are for.

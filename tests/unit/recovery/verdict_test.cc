@@ -11,7 +11,7 @@ namespace {
 constexpr Found kAllFound[] = {Found::kFrames,     Found::kBadBytes,     Found::kBadFooter,
                                Found::kBadPadding, Found::kBadHeader,    Found::kGarbage,
                                Found::kNoFile,     Found::kForeignFile,  Found::kOtherVersion,
-                               Found::kBadState};
+                               Found::kBadState,   Found::kBadTargets};
 constexpr Stake kAllStakes[] = {Stake::kNone, Stake::kAboveSynced, Stake::kSynced};
 
 std::vector<Situation> AllSituations() {
@@ -58,13 +58,15 @@ Verdict Expected(const Situation& s) {
       return Verdict::kOtherVersion;
     case Found::kBadState:
       return Verdict::kDamagedState;
+    case Found::kBadTargets:
+      return Verdict::kDamagedTargets;
   }
   return Verdict::kIntact;
 }
 
 TEST(Verdict, EveryCombinationIsDecidedAsPromised) {
   const std::vector<Situation> all = AllSituations();
-  ASSERT_EQ(all.size(), 10u * 3u * 16u);
+  ASSERT_EQ(all.size(), 11u * 3u * 16u);
   for (const Situation& s : all) {
     EXPECT_EQ(JudgeSituation(s), Expected(s))
         << "found " << static_cast<int>(s.found) << " stake " << static_cast<int>(s.stake)
@@ -101,7 +103,7 @@ TEST(Verdict, EachIsReachedAndHasItsOwnName) {
   std::set<Verdict> reached;
   std::set<std::string_view> names;
   for (const Situation& s : AllSituations()) reached.insert(JudgeSituation(s));
-  EXPECT_EQ(reached.size(), 13u);
+  EXPECT_EQ(reached.size(), 14u);
   for (const Verdict verdict : reached) names.insert(VerdictName(verdict));
   EXPECT_EQ(names.size(), reached.size());
 }

@@ -77,5 +77,25 @@ TEST(PostgresTarget, RefusalDoesNotQuoteTheUri) {
   }
 }
 
+// libpq would take the rest of the password for a host, a port or a database, and quote it.
+TEST(PostgresTarget, APasswordThatIsNotEncodedIsRefusedAndNotShown) {
+  for (const char* uri :
+       {"postgresql://u:pre@hunter2@h/db", "postgresql://u:hunter2/x@h/db",
+        "postgresql://u:hunter2@h1,v:hunter2@h2/db", "postgresql://u:12/hunter2@h/db",
+        "postgresql://u:hunter2:@h:x/db", "postgresql://u:hunter2@@h:1/db"}) {
+    EXPECT_THAT(ParsePostgresTarget(uri, seconds(1)),
+                StatusIs(StatusCode::kInvalidArgument,
+                         AllOf(Not(HasSubstr("hunter2")), HasSubstr("percent-encoded"))))
+        << uri;
+  }
+}
+
+TEST(PostgresTarget, AHostOrADatabaseMayHoldWhatIsOddInAPassword) {
+  EXPECT_THAT(Parse("postgresql://u:p@/db?host=@abstract").conninfo, HasSubstr("host='@abstract'"));
+  EXPECT_THAT(Parse("postgresql://u:p@h/a@b").conninfo, HasSubstr("dbname='a@b'"));
+  EXPECT_THAT(Parse("postgresql://u:p@[::1]:5433/db").conninfo, HasSubstr("host='::1'"));
+  EXPECT_THAT(Parse("postgresql://u:p@/db?host=/tmp&port=5").conninfo, HasSubstr("port='5'"));
+}
+
 }  // namespace
 }  // namespace taskwal::storage

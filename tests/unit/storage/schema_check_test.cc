@@ -20,7 +20,7 @@ std::vector<FoundColumn> OurColumns() {
   SQLite::Database database(":memory:", SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
   database.exec(*SchemaText("sqlite"));
   std::vector<FoundColumn> columns;
-  for (const char* table : {"dag_tasks", "dag_task_activity_logs"}) {
+  for (const char* table : {"dag_tasks", "dag_task_activity_logs", "wal_checkpoints"}) {
     SQLite::Statement rows(database, "SELECT name, type FROM pragma_table_info(?)");
     rows.bind(1, table);
     while (rows.executeStep()) {
@@ -38,17 +38,17 @@ FoundColumn& ColumnOf(std::vector<FoundColumn>& columns, const std::string& name
 std::string FaultWithType(const std::string& name, const std::string& type) {
   std::vector<FoundColumn> columns = OurColumns();
   ColumnOf(columns, name).type = type;
-  return SchemaFault(columns);
+  return SchemaFault(DatabaseKind::kSqlite, columns);
 }
 
 TEST(SchemaCheck, FindsNoFaultWithTheTablesAsTheyWereMade) {
-  EXPECT_EQ(SchemaFault(OurColumns()), "");
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, OurColumns()), "");
 }
 
 TEST(SchemaCheck, NamesAColumnThatIsMissing) {
   std::vector<FoundColumn> columns = OurColumns();
   std::erase_if(columns, [](const FoundColumn& column) { return column.name == "wal_stamp"; });
-  EXPECT_EQ(SchemaFault(columns), "column dag_tasks.wal_stamp is missing");
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, columns), "column dag_tasks.wal_stamp is missing");
 }
 
 TEST(SchemaCheck, NamesAColumnOfAnotherKind) {
@@ -60,7 +60,7 @@ TEST(SchemaCheck, NamesAColumnOfAnotherKind) {
   }
 }
 
-// Narrower ones refuse rows, and the rows are at fault then. What is not known may well do.
+// SQLite takes any length whatever the type says. What is not known may well do.
 TEST(SchemaCheck, LetsColumnsBeThatMayTakeOurValues) {
   for (const char* type : {"character varying", "varbinary", "bytea", "longtext", "mood", ""}) {
     EXPECT_EQ(FaultWithType("node_id", type), "") << type;
@@ -73,22 +73,38 @@ TEST(SchemaCheck, LetsColumnsBeThatMayTakeOurValues) {
   EXPECT_EQ(FaultWithType("started_at", "interval"), "");
 }
 
+TEST(SchemaCheck, NamesAColumnThatIsTooNarrowWhereTheDatabaseHasWidths) {
+  std::vector<FoundColumn> columns = OurColumns();
+  ColumnOf(columns, "wal_stamp").type = "INT";
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, columns), "");
+  for (FoundColumn& column : columns) column.type = "longtext";
+  EXPECT_EQ(SchemaFault(DatabaseKind::kMysql, columns), "");
+  ColumnOf(columns, "wal_stamp").type = "int(11)";
+  EXPECT_EQ(SchemaFault(DatabaseKind::kMysql, columns),
+            "column dag_tasks.wal_stamp is of type int(11), which does not hold all that is "
+            "written to it");
+}
+
 TEST(SchemaCheck, NamesAForeignColumnThatMustBeGivenAndNoOther) {
   std::vector<FoundColumn> columns = OurColumns();
   columns.push_back({"dag_tasks", "tenant", "text", false});
-  EXPECT_EQ(SchemaFault(columns), "");
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, columns), "");
   columns.back().must_be_given = true;
-  EXPECT_THAT(SchemaFault(columns), AllOf(HasSubstr("dag_tasks.tenant"), HasSubstr("no default")));
+  EXPECT_THAT(SchemaFault(DatabaseKind::kSqlite, columns),
+              AllOf(HasSubstr("dag_tasks.tenant"), HasSubstr("no default")));
+  // wal_checkpoints gets no row with a batch.
+  columns.back().table = "wal_checkpoints";
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, columns), "");
   // One of ours is always given.
   columns.pop_back();
   ColumnOf(columns, "created_at").must_be_given = true;
-  EXPECT_EQ(SchemaFault(columns), "");
+  EXPECT_EQ(SchemaFault(DatabaseKind::kSqlite, columns), "");
 }
 
 TEST(SchemaCheck, NamesATableThatIsMissing) {
   std::vector<FoundColumn> columns = OurColumns();
   std::erase_if(columns, [](const FoundColumn& column) { return column.table == "dag_tasks"; });
-  EXPECT_THAT(SchemaFault(columns), HasSubstr("table dag_tasks is missing"));
+  EXPECT_THAT(SchemaFault(DatabaseKind::kSqlite, columns), HasSubstr("table dag_tasks is missing"));
 }
 
 TEST(SchemaCheck, NamesATableWithoutItsKey) {
@@ -110,6 +126,12 @@ TEST(SchemaCheck, AFaultFoundAtAContactIsToldInOneLine) {
               StatusIs(StatusCode::kUnavailable,
                        AllOf(HasSubstr("mysql://h/d: the tables are not as taskwal made them"),
                              HasSubstr("table t has no key"))));
+}
+
+TEST(SchemaCheck, ARefusalByTheCheckpointsIsWaitedForAndNamesThem) {
+  EXPECT_THAT(RefusedByCheckpoints(Status::Rejected("out of range (22003)")),
+              StatusIs(StatusCode::kUnavailable,
+                       AllOf(HasSubstr("wal_checkpoints does not take"), HasSubstr("(22003)"))));
 }
 
 TEST(SchemaCheck, ARefusalByTheSchemaIsWaitedForAndTellsBoth) {

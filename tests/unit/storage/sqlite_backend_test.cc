@@ -291,6 +291,14 @@ TEST_F(SqliteBackendTest, DroppedColumnIsNoPoison) {
   EXPECT_OK(session->GetTask("a"));
 }
 
+TEST_F(SqliteBackendTest, RegistrationThatATriggerRefusesIsNoPoison) {
+  const auto session = Connect();
+  Execute("CREATE TRIGGER refuse BEFORE UPDATE ON wal_checkpoints "
+          "BEGIN SELECT RAISE(ABORT, 'not with us'); END");
+  EXPECT_THAT(session->RegisterLog(log_, 2, std::vector<Lsn>{0, 0}),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("wal_checkpoints does not take")));
+}
+
 TEST_F(SqliteBackendTest, DroppedTableIsNoPoison) {
   const auto session = Connect();
   Execute("DROP TABLE dag_task_activity_logs");

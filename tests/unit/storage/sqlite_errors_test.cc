@@ -35,6 +35,22 @@ TEST(SqliteErrors, MessageSaysWhereWhatAndTheExtendedCode) {
             "sqlite://x.db: write a batch: disk I/O error (SQLite 1034)");
 }
 
+TEST(SqliteErrors, MessageSaysWhatToCheckWhereTheFileIsOutOfReach) {
+  const auto message = [](int code) { return SqliteFailure("sqlite://x.db", "open", code, "no"); };
+  for (const int code : {SQLITE_CANTOPEN, SQLITE_CANTOPEN_FULLPATH}) {
+    EXPECT_THAT(message(code).message(),
+                ::testing::EndsWith("): check that the file and its directory are there, and that "
+                                    "this user may read and write both"));
+  }
+  for (const int code : {SQLITE_READONLY, SQLITE_READONLY_DIRECTORY}) {
+    EXPECT_THAT(message(code).message(),
+                ::testing::EndsWith("): this user may not write the file or its directory, which "
+                                    "SQLite does even where nothing is changed: work as their "
+                                    "owner, or with a copy"));
+  }
+  EXPECT_THAT(message(SQLITE_READONLY_DBMOVED).message(), ::testing::EndsWith("(SQLite 1032)"));
+}
+
 TEST(SqliteErrors, OtherExceptionsAreTheDatabasesTroubleToo) {
   try {
     throw std::runtime_error("a stored time is not RFC 3339 text");

@@ -1,0 +1,16 @@
+// Whether every record that the log holds is of a target that STATE names. Where STATE was rebuilt
+// and TARGETS is no help it may not be: who is passed over by all is retired, and lost.
+#pragma once
+
+#include "base/file_system.h"
+#include "recovery/survey.h"
+#include "taskwal/status.h"
+
+namespace taskwal::recovery {
+
+// Reads all of the log, its ring included, where STATE is damaged or was rebuilt and has met no
+// database since, and else nothing; changes nothing. kCorruption: records are of targets that
+// nobody knows, or tasks at home where nobody knows, and nobody is to be fed. kIoError as reading.
+Status CheckRecordOwners(FileSystem& fs, const Survey& survey);
+
+}  // namespace taskwal::recovery

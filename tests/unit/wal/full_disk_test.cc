@@ -1,0 +1,205 @@
+// A disk without a byte or without an inode left, which somebody else takes as soon as it comes
+// free, as a database beside the log does: the log goes on giving room, and opens.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+
+#include "tests/unit/wal/log_fixture.h"
+
+namespace taskwal::wal {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FullDiskTest : public LogTest {
+ protected:
+  static void KeepNothing(LogOptions* options) {
+    options->retention_bytes = 0;
+    options->segment_retention = std::chrono::milliseconds(0);
+  }
+
+  // Somebody else has taken all that was free.
+  void TakeAllRoom() {
+    const auto space = fs_.Space(kDirectory);
+    ASSERT_OK(space);
+    fs_.SetCapacity(space->total - space->available);
+  }
+
+  void Fill(Log& log, int records) {
+    for (int i = 0; i < records; ++i) {
+      ASSERT_OK(Put(log, std::string(200, 'x')));
+      if (i % 200 == 0) Settle(log);
+    }
+    Settle(log);
+  }
+  void Settle(Log& log) {
+    ASSERT_OK(log.WaitDurable(log.end_lsn(), {}));
+    clock_.Advance(std::chrono::seconds(1));
+    while (log.MaintenanceStep()) {
+    }
+  }
+
+  // As recovery would hand it over.
+  Result<std::unique_ptr<Log>> OpenAgain(Lsn next_lsn) {
+    LogStart start = NewLog(fs_, kDirectory);
+    const auto state = ReadState(fs_, kDirectory);
+    EXPECT_OK(state);
+    start.state = *state;
+    const auto segments = ListSegments(fs_, kDirectory);
+    EXPECT_OK(segments);
+    start.segments = *segments;
+    start.next_segment = segments->back() + 1;
+    start.next_lsn = next_lsn;
+    return Log::Open(fs_, clock_, SmallLog(), std::move(start));
+  }
+
+  void Remove(const std::string& prefix) {
+    const auto entries = fs_.List(kDirectory);
+    ASSERT_OK(entries);
+    for (const DirectoryEntry& entry : *entries) {
+      if (!entry.name.starts_with(prefix)) continue;
+      ASSERT_OK(fs_.Remove(JoinPath(kDirectory, entry.name)));
+    }
+  }
+};
+
+TEST_F(FullDiskTest, WhatIsFlushedGoesThoughNothingIsLeftForState) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open(KeepNothing);
+  Fill(*log, 3000);
+  TakeAllRoom();
+  Lsn first = log->first_lsn();
+  for (Lsn flushed = 500; flushed <= 2500; flushed += 500) {
+    ASSERT_OK(log->Retire(flushed, {flushed, flushed - 1})) << flushed;
+    TakeAllRoom();
+    EXPECT_GT(log->first_lsn(), first) << flushed;
+    first = log->first_lsn();
+    const auto state = ReadState(fs_, kDirectory);
+    ASSERT_OK(state);
+    EXPECT_EQ(state->first_lsn, first);
+    EXPECT_EQ(state->watermarks, (std::vector<Lsn>{flushed, flushed - 1}));
+  }
+  EXPECT_EQ(ReadAll(*log, 3000).size(), 3000u - first + 1);
+}
+
+TEST_F(FullDiskTest, WithoutItsReserveTheLogTakesTheRoomOfItsFigures) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open(KeepNothing);
+  Fill(*log, 1000);
+  Remove("RESERVE");
+  ASSERT_OK(WriteFileAtomically(fs_, JoinPath(kDirectory, kMetricsFileName),
+                                std::string(8000, '1')));
+  TakeAllRoom();
+  ASSERT_OK(log->Retire(900, {}));
+  EXPECT_GT(log->first_lsn(), 1u);
+  // The reserve is there again, made of what was given up.
+  TakeAllRoom();
+  const auto reserve = fs_.Stat(JoinPath(kDirectory, kReserveFileName));
+  ASSERT_OK(reserve);
+  EXPECT_GE(reserve->size, 32u << 10);
+}
+
+TEST_F(FullDiskTest, TheLogOpensByWhatRetentionKeeps) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open();
+  Fill(*log, 3000);
+  ASSERT_OK(log->Retire(2500, {}));
+  ASSERT_OK(log->SetState([](LogState* state) { NoteFlushed(0, 2500, {}, state); }));
+  ASSERT_EQ(log->first_lsn(), 1u);
+  log->Abandon();
+  log.reset();
+  Remove("RESERVE");
+  Remove("spare-");
+  // A STATE is rewritten in the room of what was removed last.
+  ASSERT_OK(WriteFileAtomically(fs_, JoinPath(kDirectory, kReserveFileName),
+                                std::string(4096, '0')));
+  TakeAllRoom();
+  const auto again = OpenAgain(3001);
+  ASSERT_OK(again);
+  EXPECT_GT((*again)->first_lsn(), 1u);
+  EXPECT_LE((*again)->first_lsn(), 2501u);
+  EXPECT_OK(Put(**again, "goes on", Durability::kDisk, 1));
+}
+
+TEST_F(FullDiskTest, AnOpenThatFindsNoRoomSaysWhatToDo) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open();
+  Fill(*log, 1000);
+  log->Abandon();
+  log.reset();
+  Remove("RESERVE");
+  Remove("spare-");
+  ASSERT_OK(WriteFileAtomically(fs_, JoinPath(kDirectory, kReserveFileName),
+                                std::string(4096, '0')));
+  TakeAllRoom();
+  EXPECT_THAT(OpenAgain(1001).status(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("no room on the disk that holds /wal")));
+}
+
+TEST_F(FullDiskTest, WithoutInodesAppendsAreRefusedBeforeTheBufferHasWhatNoFileTakes) {
+  auto log = Open();
+  Settle(*log);
+  fs_.SetLacksInodes(true);
+  Status full;
+  Lsn accepted = 0;
+  for (int i = 0; i < 5000 && full.ok(); ++i) {
+    const auto lsn = Put(*log, std::string(500, 'x'), Durability::kDisk, 1, {clock_.Now(), {}});
+    full = lsn.status();
+    if (lsn.ok()) accepted = *lsn;
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->MaintenanceStep();
+    ASSERT_OK(log->WaitDurable(accepted, {clock_.Now(), {}}));
+  }
+  EXPECT_THAT(full, StatusIs(StatusCode::kOverloaded, HasSubstr("no inodes left on /wal")));
+  EXPECT_TRUE(log->GetStats().full);
+  EXPECT_TRUE(log->GetStats().lacks_segment);
+  EXPECT_EQ(log->durable_lsn(), accepted);
+  clock_.Advance(std::chrono::seconds(1));
+  log->MaintenanceStep();
+  EXPECT_TRUE(log->GetStats().full);
+
+  fs_.SetLacksInodes(false);
+  clock_.Advance(std::chrono::seconds(1));
+  log->MaintenanceStep();
+  EXPECT_FALSE(log->GetStats().full);
+  EXPECT_OK(Put(*log, "goes on", Durability::kDisk, 1, {clock_.Now(), {}}));
+}
+
+// Somebody's quota, say: the disk itself has room, and no file can be made.
+TEST_F(FullDiskTest, ASegmentThatCannotBeMadeIsNoRoomWhateverTheDiskSays) {
+  auto log = Open();
+  Settle(*log);
+  fs_.FailNth(1, {.call = SimulatedCall::kOpenWritable,
+                  .path_part = "spare-",
+                  .sticky = true,
+                  .status = Status::Unavailable("cannot open: Disk quota exceeded (errno 122)")});
+  Status full;
+  for (int i = 0; i < 5000 && full.ok(); ++i) {
+    full = Put(*log, std::string(500, 'x'), Durability::kProcess, 1, {clock_.Now(), {}}).status();
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->MaintenanceStep();
+    log->WriterStep();
+  }
+  EXPECT_THAT(full, StatusIs(StatusCode::kOverloaded, HasSubstr("Disk quota exceeded")));
+  fs_.ClearFaults();
+  clock_.Advance(std::chrono::seconds(1));
+  log->MaintenanceStep();
+  EXPECT_OK(Put(*log, "goes on", Durability::kProcess, 1, {clock_.Now(), {}}));
+}
+
+TEST_F(FullDiskTest, FlushedSegmentsGoWithoutInodes) {
+  auto log = Open(KeepNothing);
+  Fill(*log, 2000);
+  fs_.SetLacksInodes(true);
+  ASSERT_OK(log->Retire(1000, {}));
+  const Lsn first = log->first_lsn();
+  EXPECT_GT(first, 1u);
+  ASSERT_OK(log->Retire(1500, {}));
+  EXPECT_GT(log->first_lsn(), first);
+}
+
+}  // namespace
+}  // namespace taskwal::wal
