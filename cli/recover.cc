@@ -241,10 +241,11 @@ void Count(const pipeline::WalTaskStorage& storage, const pipeline::OpenReport& 
 }
 
 // What keeps the database from taking the rest may be the disk that both are on.
-std::string Advice(const RecoverArguments& arguments, const wal::Log& log) {
-  if (!log.GetStats().full) return "; run it again when the database answers";
-  return "; the disk that holds " + arguments.options.wal_dir +
-         " is full: make room elsewhere on it (never remove a wal-* file), and run it again";
+std::string Advice(const wal::LogStats& log) {
+  if (!log.full) return "; run it again when the database answers";
+  return "; run it again when the database answers. The log is full, too: " + log.full_reason +
+         ". Where that is the database's disk as well, make room elsewhere on it (never remove a "
+         "wal-* file)";
 }
 
 int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup> targets,
@@ -267,7 +268,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
     const bool is_refused =
         closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced;
     PrintError("recover", closed.message() + (drained.ok() ? "" : ": " + drained.message()) +
-                              (is_refused ? "" : Advice(arguments, (*storage)->log())));
+                              (is_refused ? "" : Advice((*storage)->log().GetStats())));
   }
   if (closed.code() == StatusCode::kIoError || drained.code() == StatusCode::kFenced) {
     return kExitFailed;

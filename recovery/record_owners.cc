@@ -68,8 +68,11 @@ Result<bool> HoldsRecordsOfNobody(FileSystem& fs, const Survey& survey) {
 Status CheckRecordOwners(FileSystem& fs, const Survey& survey) {
   if (!MayBeRebuilt(survey.identity)) return Status::Ok();
   TASKWAL_ASSIGN(const bool has_records, HoldsRecordsOfNobody(fs, survey));
-  // A list that could be read was taken. It is there and cannot be: the log has had targets.
-  if (!survey.identity.targets_damaged && !has_records) return Status::Ok();
+  // A list that could be read was taken. It is there and cannot be: the log has had targets, which
+  // no STATE tells either.
+  const bool lacks_list =
+      survey.identity.targets_damaged && survey.identity.state.targets.empty();
+  if (!lacks_list && !has_records) return Status::Ok();
   return Status::Corruption(
       survey.directory + ": STATE was damaged, and so is TARGETS, which says whose its records "
       "are: put either back from a backup made since the list of targets was changed last");

@@ -10,6 +10,7 @@ namespace taskwal::storage {
 namespace {
 
 constexpr std::uint64_t kAny = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kAsciiBytesMax = 36;  // of a log's id; names and texts are longer
 
 // How a type's width is found; the widths are those of ColumnNeed.
 enum class Measure : std::uint8_t {
@@ -134,8 +135,12 @@ bool IsNarrower(DatabaseKind database, std::string_view type, const TypeName& na
   if (name.measure == Measure::kNone) return true;
   const std::uint64_t width = WidthOf(database, type, name);
   if (name.kind == ColumnKind::kText) {
-    // A character set is told where it has not every character.
-    return width < WidthAsText(need) || type.find(" character set ") != std::string_view::npos;
+    // A character set is told where it has not every character: states, levels, log ids, numbers
+    // and times are short, and ASCII.
+    const std::uint64_t wanted = WidthAsText(need);
+    const bool is_ascii = wanted <= kAsciiBytesMax;
+    return width < wanted ||
+           (!is_ascii && type.find(" character set ") != std::string_view::npos);
   }
   const bool has_sign = type.find(" unsigned") == std::string_view::npos;
   if (need.kind == ColumnKind::kNumber && !has_sign) return true;

@@ -121,7 +121,9 @@ void Log::Impl::LookAtSpace() {
   };
   const auto wanted = static_cast<std::int64_t>(large_wanted_.exchange(0) - written);
   SegmentPool::RoomLeft room = look();
-  if (room.least() < std::max<std::int64_t>(wanted, 0) &&
+  // A disk without inodes, or under somebody's quota, has room by its own account.
+  const bool lacks_segment = lacks_segment_.load();
+  if ((lacks_segment || room.least() < std::max<std::int64_t>(wanted, 0)) &&
       !pool_.Retirable(flushed, true).empty()) {
     // What is kept for inspection goes first when space is short.
     IgnoreStatus(RetireNow(flushed, true), "told by the next look at the space");
@@ -134,7 +136,6 @@ void Log::Impl::LookAtSpace() {
     pool_.RemoveSpares();
     room = look();
   }
-  const bool lacks_segment = lacks_segment_.load();
   const bool is_short = room.least() < 0 || lacks_segment;
   large_limit_.store(written +
                      static_cast<std::uint64_t>(std::max<std::int64_t>(room.least(), 0)));

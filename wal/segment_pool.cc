@@ -135,8 +135,9 @@ Status SegmentPool::MakeReserve() {
 }
 
 void SegmentPool::NoteReserveUsed() {
+  const auto left = fs_.Stat(JoinPath(options_.directory, kReserveFileName));
   MutexLock lock(mutex_);
-  reserve_bytes_ = 0;
+  reserve_bytes_ = left.ok() ? left->size : 0;
   is_reserve_used_ = true;
 }
 
@@ -144,10 +145,11 @@ void SegmentPool::GiveUpReserve() {
   const std::string path = JoinPath(options_.directory, kReserveFileName);
   const auto stat = fs_.Stat(path);
   if (!stat.ok()) return;
+  if (stat->size > kReserveKeptBytes) {
+    const auto file = fs_.OpenWritable(path, /*create=*/false);
+    if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveKeptBytes), "made only to be given up");
+  }
   NoteReserveUsed();
-  if (stat->size <= kReserveKeptBytes) return;
-  const auto file = fs_.OpenWritable(path, /*create=*/false);
-  if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveKeptBytes), "made only to be given up");
 }
 
 void SegmentPool::TurnReserveIntoSpare() {
@@ -168,7 +170,8 @@ bool SegmentPool::MakeReserveOf(const ClosedSegment& segment) {
   if (!fs_.Rename(JoinPath(options_.directory, SegmentName(segment.number)), path).ok()) {
     return false;
   }
-  if (segment.bytes > kReserveBytes) {
+  // Crash here: the segment may be back. It must not be cut then, which would pass for damage.
+  if (segment.bytes > kReserveBytes && fs_.SyncDirectory(options_.directory).ok()) {
     const auto file = fs_.OpenWritable(path, /*create=*/false);
     if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveBytes), "a large reserve does as well");
   }

@@ -42,7 +42,8 @@ constexpr std::string_view kWhileKeysStand =
 // MySQL and as 'NULL' by MariaDB.
 constexpr const char* kOurColumns =
     "SELECT table_name, column_name, CONCAT(column_type, CASE WHEN character_set_name NOT IN "
-    "('utf8mb4', 'utf16', 'utf16le', 'utf32') THEN CONCAT(' character set ', character_set_name) "
+    "('utf8mb4', 'utf16', 'utf16le', 'utf32', 'gb18030') "
+    "THEN CONCAT(' character set ', character_set_name) "
     "ELSE '' END), (is_nullable = 'NO' AND column_default IS NULL "
     "AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%') "
     "FROM information_schema.columns WHERE table_schema = DATABASE() "

@@ -30,11 +30,14 @@ bool HoldsPartOfAPassword(const Settings& settings, const std::string& uri) {
     const auto found = settings.find(key);
     return found == settings.end() ? std::string() : found->second;
   };
-  // A host with an '@' is a socket in the abstract namespace, which only a parameter can name.
-  const bool has_bad_host =
-      of("host").find('@') != std::string::npos && uri.find("host=") == std::string::npos;
+  // A host may begin with an '@' (a socket in the abstract namespace): one that is encoded, or in a
+  // parameter, is meant.
+  const std::string_view plain = std::string_view(uri).substr(0, uri.find('?'));
+  const auto ats = std::count(plain.begin(), plain.end(), '@');
+  const bool has_bad_host = of("host").find('@') != std::string::npos && ats > 1;
   const bool has_bad_port = of("port").find_first_not_of("0123456789,") != std::string::npos;
-  const bool has_bad_database = of("user").empty() && of("dbname").find('@') != std::string::npos;
+  const bool has_bad_database =
+      of("user").empty() && of("dbname").find('@') != std::string::npos && ats > 0;
   return has_bad_host || has_bad_port || has_bad_database;
 }
 

@@ -238,6 +238,16 @@ TEST_F(LostStateTest, ADamagedListAloneIsReportedAndOpensAllTheSame) {
   EXPECT_EQ(DamagedFiles(), std::set<std::string>{});
 }
 
+// STATE is whole, though it has met no database since it was rebuilt.
+TEST_F(LostStateTest, ADamagedListBesideARebuiltStateIsNotNeeded) {
+  LeaveABacklogOf("b", kBoth);
+  FlipIn("STATE");
+  EXPECT_THAT(TryOpen(kBoth), StatusIs(StatusCode::kFenced, HasSubstr("adopt")));
+  FlipIn("TARGETS");
+  OpenAgain(kBoth);
+  ExpectAllThere();
+}
+
 // Put back from before a target joined that records are for.
 TEST_F(LostStateTest, AListThatIsTooOldForTheRecordsIsNotBelieved) {
   Open({{"a", 1}});

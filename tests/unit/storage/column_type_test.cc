@@ -27,6 +27,7 @@ constexpr DatabaseKind kSqlite = DatabaseKind::kSqlite;
 TEST(ColumnType, FitsWhereItHoldsAllThatIsWritten) {
   for (const auto& [database, type, need] : {
            Case{kPostgres, "text", kName},
+           Case{kMysql, "varchar(36) character set ascii", kWalId},
            Case{kPostgres, "character varying", kName},
            Case{kPostgres, "character varying(255)", kName},
            Case{kPostgres, "mood", kName},

@@ -92,6 +92,9 @@ TEST(PostgresTarget, APasswordThatIsNotEncodedIsRefusedAndNotShown) {
 
 TEST(PostgresTarget, AHostOrADatabaseMayHoldWhatIsOddInAPassword) {
   EXPECT_THAT(Parse("postgresql://u:p@/db?host=@abstract").conninfo, HasSubstr("host='@abstract'"));
+  EXPECT_THAT(Parse("postgresql:///my%40db").conninfo, HasSubstr("dbname='my@db'"));
+  EXPECT_THAT(Parse("postgresql://h/?dbname=a@b").conninfo, HasSubstr("dbname='a@b'"));
+  EXPECT_THAT(Parse("postgresql://u@%40abstract/db").conninfo, HasSubstr("host='@abstract'"));
   EXPECT_THAT(Parse("postgresql://u:p@h/a@b").conninfo, HasSubstr("dbname='a@b'"));
   EXPECT_THAT(Parse("postgresql://u:p@[::1]:5433/db").conninfo, HasSubstr("host='::1'"));
   EXPECT_THAT(Parse("postgresql://u:p@/db?host=/tmp&port=5").conninfo, HasSubstr("port='5'"));

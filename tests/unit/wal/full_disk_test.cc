@@ -190,6 +190,26 @@ TEST_F(FullDiskTest, ASegmentThatCannotBeMadeIsNoRoomWhateverTheDiskSays) {
   EXPECT_OK(Put(*log, "goes on", Durability::kProcess, 1, {clock_.Now(), {}}));
 }
 
+// What is kept of flushed records, for inspection, goes before appends are refused for long: though
+// nothing is flushed any more, as all is.
+TEST_F(FullDiskTest, WhatRetentionKeepsGoesWhereNoSegmentCanBeMade) {
+  auto log = Open();
+  Fill(*log, 1000);
+  const Lsn flushed = log->durable_lsn();
+  ASSERT_OK(log->Retire(flushed, {}));
+  EXPECT_EQ(log->first_lsn(), 1u);
+  fs_.SetLacksInodes(true);
+  Status full;
+  for (int i = 0; i < 5000 && full.ok(); ++i) {
+    full = Put(*log, std::string(500, 'x'), Durability::kProcess, 1, {clock_.Now(), {}}).status();
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->MaintenanceStep();
+    log->WriterStep();
+    if (log->first_lsn() > 1) break;
+  }
+  EXPECT_GT(log->first_lsn(), 1u);
+}
+
 TEST_F(FullDiskTest, FlushedSegmentsGoWithoutInodes) {
   auto log = Open(KeepNothing);
   Fill(*log, 2000);
