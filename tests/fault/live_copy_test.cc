@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 
+#include "tests/support/live_copy.h"
 #include "tests/support/mariadb_server.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/status_matchers.h"
@@ -67,7 +67,7 @@ TEST_P(LiveCopy, IsRefusedByTheServerAndTheOwnerGoesOn) {
                        Child::Start({TASKWAL_TOOL, "ingest", "--wal", wal_, "--db", dsn_}));
   Bring("a");
   ASSERT_TRUE(WaitForStored("a")) << owner_->errors();
-  std::filesystem::copy(wal_, copy_, std::filesystem::copy_options::recursive);
+  CopyAlive(wal_, copy_);
   for (const char* command : {"ingest", "recover"}) {
     const RunOutcome refused = Tool({command}, Save("stray") + "\n");
     EXPECT_EQ(refused.exit.code, 1) << command << refused.err;

@@ -9,6 +9,7 @@
 
 #include "pipeline/flush/missing_records.h"
 #include "pipeline/wal_task_storage.h"
+#include "tests/support/live_copy.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
 #include "tests/support/temp_dir.h"
@@ -64,9 +65,7 @@ class IdentityTest : public ::testing::Test {
   void CopyWhileItRuns(const std::string& from, const std::string& to) {
     std::filesystem::create_directories(dir_.File(to));
     std::filesystem::copy_file(dir_.File(from + "/RING"), dir_.File(to + "/RING"));
-    std::filesystem::copy(dir_.File(from), dir_.File(to),
-                          std::filesystem::copy_options::recursive |
-                              std::filesystem::copy_options::skip_existing);
+    CopyAlive(dir_.File(from), dir_.File(to));
   }
   // Opens, drains, and says how many activities the database has.
   std::uint64_t DrainAndCount(const std::string& name, SwitchableDatabase& database) {
