@@ -61,7 +61,8 @@ Result<ApplyResult> PostgresSession::Apply(const Batch& batch) {
   // Before anybody looks for a row to blame.
   TASKWAL_ASSIGN(const std::string fault, FindSchemaFault());
   if (!fault.empty()) return RefusedBySchema(fault, result.status());
-  if (part == BatchPart::kCommit) {
+  // Other engines may not know SET CONSTRAINTS: a row that they refuse must not wait for that.
+  if (part == BatchPart::kCommit && features_.has_key_catalog) {
     TASKWAL_ASSIGN(part, FindPartRefusedAtCommit(batch));
   }
   if (part == BatchPart::kPosition) return RefusedByCheckpoints(result.status());
