@@ -152,5 +152,22 @@ void Breaker(benchmark::State& state) {
 }
 BENCHMARK(Breaker);
 
+// The end of a storage whose last hundred records are still to be brought in.
+void ShutDown(benchmark::State& state) {
+  const Activity activity = SomeActivity();
+  for (auto _ : state) {
+    state.PauseTiming();
+    {
+      const Storage storage(Durability::kProcess, "memory:");
+      for (int i = 0; i < 100; ++i) TASKWAL_CHECK(storage->LogActivity(activity).ok());
+      state.ResumeTiming();
+      TASKWAL_CHECK(storage->Shutdown(ShutdownMode::kGraceful, std::chrono::seconds(30)).ok());
+      state.PauseTiming();
+    }
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(ShutDown)->Iterations(50)->UseRealTime()->Unit(benchmark::kMillisecond);
+
 }  // namespace
 }  // namespace taskwal

@@ -25,6 +25,7 @@ using Kind = PlannedOperation::Kind;
 namespace {
 
 constexpr std::uint32_t kTasksOfACaller = 7;
+constexpr SimulatedThreads::Nanoseconds kToCloseMax = 100'000'000;
 
 std::uint32_t CallerOf(const std::string& task_id) {
   return static_cast<std::uint32_t>(task_id[5] - '0');
@@ -38,6 +39,7 @@ Task TaskOf(const PlannedOperation& operation, const std::string& id) {
   task.status = operation.status;
   task.error = operation.error;
   if (operation.is_poison) task.node_id = "poison";
+  task.created_at = operation.created_at;
   return task;
 }
 
@@ -233,6 +235,11 @@ PlannedOperation World::DrawOperation(const Turn& turn) const {
   operation.protects = protects_now_ && !more.OneIn(4);
   operation.status = static_cast<TaskStatus>(random.Below(5));
   operation.tasks = {TaskId(caller, random.Below(kTasksOfACaller))};
+  if (number % 3 == 0) {
+    const auto life = static_cast<std::int64_t>(lives_ * 16 + caller);
+    operation.created_at = Time(std::chrono::microseconds(life * 1'000'000) +
+                                std::chrono::microseconds(number));
+  }
   const std::uint64_t choice = random.Below(100);
   if (choice < 40) {
     operation.kind = Kind::kActivity;
@@ -422,6 +429,8 @@ void World::ReadOwn(WalTaskStorage& storage, const std::string& task_id) {
   bool is_known = false;
   for (Ledger::Row row : *readable) {
     row.is_held = false;
+    // While the database is away nobody knows what it has: then it reads as the time of the call.
+    if (!found.created_at) row.created_at.reset();
     is_known = is_known || row == found;
   }
   if (is_known) return;
@@ -438,7 +447,13 @@ void World::Close(const Plan& plan, WalTaskStorage& storage) {
     CheckFigures(storage);
     CheckPages(storage);
   }
+  const auto asked_at = threads_.now();
   const Status closed = storage.Shutdown(plan.mode, plan.close_timeout);
+  // Nothing hangs, and all is in the database: every wait of the process counts here.
+  if (plan.is_last && threads_.now() - asked_at > kToCloseMax) {
+    ledger_.Fail(fmt::format("nothing hangs, and its end takes {:.3f} s",
+                             static_cast<double>(threads_.now() - asked_at) / 1e9));
+  }
   NoteFlushed(storage);
   is_drained_ = closed.ok() && has_met_;
   coverage_.Note(Seen::kCleanEnd);
