@@ -24,14 +24,22 @@ Status WriteSynced(FileSystem& fs, const std::string& path, std::string_view con
 // What a file of one byte takes of most disks.
 constexpr std::uint64_t kBlockBytes = 4096;
 
-// Up to the end of a block that is its own anyway: the next content may be a little longer.
-void FillBlock(FileSystem& fs, const std::string& path) {
-  const auto file = fs.OpenWritable(path, /*create=*/false);
+std::uint64_t InBlocks(std::uint64_t bytes) {
+  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+}
+
+// Up to the end of a block that is its own anyway, and by what was `cut` off: the next content may
+// be longer, or another one follows this one.
+void FillRoom(FileSystem& fs, const std::string& path, std::uint64_t cut) {
   const auto stat = fs.Stat(path);
-  if (!file.ok() || !stat.ok() || stat->size % kBlockBytes == 0) return;
-  const std::string zeros(kBlockBytes - stat->size % kBlockBytes, '\0');
-  IgnoreStatus((*file)->Write(stat->size, std::as_bytes(std::span(zeros))),
-               "without it the next content may be no longer than this one");
+  const std::uint64_t size = stat.ok() ? stat->size : 0;
+  const std::uint64_t wanted = InBlocks(size) + cut;
+  if (wanted == size) return;
+  const auto file = fs.OpenWritable(path, /*create=*/true);
+  const std::string zeros(wanted - size, '\0');
+  if (!file.ok()) return;
+  IgnoreStatus((*file)->Write(size, std::as_bytes(std::span(zeros))),
+               "what somebody else has taken meanwhile is theirs");
 }
 
 }  // namespace
@@ -66,6 +74,8 @@ Status WriteFileInPlaceOf(FileSystem& fs, const std::string& room, const std::st
                           std::string_view content) {
   // The room is what `path` was before: it must not be that on disk any more.
   TASKWAL_TRY(fs.SyncDirectory(DirectoryOf(path)));
+  TASKWAL_ASSIGN(const FileStat before, fs.Stat(room));
+  const std::uint64_t taken = std::min(InBlocks(content.size()), InBlocks(before.size));
   {
     TASKWAL_ASSIGN(const auto file, fs.OpenWritable(room, /*create=*/false));
     // Cut behind it, not before: what is given back may be somebody else's the next moment.
@@ -78,7 +88,7 @@ Status WriteFileInPlaceOf(FileSystem& fs, const std::string& room, const std::st
   // Nothing there yet, or no such call: the room is used up.
   if (!is_kept) TASKWAL_TRY(fs.Rename(room, path));
   TASKWAL_TRY(fs.SyncDirectory(DirectoryOf(path)));
-  if (is_kept) FillBlock(fs, room);
+  FillRoom(fs, room, InBlocks(before.size) - taken);
   return Status::Ok();
 }
 

@@ -3,7 +3,8 @@
 // synced.
 //
 // All calls may be made from any thread. Failures are kIoError (kNotFound where the file is absent,
-// kUnavailable for no space: ENOSPC, EDQUOT), the message naming the path, the call and the errno.
+// kUnavailable for no space: ENOSPC, EDQUOT; kOverloaded where no descriptor is left: EMFILE,
+// ENFILE), the message naming the path, the call and the errno.
 #pragma once
 
 #include <cstddef>
@@ -114,8 +115,8 @@ Result<std::string> ReadFile(FileSystem& fs, const std::string& path);
 // Temp file, sync, rename, directory sync: the old content or the new, never a mixture.
 Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content);
 // The same on a disk without room: written over `room`, a file nobody reads, which then swaps names
-// with `path`, so that what the old content took is the room of the next. kNotFound where there is
-// no such file.
+// with `path`, so that what the old content took is room for the next, beside what this one does
+// not need. kNotFound where there is no such file.
 Status WriteFileInPlaceOf(FileSystem& fs, const std::string& room, const std::string& path,
                           std::string_view content);
 

@@ -91,6 +91,7 @@ class PosixReadableFile final : public ReadableFile {
 StatusCode CodeOf(int error) {
   if (error == ENOENT) return StatusCode::kNotFound;
   if (error == ENOSPC || error == EDQUOT) return StatusCode::kUnavailable;
+  if (error == EMFILE || error == ENFILE) return StatusCode::kOverloaded;
   return StatusCode::kIoError;
 }
 

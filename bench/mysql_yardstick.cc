@@ -244,7 +244,7 @@ std::string EndOfInsert() {
   if (!TableOf<Row>::kHasWalId) return "";
   std::string sql = " ON DUPLICATE KEY UPDATE wal_id = VALUES(wal_id)";
   for (const std::string_view name : TableOf<Row>::kColumns) {
-    if (name == "id" || name == "created_at") continue;
+    if (name == "id" || name.starts_with("created_")) continue;
     sql += ", " + std::string(name) + " = VALUES(" + std::string(name) + ")";
   }
   return sql;

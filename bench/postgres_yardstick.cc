@@ -187,7 +187,7 @@ class BinaryArrays {
 std::string OnConflict() {
   std::string sql = " ON CONFLICT (id) DO UPDATE SET wal_id = excluded.wal_id";
   for (const std::string_view name : kTaskColumnNames) {
-    if (name == "id" || name == "created_at") continue;
+    if (name == "id" || name.starts_with("created_")) continue;
     sql += ", " + std::string(name) + " = excluded." + std::string(name);
   }
   return sql;
@@ -215,9 +215,10 @@ std::string InsertRows(std::size_t rows) {
 }
 
 std::string UnnestTasks() {
-  constexpr std::array<std::string_view, 18> kTypes = {
+  constexpr std::array<std::string_view, 19> kTypes = {
       "text", "text", "text", "text", "text", "text", "json", "text", "text", "bigint", "bigint",
-      "bigint", "timestamptz", "timestamptz", "timestamptz", "timestamptz", "bigint", "bigint"};
+      "bigint", "timestamptz", "timestamptz", "timestamptz", "timestamptz", "bigint", "bigint",
+      "text"};
   std::string sql = InsertInto<Task>() + "SELECT n.*, " + std::string(kRowsWalId) +
                     "::uuid FROM unnest(";
   for (std::size_t c = 0; c < kTypes.size(); ++c) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "storage/created_rank.h"
 #include "taskwal/task.h"
 
 namespace taskwal::bench {
@@ -16,12 +17,14 @@ namespace taskwal::bench {
 inline constexpr std::array<std::string_view, 10> kActivityColumnNames = {
     "id", "task_id", "dag_id", "node_id", "action", "message", "data", "level", "created_at",
     "priority"};
-inline constexpr std::array<std::string_view, 18> kTaskColumnNames = {
+inline constexpr std::array<std::string_view, 19> kTaskColumnNames = {
     "id",          "dag_id",     "node_id",    "current_node_id", "sub_dag_path",
     "processing_state", "payload", "status",   "error",           "retry_count",
     "max_retries", "priority",   "created_at", "updated_at",      "started_at",
-    "completed_at", "wal_lsn",   "wal_stamp"};
+    "completed_at", "wal_lsn",   "wal_stamp",  "created_rank"};
 inline constexpr std::string_view kRowsWalId = "'00000000-0000-4000-8000-000000000001'";
+inline constexpr std::string_view kRowsCreatedRank = "0zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+static_assert(kRowsCreatedRank.size() == storage::kCreatedRankBytes);
 
 // Calls `take` with each: std::string_view, std::int64_t, Time, and std::optional of text or Time.
 template <typename Take>
@@ -54,6 +57,7 @@ void TakeCells(const Task& task, Take& take) {
   take(task.completed_at);
   take(std::int64_t{1'000'000});
   take(std::int64_t{0});  // below the stamp of any log: what a log brings comes after it
+  take(kRowsCreatedRank);
 }
 
 // "id, task_id, …".

@@ -1,11 +1,15 @@
 #include "cli/ack_file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -23,6 +27,11 @@ std::string Member(std::string_view name, std::string_view value) {
   return ",\"" + std::string(name) + "\":" + JsonQuote(value);
 }
 
+bool IsFifo(const std::string& path) {
+  struct stat found {};
+  return ::stat(path.c_str(), &found) == 0 && S_ISFIFO(found.st_mode);
+}
+
 // Opening a FIFO waits for its reader, and no signal of another thread ends that: it is asked again
 // and again instead.
 Result<UniqueFd> OpenStoppably(const std::string& path, const std::stop_token& stop) {
@@ -34,10 +43,8 @@ Result<UniqueFd> OpenStoppably(const std::string& path, const std::stop_token& s
       return fd;
     }
     if (errno == EINTR) continue;
-    struct stat found {};
-    const bool waits = errno == ENXIO && ::stat(path.c_str(), &found) == 0 &&
-                       S_ISFIFO(found.st_mode);
-    if (!waits) return ErrnoStatus("open " + path, errno);
+    const int error = errno;
+    if (error != ENXIO || !IsFifo(path)) return ErrnoStatus("open " + path, error);
     if (!dag::SleepUnlessStopped(kReaderPoll, stop)) {
       return Status::Closed("told to stop before anybody read " + path);
     }
@@ -58,13 +65,21 @@ bool EndsInsideALine(const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<AckFile>> AckFile::Open(TaskStorage& storage, const std::string& path,
-                                               const std::stop_token& stop) {
+                                               const std::stop_token& stop,
+                                               std::stop_token late) {
   TASKWAL_ASSIGN(UniqueFd fd, OpenStoppably(path, stop));
   if (EndsInsideALine(path) && ::write(fd.get(), "\n", 1) != 1) {
     return ErrnoStatus("write " + path, errno);
   }
-  return std::unique_ptr<AckFile>(new AckFile(storage, path, std::move(fd)));
+  return std::unique_ptr<AckFile>(new AckFile(storage, path, std::move(fd), std::move(late)));
 }
+
+AckFile::AckFile(TaskStorage& storage, std::string path, UniqueFd fd, std::stop_token late)
+    : storage_(storage),
+      path_(std::move(path)),
+      fd_(std::move(fd)),
+      write_bytes_(IsFifo(path_) ? PIPE_BUF : SIZE_MAX),
+      late_(std::move(late)) {}
 
 Status AckFile::written() {
   MutexLock lock(mutex_);
@@ -127,8 +142,17 @@ void AckFile::Note(std::uint64_t lsn, std::string line, const WriteOptions& opti
   if (options.wait != WaitFor::kAppended) WriteUpTo(lsn);
 }
 
-// One write(2) in all, and under the lock: lines stand in the order of their calls, and a kill cuts
-// the last one at most.
+// False where the reader takes nothing, and is waited for no longer.
+bool AckFile::AwaitReader() const {
+  pollfd output{fd_.get(), POLLOUT, 0};
+  while (::poll(&output, 1, static_cast<int>(kReaderPoll.count())) <= 0) {
+    if (late_.stop_requested()) return false;
+  }
+  return true;
+}
+
+// In one write(2) where it can be, and under the lock: lines stand in the order of their calls, and
+// a kill cuts the last one at most.
 void AckFile::WriteUpTo(std::uint64_t lsn) {
   std::string text;
   for (auto line = pending_.begin(); line != pending_.end() && line->first <= lsn;) {
@@ -137,7 +161,11 @@ void AckFile::WriteUpTo(std::uint64_t lsn) {
   }
   std::string_view left = text;
   while (!left.empty() && written_.ok()) {
-    const ssize_t bytes = ::write(fd_.get(), left.data(), left.size());
+    if (!AwaitReader()) {
+      written_ = Status::Unavailable("told to stop, and nobody reads " + path_);
+      return;
+    }
+    const ssize_t bytes = ::write(fd_.get(), left.data(), std::min(left.size(), write_bytes_));
     if (bytes >= 0) {
       left.remove_prefix(static_cast<std::size_t>(bytes));
     } else if (errno != EINTR) {

@@ -7,6 +7,7 @@
 // Reads and everything else are the other's. Any thread, as the other one.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <stop_token>
@@ -22,9 +23,10 @@ namespace taskwal::cli {
 class AckFile final : public TaskStorage {
  public:
   // Behind what the file holds already. `storage` outlives it. A FIFO that nobody reads yet is
-  // waited for; kClosed where a stop is requested meanwhile.
+  // waited for; kClosed where a stop is requested meanwhile. `late`: requested, a reader that takes
+  // nothing is no longer waited for.
   static Result<std::unique_ptr<AckFile>> Open(TaskStorage& storage, const std::string& path,
-                                               const std::stop_token& stop);
+                                               const std::stop_token& stop, std::stop_token late);
 
   // Of the first write to the file that failed: lines are missing from there on.
   Status written();
@@ -65,17 +67,19 @@ class AckFile final : public TaskStorage {
   Stats GetStats() override { return storage_.GetStats(); }
 
  private:
-  AckFile(TaskStorage& storage, std::string path, UniqueFd fd)
-      : storage_(storage), path_(std::move(path)), fd_(std::move(fd)) {}
+  AckFile(TaskStorage& storage, std::string path, UniqueFd fd, std::stop_token late);
 
   // Notes a call's line. Acknowledgements come in log order: one that was waited for is one of
   // all before it, whose calls asked for no more than their place.
   void Note(std::uint64_t lsn, std::string line, const WriteOptions& options);
   void WriteUpTo(std::uint64_t lsn) REQUIRES(mutex_);
+  [[nodiscard]] bool AwaitReader() const;
 
   TaskStorage& storage_;
   const std::string path_;
   const UniqueFd fd_;
+  const std::size_t write_bytes_;  // of one write: a pipe that is ready takes that much at once
+  const std::stop_token late_;
   Mutex mutex_;
   std::map<std::uint64_t, std::string> pending_ GUARDED_BY(mutex_);  // by LSN
   Status written_ GUARDED_BY(mutex_);

@@ -120,6 +120,9 @@ struct DrainOptions {
   bool stoppable = false;
 };
 Status Drain(TaskStorage& storage, const DrainOptions& options);
+// What needs a person though all went through: losses of a failover, letters near their limit.
+// Nothing where `closed`, of the shutdown, has more to tell.
+void PrintAlarm(std::string_view command, const Status& closed, const Stats& stats);
 
 // --- report.cc -----------------------------------------------------------------------------------
 // A table for eyes: columns padded, numbers right-aligned.

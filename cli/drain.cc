@@ -36,4 +36,8 @@ Status Drain(TaskStorage& storage, const DrainOptions& options) {
   }
 }
 
+void PrintAlarm(std::string_view command, const Status& closed, const Stats& stats) {
+  if (closed.ok() && !stats.alarm.empty()) PrintError(command, stats.alarm);
+}
+
 }  // namespace taskwal::cli

@@ -310,8 +310,7 @@ int RunIngest(IngestArguments arguments) {
     PrintDamage(arguments.options.wal_dir);
     exit_code = GraverExit(exit_code, kExitDamage);
   }
-  // What needs a person though all went through: losses of a failover, letters near their limit.
-  if (closed.ok() && !stats.alarm.empty()) PrintError("ingest", stats.alarm);
+  PrintAlarm("ingest", closed, stats);
   if (!closed.ok()) {
     const bool is_refused =
         closed.code() == StatusCode::kIoError || flushed.code() == StatusCode::kFenced;

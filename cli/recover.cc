@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/findings.h"
 #include "cli/rehearsal.h"
+#include "cli/stop_on_signal.h"
 #include "pipeline/flush/missing_records.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/wal_task_storage.h"
@@ -256,10 +257,13 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   setup.create = false;
   setup.needs_database = true;
   setup.salvage = arguments.salvage;
+  StopSignal::Install();
+  const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed
+  const StopOnSignal stop;
+  setup.stop = stop.token();
   pipeline::OpenReport opened;
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
   if (!storage.ok()) return Fail("recover", storage.status());
-  StopSignal::Install();
   const Status drained = Drain(**storage, {arguments.drain_timeout, true, true});
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
   Count(**storage, opened, arguments.salvage, &report);

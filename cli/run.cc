@@ -4,7 +4,6 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <stop_token>
 
 #include "base/json_text.h"
 #include "base/mutex.h"
@@ -107,8 +106,10 @@ void PrintReport(const RunArguments& arguments, const RunReport& report, std::si
 
 Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
                           const dag::Workflow& workflow, const ChosenRun& chosen,
-                          const std::stop_token& stop) {
-  if (stop.stop_requested()) return Status::Closed("told to stop before a task was begun");
+                          const StopOnSignal& stop) {
+  if (stop.token().stop_requested()) {
+    return Status::Closed("told to stop before a task was begun");
+  }
   dag::BuildOptions build;
   build.speed = arguments.speed;
   TASKWAL_ASSIGN(const Graph graph, dag::BuildGraph(workflow, build));
@@ -118,7 +119,9 @@ Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
   options.workers = arguments.workers;
   options.resume = arguments.resume;
   options.run_payload = dag::RunPayload(workflow.content_hash, arguments.file);
-  options.stop = stop;
+  options.stop = stop.token();
+  // Of calls that wait for room: the ends of running tasks should still be kept, if there is some.
+  options.writes.stop = stop.late();
   options.on_progress = [&progress](std::size_t done, std::size_t all) {
     progress.Update(done, all);
   };
@@ -127,9 +130,10 @@ Result<RunReport> Execute(TaskStorage& storage, const RunArguments& arguments,
 
 Result<RunReport> ExecuteNoting(TaskStorage& storage, const RunArguments& arguments,
                                 const dag::Workflow& workflow, const ChosenRun& chosen,
-                                const std::stop_token& stop) {
+                                const StopOnSignal& stop) {
   if (arguments.acks.empty()) return Execute(storage, arguments, workflow, chosen, stop);
-  TASKWAL_ASSIGN(const auto noted, AckFile::Open(storage, arguments.acks, stop));
+  TASKWAL_ASSIGN(const auto noted,
+                 AckFile::Open(storage, arguments.acks, stop.token(), stop.late()));
   TASKWAL_ASSIGN(RunReport report, Execute(*noted, arguments, workflow, chosen, stop));
   TASKWAL_TRY(noted->written());
   return report;
@@ -146,11 +150,11 @@ Ran StoppedBefore() {
 }
 
 Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& arguments,
-          const dag::Workflow& workflow, const std::stop_token& stop) {
+          const dag::Workflow& workflow, const StopOnSignal& stop) {
   const auto begin = std::chrono::steady_clock::now();
   const RunWish wish{arguments.file, arguments.options.wal_dir, arguments.run_id,
                      arguments.resume};
-  const auto chosen = ChooseRun(storage, wish, workflow, stop);
+  const auto chosen = ChooseRun(storage, wish, workflow, stop.token());
   if (!chosen.ok()) {
     // A database that did not answer is not waited for once more.
     return {Fail("run", chosen.status()), chosen.status().code() != StatusCode::kUnavailable};
@@ -168,7 +172,7 @@ Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& argum
       std::fflush(stdout);
     }
     auto executed = ExecuteNoting(*storage, arguments, workflow, *chosen, stop);
-    if (executed.status().code() == StatusCode::kClosed && stop.stop_requested()) {
+    if (executed.status().code() == StatusCode::kClosed && stop.token().stop_requested()) {
       return StoppedBefore();
     }
     if (!executed.ok()) return {Fail("run", executed.status())};
@@ -211,6 +215,7 @@ int CloseStorage(TaskStorage& storage, const Options& options, bool damaged,
                           " records: `taskwal dlq list --wal " + quoted + "` shows them");
     code = GraverExit(code, kExitSomeRejected);
   }
+  PrintAlarm("run", closed, stats);
   return code;
 }
 
@@ -232,20 +237,26 @@ int RunWorkflow(const RunArguments& arguments) {
   bool damaged = false;
   Options options = arguments.options;
   options.on_recovery = [&damaged](const RecoveryEvent& event) { damaged = event.corrupt > 0; };
+  const StopSignal::Minded minded;  // a second one ends what waits, and the log is still sealed
   std::shared_ptr<TaskStorage> storage;  // with a question that may be left behind: see Question
   Ran ran;
+  // One time for all that is left to do once it is told to stop: calls that wait for room, and the
+  // drain.
+  std::chrono::milliseconds drain_timeout{0};
   {
-    const StopOnSignal stop([] {
-      PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
-    });
+    const StopOnSignal stop(
+        [] {
+          PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
+        },
+        options.shutdown_timeout);
     auto opened = OpenStorage(*targets, options, stop.token());
     if (!opened.ok()) return Fail("run", opened.status());
     storage = std::move(opened).value();
-    ran = RunIn(storage, arguments, *workflow, stop.token());
+    ran = RunIn(storage, arguments, *workflow, stop);
+    // Else nothing was acknowledged that could be waited for: what an earlier run left stays in the
+    // log.
+    if (ran.has_begun) drain_timeout = stop.patience_left();
   }
-  // Nothing was acknowledged that could be waited for: what an earlier run left stays in the log.
-  const auto drain_timeout =
-      ran.has_begun ? options.shutdown_timeout : std::chrono::milliseconds(0);
   return GraverExit(ran.code, CloseStorage(*storage, options, damaged, drain_timeout));
 }
 

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "base/file_system.h"
 #include "base/shell_text.h"
 #include "cli/command.h"
+#include "cli/stop_on_signal.h"
 #include "pipeline/targets/target_plan.h"
 #include "pipeline/wal_task_storage.h"
 #include "wal/log_directory.h"
@@ -140,9 +143,13 @@ int RunRebalance(const TargetsArguments& arguments) {
   setup.targets = std::move(list).value();
   setup.create = false;
   setup.needs_database = true;
+  StopSignal::Install();
+  std::optional<StopSignal::Minded> minded(std::in_place);  // until tasks move: see Drain
+  const StopOnSignal stop;
+  setup.stop = stop.token();
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
   if (!storage.ok()) return Fail("targets rebalance", storage.status());
-  StopSignal::Install();
+  minded.reset();
   return Rebalance(arguments, **storage);
 }
 

@@ -52,7 +52,14 @@ GraphRun::GraphRun(TaskStorage& storage, const Graph::Impl& graph, Plan plan,
 }
 
 Result<RunReport> GraphRun::Execute() {
-  TASKWAL_TRY(Prepare());
+  const Status prepared = Prepare();
+  if (IsGivenUp(prepared)) {
+    StopRunning();
+    RunReport report = MakeReport();
+    report.calls = journal_.calls();
+    return report;
+  }
+  TASKWAL_TRY(prepared);
   const auto threads = std::min<std::size_t>(options_.workers, graph_.nodes.size());
   TASKWAL_ASSIGN(timers_, Timers::Start());
   TASKWAL_ASSIGN(pool_, WorkerPool::Start(static_cast<std::uint32_t>(threads)));
@@ -331,11 +338,18 @@ void GraphRun::StopRunning() {
 }
 
 void GraphRun::Fail(const Status& status) {
-  {
+  if (!IsGivenUp(status)) {
     MutexLock lock(mutex_);
     if (error_.ok()) error_ = status;
   }
   StopRunning();
+}
+
+// What could not be saved in the time that was left is for a resumed run to do again: no error.
+bool GraphRun::IsGivenUp(const Status& status) const {
+  const bool is_unsaved =
+      status.code() == StatusCode::kOverloaded || status.code() == StatusCode::kInDoubt;
+  return is_unsaved && options_.writes.stop.stop_requested();
 }
 
 Result<RunReport> GraphRun::Finish() {
@@ -347,7 +361,9 @@ Result<RunReport> GraphRun::Finish() {
   const std::size_t all = graph_.nodes.size();
   Action action = report.cancelled ? Action::kDagCancelled : Action::kDagFailed;
   if (report.completed == all) action = Action::kDagCompleted;
-  TASKWAL_TRY(journal_.LogDag(DagActivity(action, report.dag_id, CountsText(report, all))));
+  const Status logged =
+      journal_.LogDag(DagActivity(action, report.dag_id, CountsText(report, all)));
+  if (!IsGivenUp(logged)) TASKWAL_TRY(logged);
   report.calls = journal_.calls();
   return report;
 }

@@ -72,6 +72,7 @@ class GraphRun {
   void WaitUntilDone();
   void StopRunning();
   void Fail(const Status& status);
+  [[nodiscard]] bool IsGivenUp(const Status& status) const;
   Result<RunReport> Finish();
   RunReport MakeReport();
   std::vector<std::string> NeverRan() REQUIRES(mutex_);

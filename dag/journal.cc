@@ -19,11 +19,6 @@ WriteOptions LeadingOf(WriteOptions writes) {
   return writes;
 }
 
-// Activities may be shed where the operator has chosen so (and counted there): that stops no run.
-Status UnlessShed(Status logged) {
-  return logged.code() == StatusCode::kOverloaded ? Status::Ok() : logged;
-}
-
 }  // namespace
 
 Journal::Journal(TaskStorage& storage, WriteOptions writes)
@@ -57,7 +52,13 @@ Status Journal::Complete(std::string_view task_id) {
   return storage_.UpdateTaskStatus(task_id, TaskStatus::kCompleted, {}, writes_).status();
 }
 
-Status Journal::Note(const Activity& activity) { return UnlessShed(Log(activity, leading_)); }
+// Activities may be shed where the operator has chosen so (and counted there): that stops no run.
+// One that was given up is none of these, and its status must not be saved without it.
+Status Journal::Note(const Activity& activity) {
+  Status logged = Log(activity, leading_);
+  const bool is_shed = logged.code() == StatusCode::kOverloaded && !leading_.stop.stop_requested();
+  return is_shed ? Status::Ok() : logged;
+}
 
 Status Journal::LogForNode(const Activity& activity) { return Log(activity, writes_); }
 

@@ -46,8 +46,8 @@ DatabaseCalls::DatabaseCalls(storage::Backend& backend, const ConnectionLimits& 
     : backend_(backend), limits_(limits) {}
 DatabaseCalls::~DatabaseCalls() = default;
 
-Result<DatabaseCalls::Connection> DatabaseCalls::Take() {
-  const auto until = std::chrono::steady_clock::now() + limits_.wait_max;
+Result<DatabaseCalls::Connection> DatabaseCalls::Take(std::chrono::milliseconds wait_max) {
+  const auto until = std::chrono::steady_clock::now() + wait_max;
   bool in_time = true;
   MutexLock lock(mutex_);
   for (;;) {
@@ -99,8 +99,9 @@ void DatabaseCalls::LetGo(Connection connection) {
 }
 
 template <typename Call>
-auto DatabaseCalls::With(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
-  TASKWAL_ASSIGN(Connection connection, Take());
+auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Call&& call)
+    -> std::invoke_result_t<Call, storage::Session&> {
+  TASKWAL_ASSIGN(Connection connection, Take(wait_max));
   const Monotonic opened_at = connection.opened_at;
   const auto ask = [&]() -> std::invoke_result_t<Call, storage::Session&> {
     // Backends catch what their drivers throw; what they miss must not end the process.
@@ -137,7 +138,7 @@ auto DatabaseCalls::With(Call&& call) -> std::invoke_result_t<Call, storage::Ses
 
 template <typename Call>
 auto DatabaseCalls::Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
-  auto result = With(std::forward<Call>(call));
+  auto result = With(limits_.wait_max, std::forward<Call>(call));
   const Status& status = StatusOf(result);
   if (KeepsSession(status.code())) return result;
   return Status::Unavailable(status.message());
@@ -206,8 +207,19 @@ Result<std::uint64_t> DatabaseCalls::CleanupActivities(Time before) {
   }
 }
 
-Result<storage::ApplyResult> DatabaseCalls::Apply(const storage::Batch& batch) {
-  return With([&](storage::Session& session) { return session.Apply(batch); });
+Result<storage::ApplyResult> DatabaseCalls::Apply(storage::Batch batch) {
+  using std::chrono::milliseconds;
+  const bool has_end = batch.time_max.count() > 0;
+  const Monotonic end = Clock::Real().Now() + batch.time_max;
+  const milliseconds wait_max = has_end ? std::min(batch.time_max, limits_.wait_max)
+                                        : limits_.wait_max;
+  return With(wait_max, [&](storage::Session& session) {
+    if (has_end) {
+      const auto left = std::chrono::floor<milliseconds>(end - Clock::Real().Now());
+      batch.time_max = std::max(left, milliseconds(1));
+    }
+    return session.Apply(batch);
+  });
 }
 
 }  // namespace taskwal::pipeline

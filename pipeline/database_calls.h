@@ -52,12 +52,13 @@ class DatabaseCalls {
                                      const Skip& skip);
   Result<std::uint64_t> CleanupActivities(Time before);
 
-  // As Session::Apply.
-  Result<storage::ApplyResult> Apply(const storage::Batch& batch);
+  // As Session::Apply; its time_max bounds the wait for a connection, too.
+  Result<storage::ApplyResult> Apply(storage::Batch batch);
 
  private:
   template <typename Call>
-  auto With(Call&& call) -> std::invoke_result_t<Call, storage::Session&>;
+  auto With(std::chrono::milliseconds wait_max, Call&& call)
+      -> std::invoke_result_t<Call, storage::Session&>;
   template <typename Call>
   auto Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&>;
   struct Connection {
@@ -65,7 +66,7 @@ class DatabaseCalls {
     Monotonic opened_at{};
   };
   // A kept one, or the right to open one; kUnavailable when there was neither in time.
-  Result<Connection> Take() EXCLUDES(mutex_);
+  Result<Connection> Take(std::chrono::milliseconds wait_max) EXCLUDES(mutex_);
   Status Open(Connection* connection) const;
   void GiveBack(Connection connection) EXCLUDES(mutex_);
   void LetGo(Connection connection) EXCLUDES(mutex_);

@@ -12,6 +12,12 @@
 #include "storage/operation.h"
 
 namespace taskwal::pipeline {
+namespace {
+
+constexpr std::chrono::milliseconds kMoment{500};  // of handlers, in an immediate shutdown
+constexpr std::chrono::hours kYear{24 * 366};
+
+}  // namespace
 
 DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, Clock& clock,
                                      Options options)
@@ -20,7 +26,8 @@ DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, 
       logger_(options_.logger),
       backend_(std::move(backend)),
       database_(*backend_, ConnectionLimitsOf(options_, 0)),
-      origin_id_(Uuid::Make()) {}
+      origin_id_(Uuid::Make()),
+      handlers_(options_, clock_) {}
 
 Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
     std::unique_ptr<storage::Backend> backend, Clock& clock, Options options) {
@@ -31,12 +38,18 @@ Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
   return storage;
 }
 
+DirectTaskStorage::~DirectTaskStorage() { IgnoreStatus(Close(), "handlers were told of"); }
+
 Status DirectTaskStorage::CheckOpen() const {
   return open_.load() ? Status::Ok() : Status::Closed("the storage is closed");
 }
 
-Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
+Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body,
+                                               const WriteOptions& options) {
   TASKWAL_TRY(CheckOpen());
+  if (options.stop.stop_requested()) {
+    return Status::Overloaded("told to stop before its transaction");
+  }
   const auto now = static_cast<std::uint64_t>(
       std::max<std::int64_t>(clock_.WallNow().time_since_epoch().count(), 1));
   std::uint64_t last = stamp_.load();
@@ -47,14 +60,15 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
 
   std::vector<storage::Operation> operations;
   operations.push_back({lsn, lsn, std::move(body)});
-  ComposedRows rows = Compose(std::move(operations));
+  ComposedRows rows = Compose(std::move(operations), origin_id_);
   storage::Batch batch;
   batch.wal_id = origin_id_;
   batch.dag_deletes = std::move(rows.dag_deletes);
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);
   batch.idempotent = true;
-  const auto result = database_.Apply(batch);
+  batch.time_max = options.timeout.value_or(batch.time_max);
+  const auto result = database_.Apply(std::move(batch));
   if (!result.ok()) {
     errors_.fetch_add(1);
     if (result.status().code() != StatusCode::kInDoubt) return result.status();
@@ -68,7 +82,7 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body) {
 Result<Ack> DirectTaskStorage::SaveTask(const Task& task, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckTask(task));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
-                 Apply(storage::SaveTaskOp{task, clock_.WallNow(), Protects(options)}));
+                 Apply(storage::SaveTaskOp{task, clock_.WallNow(), Protects(options)}, options));
   return Ack{lsn};
 }
 
@@ -77,7 +91,8 @@ Result<Ack> DirectTaskStorage::SaveTasks(std::span<const Task> tasks,
   TASKWAL_TRY(CheckSaveTasks(tasks));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
                  Apply(storage::SaveTasksOp{{tasks.begin(), tasks.end()}, clock_.WallNow(),
-                                            Protects(options)}));
+                                            Protects(options)},
+                       options));
   return Ack{lsn};
 }
 
@@ -87,25 +102,28 @@ Result<Ack> DirectTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus 
   TASKWAL_TRY(storage::CheckStatusUpdate(id, error, status));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
                  Apply(storage::UpdateStatusOp{std::string(id), status, std::string(error),
-                                               clock_.WallNow(), Protects(options)}));
+                                               clock_.WallNow(), Protects(options)},
+                       options));
   return Ack{lsn};
 }
 
-Result<Ack> DirectTaskStorage::DeleteTask(std::string_view id, const WriteOptions&) {
+Result<Ack> DirectTaskStorage::DeleteTask(std::string_view id, const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckId("task_id", id, true));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
-                 Apply(storage::DeleteTaskOp{std::string(id), clock_.WallNow()}));
+                 Apply(storage::DeleteTaskOp{std::string(id), clock_.WallNow()}, options));
   return Ack{lsn};
 }
 
-Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id, const WriteOptions&) {
+Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id,
+                                                const WriteOptions& options) {
   TASKWAL_TRY(storage::CheckId("dag_id", dag_id, true));
   TASKWAL_ASSIGN(const std::uint64_t lsn,
-                 Apply(storage::DeleteDagOp{std::string(dag_id), clock_.WallNow()}));
+                 Apply(storage::DeleteDagOp{std::string(dag_id), clock_.WallNow()}, options));
   return Ack{lsn};
 }
 
-Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity, const WriteOptions&) {
+Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity,
+                                                   const WriteOptions& options) {
   if (activity.level < options_.min_activity_level) {
     TASKWAL_TRY(CheckOpen());
     filtered_.fetch_add(1);
@@ -125,7 +143,7 @@ Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity, con
     made = std::string(MakeActivityId(now, random, &text));
     op.activity.id = made;
   }
-  TASKWAL_ASSIGN(const std::uint64_t lsn, Apply(std::move(op)));
+  TASKWAL_ASSIGN(const std::uint64_t lsn, Apply(std::move(op), options));
   return ActivityAck{lsn, std::move(made)};
 }
 
@@ -179,13 +197,40 @@ Status DirectTaskStorage::Ping() {
 
 Status DirectTaskStorage::Flush(std::chrono::milliseconds) { return CheckOpen(); }
 
-Status DirectTaskStorage::Shutdown(ShutdownMode, std::chrono::milliseconds) {
-  open_.store(false);
-  return Status::Ok();
+std::vector<std::string> DirectTaskStorage::RunHandlers(ShutdownMode mode,
+                                                        std::chrono::milliseconds timeout) {
+  const Monotonic now = clock_.Now();
+  if (mode == ShutdownMode::kFlushPending) {
+    return handlers_.RunTogether(now + options_.shutdown_timeout);
+  }
+  return handlers_.RunInTurn(now + (mode == ShutdownMode::kImmediate ? kMoment : timeout));
+}
+
+Status DirectTaskStorage::Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) {
+  if (!is_closing_.exchange(true)) {
+    std::string left;
+    timeout = std::min<std::chrono::milliseconds>(timeout, kYear);
+    for (const std::string& name : RunHandlers(mode, timeout)) {
+      left += (left.empty() ? "" : ", ") + name;
+    }
+    open_.store(false);
+    MutexLock lock(mutex_);
+    closed_with_ = Status::Ok();
+    if (!left.empty()) {
+      closed_with_ = Status::Unavailable("left behind, as it does not return: " + left);
+    }
+  }
+  MutexLock lock(mutex_);
+  return closed_with_;
+}
+
+Status DirectTaskStorage::OnShutdown(std::string name, std::function<void()> handler,
+                                     std::chrono::milliseconds timeout) {
+  return handlers_.Add(std::move(name), std::move(handler), timeout);
 }
 
 Status DirectTaskStorage::Close() {
-  return Shutdown(ShutdownMode::kGraceful, std::chrono::milliseconds(0));
+  return Shutdown(ShutdownMode::kGraceful, options_.shutdown_timeout);
 }
 
 Stats DirectTaskStorage::GetStats() {

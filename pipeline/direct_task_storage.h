@@ -1,16 +1,22 @@
 // Options::wal_enabled = false: every call is one database transaction, and returns when it is
 // committed. For development: nothing is buffered, and nothing works while the database is away.
-// Any thread.
+// A call's own timeout (but 0) bounds its wait for a connection and its transaction, and
+// Options::database_timeout, with opening a connection, every call; a stop is looked at before the
+// transaction. Any thread.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/logging.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/uuid.h"
 #include "pipeline/database_calls.h"
+#include "pipeline/shutdown_handlers.h"
 #include "storage/backend.h"
 #include "taskwal/options.h"
 #include "taskwal/task_storage.h"
@@ -22,6 +28,8 @@ class DirectTaskStorage final : public TaskStorage {
   // kUnavailable when the database does not answer.
   static Result<std::unique_ptr<DirectTaskStorage>> Open(std::unique_ptr<storage::Backend> backend,
                                                          Clock& clock, Options options = {});
+
+  ~DirectTaskStorage() override;
 
   Result<Ack> SaveTask(const Task& task, const WriteOptions& options) override;
   Result<Ack> SaveTasks(std::span<const Task> tasks, const WriteOptions& options) override;
@@ -45,6 +53,9 @@ class DirectTaskStorage final : public TaskStorage {
   Status Flush(std::chrono::milliseconds timeout) override;
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
   Status Close() override;
+  Status OnShutdown(std::string name, std::function<void()> handler,
+                    std::chrono::milliseconds timeout) override;
+  bool IsShutdown() override { return is_closing_.load(); }
   Stats GetStats() override;
 
  private:
@@ -54,7 +65,8 @@ class DirectTaskStorage final : public TaskStorage {
     return options_.protect_terminal_status && !options.reset;
   }
   // One transaction; the LSN it was given.
-  Result<std::uint64_t> Apply(storage::OperationBody body);
+  Result<std::uint64_t> Apply(storage::OperationBody body, const WriteOptions& options);
+  std::vector<std::string> RunHandlers(ShutdownMode mode, std::chrono::milliseconds timeout);
 
   Clock& clock_;
   const Options options_;
@@ -65,7 +77,10 @@ class DirectTaskStorage final : public TaskStorage {
   // over restarts as well.
   const Uuid origin_id_;
   std::atomic<std::uint64_t> stamp_{0};
-  std::atomic<bool> open_{true};
+  ShutdownHandlers handlers_;
+  std::atomic<bool> open_{true}, is_closing_{false};
+  Mutex mutex_;
+  Status closed_with_ GUARDED_BY(mutex_) = Status::Unavailable("another shutdown is under way");
   std::atomic<std::uint64_t> applied_{0}, duplicates_{0}, errors_{0}, filtered_{0};
 };
 

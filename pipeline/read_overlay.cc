@@ -105,6 +105,28 @@ bool IsNewer(const Operation& operation, const Uuid& wal_id,
   return std::tie(operation.stamp, wal_id) > std::tie(row.origin.stamp, row.wal_id);
 }
 
+// A save that comes too late for the row: it hands its created_at in (storage/created_rank.h).
+void HandIn(const Operation& operation, const Uuid& wal_id, storage::Session::StoredTask* row) {
+  const auto* save = std::get_if<SaveTaskOp>(&operation.body);
+  if (save == nullptr) return;
+  if (IsTerminal(row->task.status) && IsOpenOnly(*save, save->task.status)) return;
+  std::string rank = storage::MakeCreatedRank(save->task.created_at.has_value(),
+                                              {operation.stamp, wal_id, operation.lsn});
+  if (!storage::HandsInCreatedAt(rank, row->created_rank, wal_id == row->wal_id)) return;
+  row->task.created_at = save->task.created_at.value_or(save->time);
+  row->created_rank = std::move(rank);
+}
+
+// Takes out what the row knows already, or has no more room for.
+void TakeIn(std::vector<Operation>* operations, const Uuid& wal_id,
+            storage::Session::StoredTask* row) {
+  std::erase_if(*operations, [&](const Operation& operation) {
+    if (IsNewer(operation, wal_id, *row)) return false;
+    HandIn(operation, wal_id, row);
+    return true;
+  });
+}
+
 // Moving writes into the new place before it deletes from the old: what is in neither was moved
 // between the two looks, or is nowhere.
 Result<storage::Session::StoredTask> GetRow(const ReadOverlay::Home& home, std::string_view id) {
@@ -214,11 +236,7 @@ Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id) {
   auto row = GetRow(home, id);
   if (row.ok()) {
     log_.RaiseStamp(row->origin.stamp);
-    if (!operations.empty()) {
-      const Uuid wal_id = log_.state().wal_id;
-      std::erase_if(operations,
-                    [&](const Operation& op) { return !IsNewer(op, wal_id, row.value()); });
-    }
+    if (!operations.empty()) TakeIn(&operations, log_.state().wal_id, &row.value());
     return FoundOrNot(Fold(std::move(row->task), operations), id);
   }
   const bool has_save = std::any_of(operations.begin(), operations.end(), SureSave);

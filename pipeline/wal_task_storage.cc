@@ -52,7 +52,8 @@ wal::Deadline WalTaskStorage::MakeDeadline(std::chrono::milliseconds timeout,
   return {clock_.Now() + timeout, stop};
 }
 
-// When the call began, where that will be asked: reading the clock takes its time.
+// When the call began, where that will be asked: reading the clock takes its time. To be asked
+// first: to check 128 MiB takes its time, too.
 Monotonic WalTaskStorage::StartOf(const WriteOptions& options) const {
   const bool is_process = options.durability.value_or(options_.durability) != Durability::kDisk;
   const bool returns_at_once = is_process && options.wait != WaitFor::kApplied;
@@ -138,9 +139,9 @@ Status WalTaskStorage::Settle(wal::Lsn lsn, std::uint16_t target, const WriteOpt
 }
 
 Result<Ack> WalTaskStorage::SaveTask(const Task& task, const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(storage::CheckTask(task));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   Place home = HomeOf(task.id);
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
@@ -153,9 +154,9 @@ Result<Ack> WalTaskStorage::SaveTask(const Task& task, const WriteOptions& optio
 }
 
 Result<Ack> WalTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(CheckSaveTasks(tasks));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   Place all{storage::KeyOf(tasks.front().id), targets_->ForAll()};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
@@ -169,9 +170,9 @@ Result<Ack> WalTaskStorage::SaveTasks(std::span<const Task> tasks, const WriteOp
 
 Result<Ack> WalTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus status,
                                              std::string_view error, const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(storage::CheckStatusUpdate(id, error, status));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   Place home = HomeOf(id);
   TASKWAL_ASSIGN(const wal::Lsn lsn,
                  Append(OperationType::kStatusUpdate, &home,
@@ -185,9 +186,9 @@ Result<Ack> WalTaskStorage::UpdateTaskStatus(std::string_view id, TaskStatus sta
 }
 
 Result<Ack> WalTaskStorage::DeleteTask(std::string_view id, const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(storage::CheckId("task_id", id, true));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   Place home = HomeOf(id);
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
@@ -198,9 +199,9 @@ Result<Ack> WalTaskStorage::DeleteTask(std::string_view id, const WriteOptions& 
 }
 
 Result<Ack> WalTaskStorage::DeleteTasksByDag(std::string_view dag_id, const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(storage::CheckId("dag_id", dag_id, true));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   Place all{storage::KeyOf(dag_id), targets_->ForAll()};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
@@ -226,9 +227,9 @@ Result<ActivityAck> WalTaskStorage::LogActivity(const Activity& activity,
 
 Result<ActivityAck> WalTaskStorage::AppendActivity(const Activity& activity,
                                                    const WriteOptions& options) {
+  const Monotonic start = StartOf(options);
   TASKWAL_TRY(storage::CheckActivity(activity));
   const Time now = clock_.WallNow();
-  const Monotonic start = StartOf(options);
   ActivityIdText made;
   const std::string_view id = activity.id.empty() ? MakeId(now, &made) : activity.id;
   const std::string_view owner = activity.task_id.empty() ? activity.dag_id : activity.task_id;

@@ -35,7 +35,8 @@ Result<bool> HoldsLog(FileSystem& fs, const std::string& directory) {
 
 Result<Locked> LockDirectory(FileSystem& fs, const PrepareOptions& options) {
   if (options.create) {
-    TASKWAL_TRY(fs.MakeDirectories(options.directory));
+    TASKWAL_TRY(
+        wal::WithAdviceOnRoom(fs, options.directory, fs.MakeDirectories(options.directory)));
   } else {
     TASKWAL_ASSIGN(const bool holds_log, HoldsLog(fs, options.directory));
     if (!holds_log) {
@@ -47,6 +48,11 @@ Result<Locked> LockDirectory(FileSystem& fs, const PrepareOptions& options) {
   const std::string path = wal::JoinPath(options.directory, "LOCK");
   Locked locked;
   auto lock = fs.Lock(path);
+  // Where there is none, none is held: it could not be made.
+  const bool is_there = fs.Stat(path).ok();
+  if (!lock.ok() && !is_there) {
+    return wal::WithAdviceOnRoom(fs, options.directory, lock.status());
+  }
   if (lock.status().code() == StatusCode::kUnavailable) {
     return Status::Unavailable(lock.status().message() +
                                ": one process writes a log at a time, end that one first");
@@ -93,6 +99,14 @@ Status SettleState(FileSystem& fs, const Survey& survey, const FileStat& lock,
   return changed ? wal::WriteState(fs, survey.directory, *state) : Status::Ok();
 }
 
+// A damaged list that no record needs, of a log without targets: nobody writes it anew, and every
+// look at the log would find damage. Kept aside, as it may tell a person something.
+void SettleTargetList(FileSystem& fs, const Survey& survey) {
+  if (!LacksList(survey.identity)) return;
+  IgnoreStatus(MoveToQuarantine(fs, survey.directory, "TARGETS").status(),
+               "the next open tries again, and none needs it");
+}
+
 // Those sealed since, and those gone: a footer is to be expected of the one, nothing of the other.
 void ForgetUnsealed(const Survey& survey, wal::LogState* state) {
   std::erase_if(state->unsealed, [&](std::uint64_t number) {
@@ -136,6 +150,7 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   start.state = survey.identity.state;
   ForgetUnsealed(survey, &start.state);
   TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
+  SettleTargetList(fs, survey);
   report->torn_bytes = survey.judgement.torn_bytes;
   report->findings = survey.judgement.findings;
   report->unknown = survey.judgement.unknown;
@@ -149,6 +164,12 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
     start.stamp = std::max(start.stamp, builder.stamp());
   }
   return start;
+}
+
+Result<wal::LogStart> Advised(FileSystem& fs, const PrepareOptions& options,
+                              Result<wal::LogStart> start) {
+  if (start.ok()) return start;
+  return wal::WithAdviceOnRoom(fs, options.directory, start.status());
 }
 
 }  // namespace
@@ -178,9 +199,9 @@ Result<wal::LogStart> PrepareLog(FileSystem& fs, const PrepareOptions& options,
   TASKWAL_ASSIGN(const bool holds_log, HoldsLog(fs, options.directory));
   if (!holds_log) {
     report->created = true;
-    return CreateLog(fs, options, std::move(locked));
+    return Advised(fs, options, CreateLog(fs, options, std::move(locked)));
   }
-  return OpenExisting(fs, options, std::move(locked), report);
+  return Advised(fs, options, OpenExisting(fs, options, std::move(locked), report));
 }
 
 }  // namespace taskwal::recovery

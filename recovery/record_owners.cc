@@ -66,16 +66,21 @@ Result<bool> HoldsRecordsOfNobody(FileSystem& fs, const Survey& survey) {
 }  // namespace
 
 Status CheckRecordOwners(FileSystem& fs, const Survey& survey) {
-  if (!MayBeRebuilt(survey.identity)) return Status::Ok();
-  TASKWAL_ASSIGN(const bool has_records, HoldsRecordsOfNobody(fs, survey));
+  const bool may_be_rebuilt = MayBeRebuilt(survey.identity);
   // A list that could be read was taken. It is there and cannot be: the log has had targets, which
-  // no STATE tells either.
-  const bool lacks_list =
-      survey.identity.targets_damaged && survey.identity.state.targets.empty();
-  if (!lacks_list && !has_records) return Status::Ok();
+  // no STATE tells either. Where STATE is whole it may have been put back from before that.
+  const bool lacks_list = LacksList(survey.identity);
+  if (!may_be_rebuilt && !lacks_list) return Status::Ok();
+  TASKWAL_ASSIGN(const bool has_records, HoldsRecordsOfNobody(fs, survey));
+  if (!has_records && !(may_be_rebuilt && lacks_list)) return Status::Ok();
+  const std::string state = may_be_rebuilt ? "STATE was damaged" : "STATE is from an older date";
   return Status::Corruption(
-      survey.directory + ": STATE was damaged, and so is TARGETS, which says whose its records "
-      "are: put either back from a backup made since the list of targets was changed last");
+      survey.directory + ": " + state + ", and TARGETS, which says whose its records are, is "
+      "damaged: put either back from a backup made since the list of targets was changed last");
+}
+
+bool LacksList(const LogIdentity& identity) {
+  return identity.targets_damaged && identity.state.targets.empty();
 }
 
 }  // namespace taskwal::recovery

@@ -21,7 +21,7 @@ enum class Verdict : std::uint8_t {
   kDamagedHeader,   // the header block of a segment whose frames are intact
   kDamagedPadding,  // bytes that must be zero are not, where nothing was torn; costs no record
   kDamagedState,    // STATE does not validate
-  kDamagedTargets,  // TARGETS does not: the next open writes it anew, if STATE is whole
+  kDamagedTargets,  // TARGETS does not: the next open settles it, if STATE is whole
 };
 
 std::string_view VerdictName(Verdict verdict);

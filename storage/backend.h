@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/uuid.h"
+#include "storage/created_rank.h"
 #include "storage/operation.h"
 #include "taskwal/status.h"
 #include "taskwal/task_storage.h"
@@ -47,7 +48,7 @@ struct StatusPatch {
 // Operations of one batch on one task, composed to one (pipeline/flush/batch.h).
 struct TaskChange {
   enum class Kind : std::uint8_t {
-    kPut,       // the whole row; created_at of an existing row is kept where keep_created_at
+    kPut,       // the whole row; created_at as created_rank decides
     kPatch,     // an existing row only
     kDelete,
     kReplace,   // delete, then put: nothing of an existing row is kept
@@ -56,7 +57,9 @@ struct TaskChange {
   std::string id;
   Origin origin;       // of the last operation composed
   Task task;           // kPut, kReplace: created_at and updated_at are set
-  bool keep_created_at = true;
+  // kPut, kReplace: where task.created_at comes from. It is handed in even where the row is a newer
+  // one of another log's.
+  std::string created_rank{kUnknownCreatedRank};
   StatusPatch patch;   // kPatch
   // kPut, kPatch: a row whose task has ended is left as it is.
   bool open_only = false;
@@ -120,7 +123,7 @@ class Session {
   virtual Status Ping() = 0;
 
   // --- reading
-  struct StoredTask { Task task; Uuid wal_id; Origin origin; };
+  struct StoredTask { Task task; Uuid wal_id; Origin origin; std::string created_rank; };
   virtual Result<StoredTask> GetTask(std::string_view id) = 0;  // kNotFound
   virtual Result<TaskPage> QueryTasks(const TaskQuery& query) = 0;
   virtual Result<TaskPage> ResumableTasks(const Paging& paging) = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "storage/created_rank.h"
 #include "taskwal/task.h"
 
 namespace taskwal::storage {
@@ -28,6 +29,7 @@ constexpr ColumnNeed kPartition{ColumnKind::kCount, 32};
 constexpr ColumnNeed kPosition{ColumnKind::kCount, 64};
 constexpr ColumnNeed kMoment{ColumnKind::kTime, 6};
 constexpr ColumnNeed kWalId{ColumnKind::kId, 36};
+constexpr ColumnNeed kRank{ColumnKind::kText, kCreatedRankBytes};
 
 constexpr OwnColumn kOwnColumns[] = {
     {kTasks, "id", kName},
@@ -49,6 +51,7 @@ constexpr OwnColumn kOwnColumns[] = {
     {kTasks, "wal_id", kWalId},
     {kTasks, "wal_lsn", kPosition},
     {kTasks, "wal_stamp", kPosition},
+    {kTasks, "created_rank", kRank},
     {kActivities, "id", kName},
     {kActivities, "task_id", kName},
     {kActivities, "dag_id", kName},

@@ -77,19 +77,26 @@ Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions 
   start.state.clean = false;
   start.state.last_lsn = start.next_lsn - 1;
   const std::vector<std::uint64_t> segments = start.segments;
-  const Lsn next_lsn = start.next_lsn + rescue.records.size();
+  const Lsn next_lsn = start.next_lsn;
   auto impl = std::make_unique<Impl>(fs, clock, options, std::move(start), sizes);
   TASKWAL_TRY(impl->pool_.Open(segments));
-  {
-    MutexLock lock(impl->retire_mutex_);
-    TASKWAL_TRY(impl->SaveState());
-  }
-  TASKWAL_TRY(impl->StartWriter(rescue.records, next_lsn - rescue.records.size()));
-  impl->rescued_ = rescue.records.size();
-  // Crash here: the ring's records are in a segment; the next open finds that it holds nothing new.
-  TASKWAL_TRY(impl->MakeRing(ring_path, sizes.ring_bytes, next_lsn));
+  TASKWAL_TRY(WithAdviceOnRoom(fs, options.directory,
+                               impl->MakeFiles(rescue.records, next_lsn, sizes.ring_bytes)));
   if (options.start_threads) impl->StartThreads();
   return std::unique_ptr<Log>(new Log(std::move(impl)));
+}
+
+Status Log::Impl::MakeFiles(const std::vector<RecordView>& rescued, Lsn next_lsn,
+                            std::uint64_t ring_bytes) {
+  {
+    MutexLock lock(retire_mutex_);
+    TASKWAL_TRY(SaveState());
+  }
+  TASKWAL_TRY(StartWriter(rescued, next_lsn));
+  rescued_ = rescued.size();
+  // Crash here: the ring's records are in a segment; the next open finds that it holds nothing new.
+  return MakeRing(JoinPath(options_.directory, kRingFileName), ring_bytes,
+                  next_lsn + rescued.size());
 }
 
 // A full disk must not keep recovery from writing: that is what the reserve is for, and what
@@ -113,13 +120,7 @@ Status Log::Impl::StartWriter(const std::vector<RecordView>& rescued, Lsn next_l
     started = writer_.Start(rescued);
     if (started.code() != StatusCode::kUnavailable) return started;
   }
-  const auto space = fs_.Space(options_.directory);
-  const bool lacks_inodes = space.ok() && space->lacks_inodes;
-  return Status::Unavailable(
-      started.message() + ": " + (lacks_inodes ? "no inodes are left" : "there is no room") +
-      " on the disk that holds " + options_.directory +
-      ", and nothing in there can go: make room elsewhere on it (never remove a wal-* file) and "
-      "try again");
+  return started;
 }
 
 Status Log::Impl::MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn) {
@@ -158,6 +159,7 @@ Status Log::Impl::SaveState() {
     MutexLock lock(state_mutex_);
     copy = state_;
   }
+  pool_.KeepForState(RoomToRewrite(copy));
   bool used_reserve = false;
   Status saved = WriteState(fs_, options_.directory, copy, &used_reserve);
   if (saved.code() == StatusCode::kUnavailable) {

@@ -64,4 +64,15 @@ Result<std::vector<std::uint64_t>> ListSegments(FileSystem& fs, const std::strin
   return numbers;
 }
 
+Status WithAdviceOnRoom(FileSystem& fs, const std::string& directory, Status failed) {
+  if (failed.code() != StatusCode::kUnavailable) return failed;
+  const auto space = fs.Space(directory);
+  const bool lacks_inodes = space.ok() && space->lacks_inodes;
+  return Status::Unavailable(
+      failed.message() + ": " + (lacks_inodes ? "no inodes are left" : "there is no room") +
+      " on the disk that holds " + directory +
+      ", and nothing in there can go: make room elsewhere on it (never remove a wal-* file) and "
+      "try again");
+}
+
 }  // namespace taskwal::wal

@@ -28,4 +28,8 @@ std::string JoinPath(std::string_view directory, std::string_view name);
 // Numbers of the segments in the directory, ascending. One directory listing; opens no file.
 Result<std::vector<std::uint64_t>> ListSegments(FileSystem& fs, const std::string& directory);
 
+// Of an open that failed for want of room (kUnavailable): what is lacking there, and what to do.
+// Any other status as it is.
+Status WithAdviceOnRoom(FileSystem& fs, const std::string& directory, Status failed);
+
 }  // namespace taskwal::wal

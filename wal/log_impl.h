@@ -22,6 +22,7 @@ struct Log::Impl {
 
   static LogWriter::Config WriterConfig(const LogOptions& options, const LogStart& start,
                                         const LogSizes& sizes);
+  Status MakeFiles(const std::vector<RecordView>& rescued, Lsn next_lsn, std::uint64_t ring_bytes);
   Status StartWriter(const std::vector<RecordView>& rescued, Lsn next_lsn);
   Status MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn);
   [[nodiscard]] bool has_ring() const { return large_bytes_ > 0; }
@@ -51,6 +52,7 @@ struct Log::Impl {
   bool LearnOlderSegments(Lsn next_first);
   bool LearnOlderSegments() { return LearnOlderSegments(writer_.open_first_lsn()); }
   bool MakeAhead();
+  [[nodiscard]] bool HasRoomAhead(std::uint64_t bytes) const;
   void NoteSegmentMade(const Status& made) EXCLUDES(retire_mutex_);
   [[nodiscard]] std::string WhyFull() const;
   void CheckSpace();

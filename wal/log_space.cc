@@ -46,14 +46,29 @@ bool Log::Impl::MakeAhead() {
     MutexLock lock(retire_mutex_);
     if (now < next_make_ahead_) return false;
   }
-  const Result<bool> made = pool_.MakeAhead(writer_.next_segment_bytes());
-  if (made.status().code() == StatusCode::kUnavailable) {
+  const std::uint64_t bytes = writer_.next_segment_bytes();
+  const bool may_have = pool_.MayTake(bytes) && (lacks_segment_.load() || HasRoomAhead(bytes));
+  const Result<bool> made = may_have ? pool_.MakeAhead(bytes) : Result<bool>(false);
+  if (!may_have || made.status().code() == StatusCode::kUnavailable) {
     MutexLock lock(retire_mutex_);
     next_make_ahead_ = now + kMakeAheadRetry;
+  }
+  // The look at the space tells of it. A file filled in vain would take from others on the disk the
+  // little they have, and so do spares that are too small.
+  if (!may_have) {
+    if (is_short_.load(std::memory_order_relaxed)) pool_.RemoveSpares();
+    return false;
   }
   const bool lacks_space = made.status().code() == StatusCode::kUnavailable;
   if (lacks_space || (made.ok() && lacks_segment_.load())) NoteSegmentMade(made.status());
   return made.ok() && *made;
+}
+
+// One that is made ahead of need must not be what makes the disk short: it would be given up, and
+// made again with the room that this gives.
+bool Log::Impl::HasRoomAhead(std::uint64_t bytes) const {
+  const auto lacking = static_cast<std::int64_t>(pool_.Lacking(bytes));
+  return lacking == 0 || pool_.Room(0, 0, bytes).on_disk >= lacking;
 }
 
 // Told before the room is needed where it can be: what is in the log buffer then still has a

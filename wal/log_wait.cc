@@ -340,7 +340,8 @@ std::uint64_t LogWriter::UnflushedBytes(Lsn flushed) const {
 
 std::uint64_t LogWriter::next_segment_bytes() const {
   MutexLock lock(mutex_);
-  return next_bytes_;
+  // One of less is of no use to a record that waits for more, and no sign of room for it.
+  return std::max(next_bytes_, lacked_bytes_);
 }
 
 }  // namespace taskwal::wal

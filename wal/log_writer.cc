@@ -365,7 +365,9 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number
   plan.header.first_lsn = first_lsn;
   plan.header.synced_lsn = std::min(durable_lsn(), first_lsn - 1);
   plan.header.stamp = stamp();
-  return SegmentFile::Create(fs_, plan);
+  auto made = SegmentFile::Create(fs_, plan);
+  if (made.status().code() == StatusCode::kOverloaded) pool_.GiveBack(spare);
+  return made;
 }
 
 // How many more the segment takes by count.
@@ -390,7 +392,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   const std::uint64_t number = next_number_++;
   const Lsn first_lsn = cursor_.next_lsn;
   const bool is_full_by_count = RecordsLeft() == 0;
-  const bool lacked_space = !roll_status_.ok();
+  const Status lacked = roll_status_;
   if (config_.segment_records_max > 0) frame_bytes = std::max(frame_bytes, RoomForWaiting());
   if (is_full_by_count) {
     // What it did not use was filled for nothing.
@@ -400,20 +402,30 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   const std::uint64_t bytes = std::max(next_bytes_, kSegmentHeaderBytes + frame_bytes);
   mutex_.Unlock();
   if (on_roll_) on_roll_();
-  Result<std::unique_ptr<SegmentFile>> made = MakeSegment(number, first_lsn, bytes);
+  // Filled in vain again and again, it would take from others on the disk the little they have.
+  const bool may_have = lacked.ok() || pool_.MayTake(bytes);
+  auto made = may_have ? MakeSegment(number, first_lsn, bytes)
+                       : Result<std::unique_ptr<SegmentFile>>(lacked);
   const bool lacks_space = made.status().code() == StatusCode::kUnavailable;
-  if (on_space_ && (lacks_space || (made.ok() && lacked_space))) on_space_(made.status());
+  if (on_space_ && (lacks_space || (made.ok() && !lacked.ok()))) on_space_(made.status());
+  if (made.status().code() == StatusCode::kOverloaded) {
+    // No descriptors are left. Some come free: the log waits as it does for space.
+    if (lacked.ok()) Logger().warn("event=roll_delayed error=\"{}\"", made.status().message());
+    made = Status::Unavailable(made.status().message());
+  }
   mutex_.Lock();
   is_rolling_ = false;
   lanes_idle_.NotifyAll();
   if (!made.ok()) {
     roll_status_ = made.status();
+    lacked_bytes_ = bytes;
     roll_retry_at_ = clock_.Now() + kRollRetry;
     // No space: the log waits, full, until there is some. Anything else would not get better.
     if (made.status().code() != StatusCode::kUnavailable) Break(made.status());
     return made.status();
   }
   roll_status_ = Status::Ok();
+  lacked_bytes_ = 0;
   if (!is_full_by_count) next_bytes_ = std::min(next_bytes_ * 2, config_.segment_bytes);
   open_.push_back({std::move(made).value(), 0, false});
   return Status::Ok();

@@ -270,6 +270,7 @@ class LogWriter {
   std::map<Lsn, std::pair<std::unique_ptr<std::byte[]>, std::size_t>> large_ GUARDED_BY(mutex_);
   std::uint64_t next_number_ GUARDED_BY(mutex_) = 1;
   std::uint64_t next_bytes_ GUARDED_BY(mutex_) = 0;  // of the next segment
+  std::uint64_t lacked_bytes_ GUARDED_BY(mutex_) = 0;  // of one that could not be made
   Lsn named_lsn_ GUARDED_BY(mutex_) = 0;             // highest synced LSN a frame has named
   Monotonic last_work_ GUARDED_BY(mutex_){};
   Monotonic roll_retry_at_ GUARDED_BY(mutex_){};  // no space before: do not try at every call

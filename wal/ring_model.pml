@@ -8,10 +8,19 @@
  *   -DLARGE_LIKE_OTHERS  a large record is acknowledged once it is published
  *   -DCLOSED_APART      whether the ring is closed is looked at before the claim, not with it
  *
- * Mapping to ring_buffer.cc: claim = TryClaim's compare-and-swap; header = the stores behind it;
- * copy = the caller; publish = Publish; take = Read and the write of the frame (the page cache
- * outlives the process); consume, zero, release = Release; Closer = CloseForClaims, behind which
- * the writer takes what was claimed and ends the ring; Rescue = RingWalk.
+ * Mapping of its steps (ring_buffer.cc where no file is named):
+ *   claim            the compare-and-swap in RingBuffer::TryClaim
+ *   store_header     the stores of LSN and negative length behind it, there
+ *   copy_body        the caller, between Log::Reserve and Log::Publish (log.cc)
+ *   publish          RingBuffer::Publish: checksum, then the positive length
+ *   take             LogWriter::FillFrame in log_writer.cc: RingBuffer::Claimed once for a frame
+ *                    (`at < claimed`), then ReadUpTo for each record (its length is positive)
+ *   file_lsn = lsn   LogWriter::PerformUntimed in log_writer.cc: the frame is in the page cache,
+ *                    which outlives the process
+ *   consumed, zeroing, released
+ *                    RingBuffer::Release, called by LogWriter::ReleaseUpTo, in this order
+ *   Closer           RingBuffer::CloseForClaims; then Log::Close writes what was claimed (log.cc)
+ *   rescue, look     RingWalk::Next and StepOver; RingWalk::Published
  *
  * A unit stands for the space of one header. A record takes one or two units; the second holds
  * nothing but body, bytes of the caller's choice: here the worst, the likeness of a claimed header

@@ -79,7 +79,9 @@ Result<std::unique_ptr<SegmentFile>> SegmentFile::Create(FileSystem& fs, const P
   TASKWAL_TRY(segment->lane(0).WriteAndSync(0, block));
   // Crash here: a spare with a header; the next open makes it a plain spare again.
   TASKWAL_TRY(fs.Rename(spare, JoinPath(plan.directory, SegmentName(header.number))));
-  TASKWAL_TRY(fs.SyncDirectory(plan.directory));
+  const Status synced = fs.SyncDirectory(plan.directory);
+  // It has its name now: trying again would be to make another one.
+  if (!synced.ok()) return Status::IoError(synced.message());
   return segment;
 }
 

@@ -50,6 +50,7 @@ class SegmentFile {
     SegmentHeader header{};
     std::uint32_t lanes = 1;
   };
+  // kOverloaded: no descriptors are left, and the spare is as it was.
   static Result<std::unique_ptr<SegmentFile>> Create(FileSystem& fs, const Plan& plan);
   static SegmentHeader MakeHeader(const Uuid& wal_id, std::uint64_t number, std::uint64_t epoch,
                                   std::uint32_t partitions);

@@ -12,10 +12,10 @@ namespace taskwal::wal {
 namespace {
 
 constexpr std::uint64_t kFillBytes = 1u << 20;
-constexpr std::uint64_t kReserveBytes = 256u << 10;
-constexpr std::size_t kSparesKept = 4;
-// Of it, what is not given up: a STATE of many targets.
+// Of the reserve: for a small segment, and for a STATE of few targets.
+constexpr std::uint64_t kReserveGivenUpBytes = 224u << 10;
 constexpr std::uint64_t kReserveKeptBytes = 32u << 10;
+constexpr std::size_t kSparesKept = 4;
 constexpr std::uint64_t kRingBytesMin = 64u << 10;
 constexpr std::uint64_t kSegmentBytesMin = 16u << 10;
 
@@ -35,7 +35,10 @@ LogSizes FitToDisk(const DiskSpace& space, std::uint64_t ring_bytes, std::uint64
 }
 
 SegmentPool::SegmentPool(FileSystem& fs, Clock& clock, PoolOptions options)
-    : fs_(fs), clock_(clock), options_(std::move(options)) {}
+    : fs_(fs),
+      clock_(clock),
+      options_(std::move(options)),
+      kept_for_state_(kReserveKeptBytes) {}
 
 Status SegmentPool::Open(const std::vector<std::uint64_t>& segments) {
   TASKWAL_ASSIGN(const std::vector<DirectoryEntry> entries, fs_.List(options_.directory));
@@ -55,13 +58,27 @@ Status SegmentPool::Open(const std::vector<std::uint64_t>& segments) {
     // its blocks are there: frames validate by their own checksums.
     spares.push_back({entry.name, stat.size});
   }
+  RemoveSurplus(&spares);
   MutexLock lock(mutex_);
   spares_ = std::move(spares);
   next_spare_ = next_spare;
   reserve_bytes_ = reserve_bytes;
-  is_reserve_used_ = reserve_bytes > 0 && reserve_bytes < kReserveBytes;
+  is_reserve_used_ = reserve_bytes > 0 && reserve_bytes < ReserveWanted();
   for (const std::uint64_t number : segments) closed_.push_back({number, 0, 0, 0, Time{}});
   return Status::Ok();
+}
+
+// A power cut brings back what was removed and not synced yet: while writes failed, hundreds. They
+// would take the room of others until the end, which would be busy removing them.
+void SegmentPool::RemoveSurplus(std::vector<Spare>* spares) {
+  if (spares->size() <= kSparesKept) return;
+  std::stable_sort(spares->begin(), spares->end(),
+                   [](const Spare& a, const Spare& b) { return a.bytes > b.bytes; });
+  for (auto spare = spares->begin() + kSparesKept; spare != spares->end(); ++spare) {
+    IgnoreStatus(fs_.Remove(JoinPath(options_.directory, spare->name)),
+                 "a spare left over harms nobody");
+  }
+  spares->resize(kSparesKept);
 }
 
 std::uint64_t SegmentPool::NextSpareNumber() {
@@ -102,34 +119,65 @@ Result<SegmentPool::Spare> SegmentPool::Take(std::uint64_t bytes) {
   return *spare;
 }
 
-Result<bool> SegmentPool::MakeAhead(std::uint64_t bytes) {
-  {
-    MutexLock lock(mutex_);
-    const bool ready = std::any_of(spares_.begin(), spares_.end(),
-                                   [&](const Spare& s) { return s.bytes >= bytes; });
-    if (ready) return false;
-  }
-  TASKWAL_ASSIGN(Spare spare, Take(bytes));
+void SegmentPool::GiveBack(Spare spare) {
   MutexLock lock(mutex_);
   spares_.push_back(std::move(spare));
+}
+
+std::uint64_t SegmentPool::Lacking(std::uint64_t bytes) const {
+  MutexLock lock(mutex_);
+  const bool ready = std::any_of(spares_.begin(), spares_.end(),
+                                 [&](const Spare& s) { return s.bytes >= bytes; });
+  if (ready) return 0;
+  return spares_.empty() ? bytes : bytes - spares_.front().bytes;
+}
+
+bool SegmentPool::MayTake(std::uint64_t bytes) const { return CheckSpace(Lacking(bytes)).ok(); }
+
+Status SegmentPool::CheckSpace(std::uint64_t bytes) const {
+  if (bytes == 0) return Status::Ok();
+  const Result<DiskSpace> space = fs_.Space(options_.directory);
+  if (!space.ok() || space->available >= bytes) return Status::Ok();
+  return Status::Unavailable("no space left on the disk of " + options_.directory);
+}
+
+Result<bool> SegmentPool::MakeAhead(std::uint64_t bytes) {
+  if (Lacking(bytes) == 0) return false;
+  TASKWAL_ASSIGN(Spare spare, Take(bytes));
+  GiveBack(std::move(spare));
   return true;
+}
+
+std::uint64_t SegmentPool::ReserveWanted() const { return kept_for_state_ + kReserveGivenUpBytes; }
+
+void SegmentPool::KeepForState(std::uint64_t bytes) {
+  MutexLock lock(mutex_);
+  kept_for_state_ = std::max(kReserveKeptBytes, bytes);
 }
 
 bool SegmentPool::lacks_reserve() const {
   MutexLock lock(mutex_);
-  return reserve_bytes_ < kReserveBytes;
+  return reserve_bytes_ < ReserveWanted();
 }
 
 Status SegmentPool::MakeReserve() {
+  std::uint64_t wanted = 0;
+  std::uint64_t lacking = 0;
+  {
+    MutexLock lock(mutex_);
+    wanted = ReserveWanted();
+    lacking = wanted - std::min(reserve_bytes_, wanted);
+  }
+  TASKWAL_TRY(CheckSpace(lacking));
   // What it was written over with may have been STATE until a moment ago.
   TASKWAL_TRY(fs_.SyncDirectory(options_.directory));
-  const Status filled = Fill(kReserveFileName, 0, kReserveBytes);
+  const Status filled = Fill(kReserveFileName, 0, wanted);
   if (!filled.ok()) {
     GiveUpReserve();
     return filled;
   }
   MutexLock lock(mutex_);
-  reserve_bytes_ = kReserveBytes;
+  reserve_bytes_ = wanted;
   is_reserve_used_ = false;
   return Status::Ok();
 }
@@ -145,9 +193,14 @@ void SegmentPool::GiveUpReserve() {
   const std::string path = JoinPath(options_.directory, kReserveFileName);
   const auto stat = fs_.Stat(path);
   if (!stat.ok()) return;
-  if (stat->size > kReserveKeptBytes) {
+  std::uint64_t kept = 0;
+  {
+    MutexLock lock(mutex_);
+    kept = kept_for_state_;
+  }
+  if (stat->size > kept) {
     const auto file = fs_.OpenWritable(path, /*create=*/false);
-    if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveKeptBytes), "made only to be given up");
+    if (file.ok()) IgnoreStatus((*file)->Truncate(kept), "made only to be given up");
   }
   NoteReserveUsed();
 }
@@ -170,14 +223,19 @@ bool SegmentPool::MakeReserveOf(const ClosedSegment& segment) {
   if (!fs_.Rename(JoinPath(options_.directory, SegmentName(segment.number)), path).ok()) {
     return false;
   }
+  std::uint64_t wanted = 0;
+  {
+    MutexLock lock(mutex_);
+    wanted = ReserveWanted();
+  }
   // Crash here: the segment may be back. It must not be cut then, which would pass for damage.
-  if (segment.bytes > kReserveBytes && fs_.SyncDirectory(options_.directory).ok()) {
+  if (segment.bytes > wanted && fs_.SyncDirectory(options_.directory).ok()) {
     const auto file = fs_.OpenWritable(path, /*create=*/false);
-    if (file.ok()) IgnoreStatus((*file)->Truncate(kReserveBytes), "a large reserve does as well");
+    if (file.ok()) IgnoreStatus((*file)->Truncate(wanted), "a large reserve does as well");
   }
   MutexLock lock(mutex_);
-  reserve_bytes_ = std::min(segment.bytes, kReserveBytes);
-  is_reserve_used_ = reserve_bytes_ < kReserveBytes;
+  reserve_bytes_ = std::min(segment.bytes, wanted);
+  is_reserve_used_ = reserve_bytes_ < wanted;
   return true;
 }
 

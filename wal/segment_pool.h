@@ -51,8 +51,15 @@ class SegmentPool {
   };
   // A filled file of at least `bytes`: one made ahead, else made now. kUnavailable: no space.
   Result<Spare> Take(std::uint64_t bytes);
-  // Makes one ahead where there is none of this size. True when it did.
+  // One that was taken and not used.
+  void GiveBack(Spare spare);
+  // Makes one ahead where there is none of this size. True when it did. kUnavailable: no space.
   Result<bool> MakeAhead(std::uint64_t bytes);
+  // What Take would have to fill: 0 where a spare is ready.
+  [[nodiscard]] std::uint64_t Lacking(std::uint64_t bytes) const EXCLUDES(mutex_);
+  // False where Take is bound to fail: no spare has that size, and the disk itself says that it has
+  // not what is lacking.
+  [[nodiscard]] bool MayTake(std::uint64_t bytes) const;
   // The reserve stays: the next open may find the disk full.
   void RemoveSpares();
 
@@ -89,6 +96,9 @@ class SegmentPool {
   // The reserve file has room for a STATE that a full disk has none for (WriteState), and for a
   // small segment to open the log with. It is made again of the next segment that is dropped. One
   // at a time: of what changes the reserve, WriteState and Drop.
+  //
+  // What STATE and TARGETS may come to by now.
+  void KeepForState(std::uint64_t bytes);
   [[nodiscard]] bool lacks_reserve() const;
   Status MakeReserve();
   // The part for the segment, to whoever needs it.
@@ -101,7 +111,10 @@ class SegmentPool {
  private:
   Status Fill(const std::string& name, std::uint64_t from, std::uint64_t to);
   bool MakeReserveOf(const ClosedSegment& segment);
+  void RemoveSurplus(std::vector<Spare>* spares);
   std::uint64_t NextSpareNumber() EXCLUDES(mutex_);
+  [[nodiscard]] std::uint64_t ReserveWanted() const REQUIRES(mutex_);
+  [[nodiscard]] Status CheckSpace(std::uint64_t bytes) const;
 
   FileSystem& fs_;
   Clock& clock_;
@@ -112,6 +125,7 @@ class SegmentPool {
   std::uint64_t next_spare_ GUARDED_BY(mutex_) = 1;
   std::vector<ClosedSegment> closed_ GUARDED_BY(mutex_);
   std::uint64_t reserve_bytes_ GUARDED_BY(mutex_) = 0;  // less than there should be: used
+  std::uint64_t kept_for_state_ GUARDED_BY(mutex_);     // of it, what is not given up
   bool is_reserve_used_ GUARDED_BY(mutex_) = false;  // as the disk was full
 };
 

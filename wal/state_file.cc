@@ -9,6 +9,7 @@
 
 #include "base/checksum.h"
 #include "base/status_macros.h"
+#include "wal/format.h"
 #include "wal/log_directory.h"
 
 namespace taskwal::wal {
@@ -213,8 +214,7 @@ std::string_view CheckedPart(std::string_view text) {
   return text.substr(body.size()) == expected ? body : std::string_view();
 }
 
-Result<LogState> ReadOnce(FileSystem& fs, const std::string& path) {
-  TASKWAL_ASSIGN(const std::string text, ReadFile(fs, path));
+Result<LogState> Parse(const std::string& path, std::string_view text) {
   std::string_view rest = CheckedPart(text);
   if (rest.empty()) return Status::Corruption(path + ": the checksum does not match");
   const bool has_targets = rest.starts_with(kFirstLineOfTargets);
@@ -239,10 +239,19 @@ Result<LogState> ReadOnce(FileSystem& fs, const std::string& path) {
   return state;
 }
 
-// Beside a process on a full disk: what was opened as STATE may be RESERVE by the time it is read.
+// Beside a process on a full disk what was opened as STATE may be RESERVE by the time it is read,
+// and may be written over once more meanwhile: only what reads the same twice is damage.
 Result<LogState> ReadNamed(FileSystem& fs, const std::string& path) {
-  Result<LogState> state = ReadOnce(fs, path);
-  if (state.status().code() == StatusCode::kCorruption) state = ReadOnce(fs, path);
+  constexpr int kReadingsMax = 100;
+  TASKWAL_ASSIGN(std::string text, ReadFile(fs, path));
+  Result<LogState> state = Parse(path, text);
+  for (int reading = 1; reading < kReadingsMax && state.status().code() == StatusCode::kCorruption;
+       ++reading) {
+    TASKWAL_ASSIGN(std::string again, ReadFile(fs, path));
+    if (again == text) break;
+    text = std::move(again);
+    state = Parse(path, text);
+  }
   return state;
 }
 
@@ -256,6 +265,35 @@ Status WriteNamed(FileSystem& fs, const std::string& directory, std::string_view
   const Status replaced = WriteFileInPlaceOf(fs, reserve, path, text);
   // Without a reserve there is only the full disk to tell of.
   return replaced.code() == StatusCode::kNotFound ? written : replaced;
+}
+
+template <typename Entry>
+void AddSpares(const Entry& largest, std::vector<Entry>* list) {
+  constexpr std::size_t kSpareEntries = 16;
+  for (Entry& entry : *list) entry = largest;
+  list->insert(list->end(), kSpareEntries, largest);
+}
+
+void MakeLargest(std::uint32_t partitions, FedDatabase* database) {
+  database->registered_epoch = UINT64_MAX;
+  database->watermarks.assign(partitions, UINT64_MAX);
+  database->flushed_lsn = UINT64_MAX;
+}
+
+LogState LargestOf(LogState state) {
+  MakeLargest(state.partitions, &state);
+  if (!state.targets.empty()) state.watermarks.clear();
+  state.epoch = state.first_lsn = state.last_lsn = UINT64_MAX;
+  state.lock_inode = state.lock_born = state.copied_at = UINT64_MAX;
+  AddSpares({{}, UINT64_MAX}, &state.former);
+  AddSpares({UINT64_MAX, UINT64_MAX}, &state.lost);
+  AddSpares(UINT64_MAX, &state.unsealed);
+  for (TargetState& target : state.targets) {
+    MakeLargest(state.partitions, &target);
+    target.weight = target.next_weight = UINT32_MAX;
+    target.joined_lsn = UINT64_MAX;
+  }
+  return state;
 }
 
 // The epoch is that of the last change: a later one changes nothing of it.
@@ -304,6 +342,15 @@ Result<LogState> ReadState(FileSystem& fs, const std::string& directory) {
 Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state,
                   bool* used_reserve) {
   return WriteNamed(fs, directory, kStateName, TextOf(state), used_reserve);
+}
+
+// The first one to be so large leaves an old one that may be of no use to the next: so STATE counts
+// twice.
+std::uint64_t RoomToRewrite(const LogState& state) {
+  constexpr std::uint64_t kBlockBytes = 4096;
+  const LogState largest = LargestOf(state);
+  const std::uint64_t list = state.targets.empty() ? 0 : TextOf(TargetListOf(largest)).size();
+  return 2 * AlignUp(TextOf(largest).size(), kBlockBytes) + AlignUp(list, kBlockBytes);
 }
 
 LogState TargetListOf(const LogState& state) {

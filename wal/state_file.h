@@ -84,6 +84,10 @@ Result<LogState> ReadState(FileSystem& fs, const std::string& directory);
 // `used_reserve` is then set (may be null).
 Status WriteState(FileSystem& fs, const std::string& directory, const LogState& state,
                   bool* used_reserve = nullptr);
+// How large RESERVE has to be for STATE and TARGETS to be written over it, again and again: with as
+// many targets, partitions and entries of lists (and a few more of these) as the state has, and
+// whatever the numbers in them come to.
+std::uint64_t RoomToRewrite(const LogState& state);
 
 // TARGETS: of a log with targets, the part of STATE that nothing else tells: which number is whose,
 // and where tasks are at home. Were it lost with STATE, records would belong to nobody. Written

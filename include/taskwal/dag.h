@@ -76,7 +76,9 @@ struct RunOptions {
   bool resume = false;           // completed nodes of dag_id are kept, the others start anew
   std::string run_payload{};     // JSON text kept in the run's own activity (hash and file name)
   std::stop_token stop{};        // cancels: running nodes are told, the rest stays pending
-  WriteOptions writes{};         // of every save and log
+  // Of every save and log. Once their `stop` is requested none waits any more: the run is
+  // cancelled, and a step that could not be saved is as if the process had ended before it.
+  WriteOptions writes{};
   // After each finished node, on a worker thread: done (completed or failed), of all.
   std::function<void(std::size_t done, std::size_t all)> on_progress{};
 };

@@ -47,9 +47,8 @@ struct Task {
   std::int32_t max_retries = 0;
   std::int32_t priority = 0;
   // Absent in a SaveTask: created_at keeps what the stored task has (now for a new one), updated_at
-  // is now. Always set in what a query returns. Where two logs save one new task it stays that of
-  // the save that reached the database first, unless the one that decides gives it: all else is the
-  // same in whatever order they come.
+  // is now. Always set in what a query returns. Where several logs save one task the last
+  // created_at that is given stands, else the time of the first call, in whatever order they come.
   std::optional<Time> created_at;
   std::optional<Time> updated_at;
   std::optional<Time> started_at;

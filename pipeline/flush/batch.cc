@@ -77,17 +77,17 @@ void MergePatch(StatusPatch* patch, StatusPatch later) {
 }
 
 // A created_at that is given wins; else what the batch wrote before stays, as it would in the row;
-// else that of the row, if there is one.
-void PutTask(TaskChange* change, Before before, Task&& task, Time time) {
+// else that of the call, which the row may know better.
+void PutTask(TaskChange* change, Before before, Step& step, const Uuid& wal_id) {
+  Task& task = *step.task;
   const bool given = task.created_at.has_value();
   const bool written = before == Before::kPut || before == Before::kReplace;
-  if (!given) task.created_at = written ? change->task.created_at : std::optional<Time>(time);
-  if (given || before == Before::kDelete) {
-    change->keep_created_at = false;
-  } else if (!written) {
-    change->keep_created_at = true;
+  if (!given) task.created_at = written ? change->task.created_at : std::optional<Time>(step.time);
+  if (given || !written) {
+    change->created_rank =
+        storage::MakeCreatedRank(given, {step.origin.stamp, wal_id, step.origin.lsn});
   }
-  if (!task.updated_at) task.updated_at = time;
+  if (!task.updated_at) task.updated_at = step.time;
   change->task = std::move(task);
 }
 
@@ -100,7 +100,7 @@ TaskChange::Kind KindOf(Before state) {
   }
 }
 
-void Fold(TaskChange* change, Before* state, Step& step) {
+void Fold(TaskChange* change, Before* state, Step& step, const Uuid& wal_id) {
   const Before before = *state;
   *state = kAfter[static_cast<std::size_t>(before)][static_cast<std::size_t>(step.verb)];
   change->origin = step.origin;
@@ -110,7 +110,7 @@ void Fold(TaskChange* change, Before* state, Step& step) {
     return;
   }
   if (step.verb == Verb::kSave) {
-    PutTask(change, before, std::move(*step.task), step.time);
+    PutTask(change, before, step, wal_id);
     change->patch = {};
   } else if (*state == Before::kPatch) {
     MergePatch(&change->patch, PatchOf(*step.update));
@@ -153,7 +153,8 @@ Parts TakeApart(std::vector<storage::Operation>& operations, ComposedRows* rows)
   return parts;
 }
 
-void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
+void ComposeTasks(std::vector<Step>& steps, const Uuid& wal_id,
+                  std::vector<TaskChange>* changes) {
   std::uint32_t last_turn = 0;
   std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) {
     return a.id != b.id ? a.id < b.id : a.order < b.order;
@@ -176,7 +177,7 @@ void ComposeTasks(std::vector<Step>& steps, std::vector<TaskChange>* changes) {
            steps[end].open_only == change.open_only) {
       ++end;
     }
-    for (; i < end; ++i) Fold(&change, &state, steps[i]);
+    for (; i < end; ++i) Fold(&change, &state, steps[i], wal_id);
     change.kind = KindOf(state);
   }
   if (last_turn == 0) return;
@@ -203,10 +204,10 @@ void SortActivities(std::vector<std::pair<Activity*, storage::Lsn>>& parts, Comp
 
 }  // namespace
 
-ComposedRows Compose(std::vector<storage::Operation> operations) {
+ComposedRows Compose(std::vector<storage::Operation> operations, const Uuid& wal_id) {
   ComposedRows rows;
   Parts parts = TakeApart(operations, &rows);
-  ComposeTasks(parts.steps, &rows.tasks);
+  ComposeTasks(parts.steps, wal_id, &rows.tasks);
   SortActivities(parts.activities, &rows);
   return rows;
 }

@@ -8,6 +8,9 @@
 //   delete      replace   delete          delete
 //   replace     replace   replace, edited delete
 //
+// created_at has a rank of its own (storage/created_rank.h), that of the save which it comes from:
+// the one that would stand if the saves came one by one. Behind a delete the row is made anew.
+//
 // What must not reopen a task that has ended (protects_terminal) depends on the row, which nobody
 // knows here: such operations compose among themselves, and where they meet others the next turn
 // begins. Without them there is but one turn.
@@ -16,6 +19,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/uuid.h"
 #include "storage/backend.h"
 #include "storage/operation.h"
 
@@ -28,7 +32,7 @@ struct ComposedRows {
   std::uint64_t duplicates = 0;                         // activities whose id came before: left out
 };
 
-// `operations` in LSN order; consumed.
-ComposedRows Compose(std::vector<storage::Operation> operations);
+// `operations` of the log `wal_id` in LSN order; consumed.
+ComposedRows Compose(std::vector<storage::Operation> operations, const Uuid& wal_id);
 
 }  // namespace taskwal::pipeline

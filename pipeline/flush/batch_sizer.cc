@@ -1,6 +1,8 @@
 #include "pipeline/flush/batch_sizer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 namespace taskwal::pipeline {
 namespace {
@@ -12,6 +14,10 @@ constexpr double kWorse = 0.1;      // a score that fell by so much after a grow
 constexpr std::uint32_t kHold = 5;  // evaluations until growth is tried again
 // Of the best rate, at each evaluation: what was once is no measure for ever.
 constexpr double kBestFades = 0.02;
+
+double Mean(std::uint64_t sum, std::uint64_t count) {
+  return static_cast<double>(sum) / static_cast<double>(count);
+}
 
 }  // namespace
 
@@ -55,16 +61,18 @@ void BatchSizer::MayTakeMore(std::uint64_t records, std::chrono::nanoseconds dur
   }
 }
 
-void BatchSizer::OnCommitted(std::uint64_t records, std::chrono::nanoseconds duration,
+void BatchSizer::OnCommitted(std::uint64_t records, bool is_full, std::chrono::nanoseconds duration,
                              Monotonic now) {
   MutexLock lock(mutex_);
   MayTakeMore(records, duration);
   if (!is_adaptive_) return;
   if (!evaluated_at_) evaluated_at_ = now;
-  if (2 * records >= Size()) {
+  if (is_full || 2 * records >= Size()) {
     ++seen_.batches;
     seen_.records += records;
     seen_.spent += duration;
+    seen_.full_batches += is_full ? 1 : 0;
+    seen_.full_records += is_full ? records : 0;
   }
   if (now - *evaluated_at_ >= interval_) Evaluate(now);
 }
@@ -86,7 +94,9 @@ void BatchSizer::Evaluate(Monotonic now) {
   const double latency_ms = spent.count() / static_cast<double>(seen.batches);
   const double rate = static_cast<double>(seen.records) / std::max(spent.count() / 1000, 1e-9);
   const double score = ScoreOf(latency_ms, rate);
-  if (!pinned_ && !seen.has_failed) size_ = std::clamp(NextSize(latency_ms, score), min_, max_);
+  if (!pinned_ && !seen.has_failed) {
+    size_ = std::clamp(NextSize(seen, latency_ms, score), min_, max_);
+  }
   score_ = score;
   history_.push_back({Size(), latency_ms, rate, score});
   if (history_.size() > kHistory) history_.pop_front();
@@ -100,10 +110,12 @@ double BatchSizer::ScoreOf(double latency_ms, double rate) {
   return 0.5 * in_time + 0.5 * std::min(rate / wanted, 1.0);
 }
 
-double BatchSizer::NextSize(double latency_ms, double score) {
+double BatchSizer::NextSize(const Seen& seen, double latency_ms, double score) {
   const bool has_grown = std::exchange(has_grown_, false);
   if (latency_ms > target_ms_ * (1 + kSlack)) {
-    return size_ * std::max(target_ms_ / latency_ms, kShrinkMost);
+    const double fits =
+        Mean(seen.records, seen.batches) * std::max(target_ms_ / latency_ms, kShrinkMost);
+    return std::min(fits, size_);
   }
   if (has_grown && score < score_ * (1 - kWorse)) {
     hold_ = kHold;
@@ -114,9 +126,17 @@ double BatchSizer::NextSize(double latency_ms, double score) {
     return size_;
   }
   if (latency_ms > target_ms_ * (1 - kSlack)) return size_;
+  // Growth without effect would never be measured.
+  if (seen.full_batches == 0) return size_;
+  const double brought = Mean(seen.full_records, seen.full_batches);
+  // The size is whole records and a part, of which no batch shows anything.
+  const double from = brought < std::floor(size_) ? brought : size_;
+  // Never beyond what the target leaves room for, should a transaction's time go with its size; and
+  // no more than a step ahead of what bytes allow.
+  const double grown = from * std::min(1 + adjustment_, target_ms_ / std::max(latency_ms, 1e-6));
+  if (grown <= size_) return size_;
   has_grown_ = true;
-  // Never beyond what the target leaves room for, should a transaction's time go with its size.
-  return size_ * std::min(1 + adjustment_, target_ms_ / std::max(latency_ms, 1e-6));
+  return grown;
 }
 
 void BatchSizer::Pin(std::optional<std::uint32_t> size) {

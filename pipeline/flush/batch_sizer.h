@@ -1,6 +1,7 @@
 // How many records a transaction takes, so that it lasts as long as wanted: grows in small steps
 // while there is time left, falls at once to what fits. Small batches (there was no more to bring)
-// tell nothing and are not looked at.
+// tell nothing and are not looked at. Full ones always do: where bytes end a batch long before its
+// size, the size goes on from the records that were really brought, and never grows far beyond.
 //
 // Whatever the size, a transaction that was cut (Options::batch_timeout) halves what the next ones
 // may take, down to a single record; it doubles again while they need less than a quarter of the
@@ -24,9 +25,9 @@ class BatchSizer {
   explicit BatchSizer(const Options& options);
 
   [[nodiscard]] std::uint32_t size() const EXCLUDES(mutex_);
-  // A transaction of so many records was committed.
-  void OnCommitted(std::uint64_t records, std::chrono::nanoseconds duration, Monotonic now)
-      EXCLUDES(mutex_);
+  // A transaction of so many records was committed; full: there was more to bring, but no room.
+  void OnCommitted(std::uint64_t records, bool is_full, std::chrono::nanoseconds duration,
+                   Monotonic now) EXCLUDES(mutex_);
   // One failed: under such conditions less at once loses less.
   void OnFailed(Monotonic now) EXCLUDES(mutex_);
   // One of so many records was not done in time.
@@ -39,6 +40,7 @@ class BatchSizer {
   // What was seen since the last evaluation.
   struct Seen {
     std::uint64_t batches = 0, records = 0;
+    std::uint64_t full_batches = 0, full_records = 0;  // of these
     std::chrono::nanoseconds spent{0};
     bool has_failed = false;
   };
@@ -48,7 +50,7 @@ class BatchSizer {
   void MayTakeMore(std::uint64_t records, std::chrono::nanoseconds duration) REQUIRES(mutex_);
   void Evaluate(Monotonic now) REQUIRES(mutex_);
   [[nodiscard]] double ScoreOf(double latency_ms, double rate) REQUIRES(mutex_);
-  [[nodiscard]] double NextSize(double latency_ms, double score) REQUIRES(mutex_);
+  [[nodiscard]] double NextSize(const Seen& seen, double latency_ms, double score) REQUIRES(mutex_);
 
   const bool is_adaptive_;
   const double target_ms_;

@@ -21,6 +21,10 @@ constexpr std::chrono::milliseconds kHandOverTime{10};
 constexpr double kNearlyAll = 0.8;
 constexpr auto kNothingToDo = std::chrono::hours(1);
 
+void LogFlushingAgain(const storage::Backend& backend) {
+  Logger().info("flusher event=flushing_again db={}", backend.name());
+}
+
 }  // namespace
 
 FlushWorker::FlushWorker(FlushSetting& setting, std::uint32_t index, std::uint64_t seed)
@@ -39,6 +43,7 @@ void FlushWorker::Begin(const LogIdentity& identity, std::unique_ptr<storage::Se
   attempt_.clear();
   failures_ = 0;
   rests_until_ = {};
+  EndAlarm();  // the database answers, and may have had what it failed with
 }
 
 FlushWorker::Turn FlushWorker::Step() {
@@ -67,6 +72,7 @@ bool FlushWorker::Retire() {
   CountInHand();
   setting_.queues.Release(index_);
   session_.reset();
+  EndAlarm();
   return true;
 }
 
@@ -107,7 +113,7 @@ FlushWorker::Turn FlushWorker::Work() {
 bool FlushWorker::TakeBatch(Monotonic now) {
   const auto due = setting_.queues.DueAt(index_, now);
   if (!due || *due > now) return false;
-  batch_ = setting_.queues.Take(index_);
+  batch_ = setting_.queues.Take(index_, &is_full_);
   if (batch_.empty()) return false;
   batch_records_ = batch_.size();
   parts_ = PartsOfBatch();
@@ -130,6 +136,7 @@ bool FlushWorker::TakeUp(Monotonic now) {
   first_refused_ = due->first_refused;
   idempotent_ = due->idempotent;
   batch_records_ = due->batch_records;
+  is_full_ = false;
   asides_.erase(due);
   setting_.queues.TakeUp(*batch_.front());
   parts_ = PartsOfBatch();
@@ -288,8 +295,12 @@ void FlushWorker::Recovered() {
   failures_ = 0;
   looked_at_ = setting_.clock.Now();
   setting_.breaker.OnSuccess(looked_at_, allowed_in_);
+  EndAlarm();
+}
+
+void FlushWorker::EndAlarm() const {
   if (setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_)) {
-    Logger().info("flusher event=flushing_again db={}", setting_.backend.name());
+    LogFlushingAgain(setting_.backend);
   }
 }
 
@@ -381,7 +392,7 @@ Result<storage::Batch> FlushWorker::Compose(const Part& part, std::uint64_t* dup
     if (!is_lettered) operations.emplace_back(record.lsn, record.stamp, std::move(*body));
   }
   TASKWAL_TRY(retries.Claim());
-  ComposedRows rows = pipeline::Compose(std::move(operations));
+  ComposedRows rows = pipeline::Compose(std::move(operations), batch.wal_id);
   batch.dag_deletes = std::move(rows.dag_deletes);
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);
@@ -445,8 +456,13 @@ void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates
   std::uint64_t bytes = 0;
   for (std::size_t i = part.begin; i < part.end; ++i) bytes += batch_[i]->body.size();
   PartitionQueues::Settled settled;
+  bool is_over = false;
   setting_.counters.Transfer([&] {
     settled = setting_.queues.Count(attempt_);
+    // Who sees that nothing is pending finds no alarm of what others gave up.
+    for (const std::uint32_t worker : settled.relieved) {
+      is_over = setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + worker) || is_over;
+    }
     setting_.counters.Update([&](FlusherStats& stats) {
       stats.applied += settled.applied;
       stats.dead_lettered += settled.lettered;
@@ -458,6 +474,7 @@ void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates
       stats.database_available = true;
     });
   });
+  if (is_over) LogFlushingAgain(setting_.backend);
   setting_.counters.UpdateWorker(index_, [&](WorkerSnapshot& worker) {
     ++worker.batches;
     worker.records += event.records;
@@ -470,7 +487,8 @@ void FlushWorker::CountSettled(const FlushEvent& event, std::uint64_t duplicates
     if (records > 0 && !IsDueElsewhere()) setting_.gauge->OnSettled(records, settled.bytes);
   }
   if (setting_.sizer != nullptr) {
-    setting_.sizer->OnCommitted(event.records, event.duration, setting_.clock.Now());
+    const bool is_full = is_full_ && event.records == batch_records_;
+    setting_.sizer->OnCommitted(event.records, is_full, event.duration, setting_.clock.Now());
     setting_.queues.SetBatchRecords(setting_.sizer->size());
   }
 }

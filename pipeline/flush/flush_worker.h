@@ -85,8 +85,8 @@ class FlushWorker {
   // How long Step has nothing to do, if nothing changes.
   [[nodiscard]] std::chrono::nanoseconds NextTurnIn() const;
   [[nodiscard]] const Status& fenced() const { return fenced_; }
-  // No more batches are to come: its connection is closed, and what it has set aside is others'.
-  // False while there is a batch in hand.
+  // No more batches are to come: its connection is closed, its alarm is over, and what it has set
+  // aside is others'. False while there is a batch in hand.
   bool Retire();
   // Before a contact.
   void Disconnect();
@@ -121,6 +121,7 @@ class FlushWorker {
   [[nodiscard]] Monotonic LookAt(Monotonic now) const;
   Turn Look(Monotonic now);
   void Recovered();
+  void EndAlarm() const;
   Turn Fence(const std::string& why);
   Turn ApplyPart();
   Turn Refused(const Status& why);
@@ -166,6 +167,7 @@ class FlushWorker {
   std::vector<QueuedRecord*> batch_;    // in hand, in LSN order; settled parts are gone
   std::vector<Part> parts_;             // still to be applied, the next one last
   std::uint64_t batch_records_ = 0;     // as it was taken
+  bool is_full_ = false;                // there was more, as it was taken
   std::vector<storage::WatermarkMove> attempt_;  // sent, outcome unknown
   std::uint64_t attempt_rows_ = 0;      // in it
   bool idempotent_ = false;             // of the batch in hand

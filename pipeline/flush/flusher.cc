@@ -213,7 +213,7 @@ void Flusher::Impl::RunReader(const std::stop_token& stop) {
       now_in = phase;
     }
     if (now_in == Phase::kRunning) {
-      feeder.WaitForMore(kReaderPoll);
+      feeder.WaitForMore(kReaderPoll, stop);
     } else if (now_in == Phase::kFenced) {
       queues.WaitForChange(seen, kNoContactPause);
     } else {
@@ -244,8 +244,23 @@ bool Flusher::Impl::TryRetireWorker(std::size_t index) {
   return true;
 }
 
+// Their stacks are kept until they are joined. Those that have not ended are not waited for: they
+// may hang in a call of the database.
+std::vector<std::jthread> Flusher::Impl::TakeEnded() {
+  std::vector<std::jthread> over;
+  for (const std::thread::id id : std::exchange(ended, {})) {
+    const auto thread = std::find_if(threads.begin(), threads.end(),
+                                     [id](const auto& one) { return one.get_id() == id; });
+    over.push_back(std::move(*thread));
+    threads.erase(thread);
+  }
+  return over;
+}
+
 void Flusher::Impl::StartWorkers() {
+  std::vector<std::jthread> over;  // joined at the end, without the lock
   MutexLock lock(mutex);
+  over = TakeEnded();
   if (!is_started || stopping.stop_requested()) return;
   is_running.resize(workers.size());
   for (std::size_t i = 0; i < queues.workers(); ++i) {
@@ -261,6 +276,7 @@ void Flusher::Impl::StartWorkers() {
 
 void Flusher::Impl::Ended() {
   MutexLock lock(mutex);
+  ended.push_back(std::this_thread::get_id());
   --running;
   phase_changed.NotifyAll();
 }
@@ -268,7 +284,7 @@ void Flusher::Impl::Ended() {
 bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> until) {
   stopping.request_stop();
   queues.Wake();
-  std::vector<std::jthread> ended;
+  std::vector<std::jthread> over;
   {
     MutexLock lock(mutex);
     bool in_time = true;
@@ -276,9 +292,10 @@ bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> 
       in_time = until ? phase_changed.WaitUntil(mutex, *until) : (phase_changed.Wait(mutex), true);
     }
     if (running > 0) return false;
-    ended.swap(threads);
+    over.swap(threads);
+    ended.clear();
   }
-  ended.clear();
+  over.clear();
   {
     MutexLock lock(mutex);
     if (is_stopped) return true;

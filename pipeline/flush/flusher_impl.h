@@ -88,6 +88,7 @@ struct Flusher::Impl {
   void RunReader(const std::stop_token& stop);
   void RunWorker(const std::stop_token& stop, std::size_t index);
   bool TryRetireWorker(std::size_t index);
+  std::vector<std::jthread> TakeEnded() REQUIRES(mutex);
   void StartWorkers() EXCLUDES(mutex);
   void Ended() EXCLUDES(mutex);
   bool StopBy(std::optional<std::chrono::steady_clock::time_point> until) EXCLUDES(mutex);
@@ -143,6 +144,7 @@ struct Flusher::Impl {
   bool is_started GUARDED_BY(mutex) = false;
   std::stop_source stopping;
   std::vector<std::jthread> threads GUARDED_BY(mutex);
+  std::vector<std::thread::id> ended GUARDED_BY(mutex);  // of these
 };
 
 }  // namespace taskwal::pipeline

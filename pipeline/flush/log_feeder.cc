@@ -277,7 +277,7 @@ bool LogFeeder::Failed(const Status& status) {
   return false;
 }
 
-void LogFeeder::WaitForMore(std::chrono::milliseconds longest) {
+void LogFeeder::WaitForMore(std::chrono::milliseconds longest, const std::stop_token& stop) {
   const Monotonic now = clock_.Now();
   if (now < retry_at_) return queues_.WaitForChange(seen_change_, retry_at_ - now);
   if (queues_.has_left_behind()) {
@@ -289,7 +289,7 @@ void LogFeeder::WaitForMore(std::chrono::milliseconds longest) {
   if (log_.written_lsn() >= next) {
     return queues_.WaitForChange(seen_change_, sync_due_ - now);
   }
-  if (log_.WaitForMore(next - 1, {now + longest, {}})) return;
+  if (log_.WaitForMore(next - 1, {now + longest, stop})) return;
   // A log that is closed or broken answers at once.
   queues_.WaitForChange(seen_change_, now + longest - clock_.Now());
 }

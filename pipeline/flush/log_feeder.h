@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,8 @@ class LogFeeder {
   // One frame of the log for the queues, and one for those left behind; asks for a sync where only
   // that keeps records back. True when there was something to read.
   bool Step();
-  // Blocks until Step may find more, at most `longest`; queues.Wake() ends most of its waits.
-  void WaitForMore(std::chrono::milliseconds longest);
+  // Blocks until Step may find more, at most `longest`; a stop, then queues.Wake(), ends it soon.
+  void WaitForMore(std::chrono::milliseconds longest, const std::stop_token& stop = {});
 
  private:
   bool ReadStep();

@@ -266,10 +266,13 @@ bool PartitionQueues::MayTake(std::uint32_t worker, std::uint32_t partition) con
          (limits_.work_stealing && worker_states_[owner].held > 0);
 }
 
-std::vector<QueuedRecord*> PartitionQueues::Take(std::uint32_t worker) {
+std::vector<QueuedRecord*> PartitionQueues::Take(std::uint32_t worker, bool* is_full) {
+  bool unwanted = false;
+  if (is_full == nullptr) is_full = &unwanted;
+  *is_full = false;
   MutexLock lock(mutex_);
   if (worker == 0 && IsBarrierReady()) return {&barriers_.records.front()};
-  std::vector<QueuedRecord*> batch = TakeMerged(worker);
+  std::vector<QueuedRecord*> batch = TakeMerged(worker, is_full);
   WorkerState& state = worker_states_[worker];
   state.has_given_up = false;
   for (const QueuedRecord* record : batch) {
@@ -298,7 +301,9 @@ PartitionQueues::Queue& PartitionQueues::QueueOf(const QueuedRecord& record) {
 void PartitionQueues::Release(std::uint32_t worker, bool gives_up) {
   MutexLock lock(mutex_);
   for (Queue& queue : queues_) {
-    if (queue.holder == worker && !queue.is_aside) queue.holder = kNobody;
+    if (queue.holder != worker || queue.is_aside) continue;
+    queue.holder = kNobody;
+    if (gives_up && !queue.records.empty()) queue.given_up_by.push_back(worker);
   }
   worker_states_[worker].held = 0;
   worker_states_[worker].has_given_up = gives_up;
@@ -337,18 +342,19 @@ PartitionQueues::Fill PartitionQueues::fill() const {
   return fill;
 }
 
-std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
+std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker, bool* is_full) {
   const Lsn limit = TakeLimit();
   // Where each partition's next record is, and its LSN; kNoLimit at the end.
   struct Cursor {
     std::deque<QueuedRecord>::iterator at, end;
     Lsn lsn;
+    bool has_room;
   };
   std::vector<Cursor> cursors;
   for (std::uint32_t p = 0; p < limits_.partitions; ++p) {
     auto& records = queues_[p].records;
     if (records.empty() || !MayTake(worker, p)) continue;
-    cursors.push_back({records.begin(), records.end(), records.front().lsn});
+    cursors.push_back({records.begin(), records.end(), records.front().lsn, HasRoom(queues_[p])});
   }
   std::vector<QueuedRecord*> batch;
   std::size_t bytes = 0;
@@ -357,18 +363,31 @@ std::vector<QueuedRecord*> PartitionQueues::TakeMerged(std::uint32_t worker) {
         cursors.begin(), cursors.end(), [](const auto& a, const auto& b) { return a.lsn < b.lsn; });
     if (next.at == next.end || next.lsn > limit) break;
     bytes += next.at->body.size();
-    if (!batch.empty() && bytes > limits_.batch_bytes) break;
+    if (!batch.empty() && bytes > limits_.batch_bytes) {
+      *is_full = true;
+      break;
+    }
     batch.push_back(&*next.at++);
     next.lsn = next.at == next.end ? kNoLimit : next.at->lsn;
+    // The log has more than such a queue could hold.
+    if (next.at == next.end && !next.has_room) *is_full = true;
   }
+  *is_full = *is_full || batch.size() >= batch_records_;
   return batch;
 }
 
 PartitionQueues::Settled PartitionQueues::Count(std::span<const storage::WatermarkMove> moves) {
   Settled settled;
+  std::vector<std::uint32_t> gave_up;
   MutexLock lock(mutex_);
   for (const storage::WatermarkMove& move : moves) {
-    CountUpTo(&queues_[move.partition], move.to, &settled);
+    Queue& queue = queues_[move.partition];
+    CountUpTo(&queue, move.to, &settled);
+    gave_up.insert(gave_up.end(), queue.given_up_by.begin(), queue.given_up_by.end());
+    queue.given_up_by.clear();
+  }
+  for (const std::uint32_t worker : gave_up) {
+    if (IsRelieved(worker)) settled.relieved.push_back(worker);
   }
   if (IsOfBarrier(moves)) CountUpTo(&barriers_, moves.front().to, &settled);
   return settled;
@@ -384,6 +403,15 @@ void PartitionQueues::Settle(std::uint32_t worker, std::span<const storage::Wate
   if (IsOfBarrier(moves)) DropUpTo(&barriers_, moves.front().to);
   worker_states_[worker].last_flush = now;
   Changed();
+}
+
+// What it has in hand will tell how it fares.
+bool PartitionQueues::IsRelieved(std::uint32_t worker) const {
+  return worker_states_[worker].held == 0 &&
+         std::none_of(queues_.begin(), queues_.end(), [&](const Queue& queue) {
+           const auto& by = queue.given_up_by;
+           return std::find(by.begin(), by.end(), worker) != by.end();
+         });
 }
 
 // Nothing but the barrier itself moves a watermark up to it.

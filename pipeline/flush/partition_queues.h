@@ -107,7 +107,8 @@ class PartitionQueues {
       EXCLUDES(mutex_);
   // A batch in LSN order: at most batch_records and batch_bytes, at least one; a barrier alone, by
   // worker 0. Valid until settled or Reset. Its partitions are the worker's until Release.
-  std::vector<QueuedRecord*> Take(std::uint32_t worker) EXCLUDES(mutex_);
+  // `is_full` (may be null): one of these bounds ended it, or a queue that held all it can.
+  std::vector<QueuedRecord*> Take(std::uint32_t worker, bool* is_full = nullptr) EXCLUDES(mutex_);
   // Of a record in the worker's hands, with what is behind it in its partition (of a barrier,
   // everything): nothing more is taken from there before it is taken up again.
   void SetAside(const QueuedRecord& record) EXCLUDES(mutex_);
@@ -119,6 +120,8 @@ class PartitionQueues {
     std::uint64_t applied = 0;
     std::uint64_t lettered = 0;
     std::uint64_t bytes = 0;  // of their bodies
+    // Workers that gave some of it up, and have nothing in hand now: their trouble is over.
+    std::vector<std::uint32_t> relieved;
   };
   // The watermarks have moved in the database: what that settles, each record told once, however
   // often it is brought. Before Settle, so that whoever waits for it finds the counters right.
@@ -180,6 +183,7 @@ class PartitionQueues {
     wal::Lsn resume = 0;       // first LSN not offered, while behind
     std::uint32_t holder = kNobody;  // the worker that has records of it in hand
     bool is_aside = false;           // the holder has set them aside
+    std::vector<std::uint32_t> given_up_by;  // workers, since it was last settled further
     bool is_full = false;      // in this turn of the catch-up reader
     std::size_t needs = 0;     // room that the record at `resume` did not find
   };
@@ -206,11 +210,12 @@ class PartitionQueues {
   [[nodiscard]] wal::Lsn SettledOfAll() const REQUIRES(mutex_);
   [[nodiscard]] wal::Lsn TakeLimit() const REQUIRES(mutex_);
   [[nodiscard]] bool IsBarrierReady() const REQUIRES(mutex_);
-  std::vector<QueuedRecord*> TakeMerged(std::uint32_t worker) REQUIRES(mutex_);
+  std::vector<QueuedRecord*> TakeMerged(std::uint32_t worker, bool* is_full) REQUIRES(mutex_);
   [[nodiscard]] bool MayTake(std::uint32_t worker, std::uint32_t partition) const REQUIRES(mutex_);
   [[nodiscard]] bool IsOfBarrier(std::span<const storage::WatermarkMove> moves) const
       REQUIRES(mutex_);
   static void CountUpTo(Queue* queue, wal::Lsn to, Settled* settled);
+  [[nodiscard]] bool IsRelieved(std::uint32_t worker) const REQUIRES(mutex_);
   void DropUpTo(Queue* queue, wal::Lsn to) REQUIRES(mutex_);
   void Changed() REQUIRES(mutex_);
 

@@ -38,9 +38,9 @@ storage::Batch BatchOf(const Uuid& wal_id, const std::vector<StoredTask>& rows,
     change.kind = kind;
     change.id = row.task.id;
     change.origin = row.origin;
-    if (kind == TaskChange::Kind::kPut) {
+    if (kind == TaskChange::Kind::kReplace) {
       change.task = row.task;
-      change.keep_created_at = false;
+      change.created_rank = row.created_rank;
     } else {
       // Just above the row as it was copied: a newer one stays.
       ++change.origin.lsn;
@@ -106,7 +106,7 @@ class Mover {
     Fit(bytes);
     for (const auto& [lot, rows] : lots) {
       DatabaseCalls& home = *order_.databases.at(lot.home);
-      TASKWAL_TRY(home.Apply(BatchOf(lot.wal_id, rows, TaskChange::Kind::kPut)).status());
+      TASKWAL_TRY(home.Apply(BatchOf(lot.wal_id, rows, TaskChange::Kind::kReplace)).status());
       // Crash here: the tasks are in both, and their new home counts.
       TASKWAL_TRY(calls.Apply(BatchOf(lot.wal_id, rows, TaskChange::Kind::kDelete)).status());
       moved_ += rows.size();

@@ -237,8 +237,11 @@ class MemorySession final : public Session {
     using Kind = TaskChange::Kind;
     const auto found = db_.tasks_.find(change.id);
     const bool exists = found != db_.tasks_.end();
-    if (exists && !IsNewer(wal_id, change.origin, found->second)) return;
     if (exists && change.open_only && IsTerminal(found->second.task.status)) return;
+    if (exists && !IsNewer(wal_id, change.origin, found->second)) {
+      HandInCreatedAt(wal_id, change, &found->second);
+      return;
+    }
     if (change.kind == Kind::kDelete) {
       if (exists) db_.tasks_.erase(found);
       return;
@@ -250,11 +253,24 @@ class MemorySession final : public Session {
       found->second.origin = change.origin;
       return;
     }
-    StoredTask row{change.task, wal_id, change.origin};
-    if (exists && change.kind == Kind::kPut && change.keep_created_at) {
-      row.task.created_at = found->second.task.created_at;
+    StoredTask row{change.task, wal_id, change.origin, change.created_rank};
+    if (exists && change.kind == Kind::kPut) {
+      const StoredTask& old = found->second;
+      if (!TakesCreatedAt(change.created_rank, old.created_rank, wal_id == old.wal_id)) {
+        row.task.created_at = old.task.created_at;
+        row.created_rank = old.created_rank;
+      }
     }
     db_.tasks_.insert_or_assign(change.id, std::move(row));
+  }
+
+  static void HandInCreatedAt(const Uuid& wal_id, const TaskChange& change, StoredTask* row) {
+    const bool is_save = change.kind == TaskChange::Kind::kPut ||
+                         change.kind == TaskChange::Kind::kReplace;
+    if (!is_save) return;
+    if (!HandsInCreatedAt(change.created_rank, row->created_rank, wal_id == row->wal_id)) return;
+    row->task.created_at = change.task.created_at;
+    row->created_rank = change.created_rank;
   }
 
   template <typename Wanted>

@@ -41,7 +41,7 @@ Result<TaskPage> ReadTaskPage(MysqlConnection& connection, const Paging& paging,
 Result<Session::StoredTask> MysqlSession::GetTask(std::string_view id) {
   return connection_->RunRepeatedly("read a task", [&]() -> Result<StoredTask> {
     std::string sql = "SELECT " + std::string(kTaskColumns) +
-                      ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = ";
+                      ", wal_id, wal_lsn, wal_stamp, created_rank FROM dag_tasks WHERE id = ";
     connection_->AppendQuoted(&sql, id);
     MysqlResult row = connection_->Query(sql);
     if (!row.Step()) return Status::NotFound("no such task");
@@ -50,6 +50,7 @@ Result<Session::StoredTask> MysqlSession::GetTask(std::string_view id) {
     stored.wal_id = row.Id();
     stored.origin.lsn = static_cast<Lsn>(row.Int());
     stored.origin.stamp = static_cast<std::uint64_t>(row.Int());
+    stored.created_rank = row.Text();
     return stored;
   });
 }

@@ -92,6 +92,16 @@ void RecordVersion(MysqlConnection& connection, std::uint64_t version, const Uui
   }
 }
 
+// DDL commits by itself, so some of a version may have been done before; tables are only made where
+// they are missing, but a column cannot be added so on every server.
+void ExecuteOnce(MysqlConnection& connection, const std::string& statement) {
+  try {
+    connection.Execute(statement);
+  } catch (const MysqlError& e) {
+    if (e.number() != kMysqlDuplicateColumn) throw;
+  }
+}
+
 Uuid Migrate(MysqlConnection& connection, Migrations migrations) {
   const MigrationLock lock(connection);
   // Read again: another opener may have been here first.
@@ -99,10 +109,9 @@ Uuid Migrate(MysqlConnection& connection, Migrations migrations) {
   while (stored.version < migrations.size()) {
     const std::uint64_t version = stored.version + 1;
     for (const std::string& statement : StatementsOf(migrations[version - 1])) {
-      connection.Execute(statement);
+      ExecuteOnce(connection, statement);
     }
-    // Crash before it: DDL commits by itself, so some of it is done; the next opener repeats it
-    // all.
+    // Crash before it: some of it is done; the next opener repeats it all.
     RecordVersion(connection, version, version == 1 ? Uuid::Make() : stored.db_id);
     stored = ReadSchema(connection);
   }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "base/never_destroyed.h"
 #include "storage/mysql/mysql_bulk.h"
 #include "storage/mysql/mysql_result.h"
 #include "storage/mysql/mysql_rows.h"
@@ -34,17 +35,28 @@ std::string Placeholders(std::size_t count) {
 
 // --- whole rows
 
-constexpr std::array<std::string_view, 19> kTaskFields = {
+constexpr std::array<std::string_view, 20> kTaskFields = {
     "id",         "dag_id",      "node_id",    "current_node_id", "sub_dag_path",
     "processing_state", "payload", "status",   "error",           "retry_count",
     "max_retries", "priority",   "created_at", "updated_at",      "started_at",
-    "completed_at", "wal_lsn",   "wal_stamp",  "wal_id"};
+    "completed_at", "wal_lsn",   "wal_stamp",  "wal_id",          "created_rank"};
 
 std::vector<Type> TaskTypes() {
   return {Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes, Type::kText,
           Type::kText,  Type::kText,  Type::kText,  Type::kText,  Type::kInt,
           Type::kInt,   Type::kInt,   Type::kTime,  Type::kTime,  Type::kTime,
-          Type::kTime,  Type::kInt,   Type::kInt,   Type::kBytes};
+          Type::kTime,  Type::kInt,   Type::kInt,   Type::kBytes, Type::kBytes};
+}
+
+// TakesCreatedAt and HandsInCreatedAt, behind the mark that says which of them it is.
+std::string TakesCreatedAtSql(bool is_new, bool open_only) {
+  const std::string taken =
+      is_new ? "TRUE"
+             : "VALUES(created_rank) > IF(wal_id = VALUES(wal_id), '" +
+                   std::string(kGivenCreatedRank) + "', created_rank)";
+  return "IF(wal_lsn < 0, " + taken +
+         ", wal_id <> VALUES(wal_id) AND VALUES(created_rank) > created_rank" +
+         (open_only ? AndIsOpen("") : "") + ")";
 }
 
 // Assignments take effect from left to right, so whatever a comparison reads must be assigned
@@ -52,7 +64,9 @@ std::vector<Type> TaskTypes() {
 // change. So the first assignment decides, and marks the row by an LSN below zero; the others look
 // at the mark; the last one takes it off. A row that collides by some other unique key than ours
 // would be written into another task's: the NULL there makes it an error, so that it is poison.
-BulkSql PutSql(bool keeps_created_at, bool open_only) {
+// created_at goes by its own rank, in rows that are not taken, too; what it reads is assigned
+// behind it, its rank last.
+BulkSql PutSql(bool is_new, bool open_only) {
   BulkSql sql;
   sql.head = "INSERT INTO dag_tasks (";
   for (const std::string_view field : kTaskFields) {
@@ -64,8 +78,12 @@ BulkSql PutSql(bool keeps_created_at, bool open_only) {
       " ON DUPLICATE KEY UPDATE wal_lsn = IF(id = VALUES(id), IF(IF(wal_id = VALUES(wal_id), "
       "wal_lsn < VALUES(wal_lsn), (wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id)))" +
       (open_only ? AndIsOpen("") : "") + ", -VALUES(wal_lsn), wal_lsn), NULL)";
+  const std::string takes = TakesCreatedAtSql(is_new, open_only);
+  for (const std::string field : {"created_at", "created_rank"}) {
+    sql.tail += ", " + field + " = IF(" + takes + ", VALUES(" + field + "), " + field + ")";
+  }
   for (const std::string_view name : kTaskFields) {
-    if (name == "id" || name == "wal_lsn" || (name == "created_at" && keeps_created_at)) continue;
+    if (name == "id" || name == "wal_lsn" || name.starts_with("created_")) continue;
     const std::string field(name);
     sql.tail += ", " + field + " = IF(wal_lsn < 0, VALUES(" + field + "), " + field + ")";
   }
@@ -82,25 +100,21 @@ void AddTask(MysqlRows& rows, const TaskChange& change, const std::string& wal_i
   rows.Add(TaskStatusName(task.status)).Add(task.error).Add(std::int64_t{task.retry_count});
   rows.Add(std::int64_t{task.max_retries}).Add(std::int64_t{task.priority});
   rows.Add(task.created_at).Add(task.updated_at).Add(task.started_at).Add(task.completed_at);
-  rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(wal_id);
-}
-
-bool KeepsCreatedAt(const TaskChange& change) {
-  return change.kind == Kind::kPut && change.keep_created_at;
+  rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(wal_id).Add(change.created_rank);
 }
 
 void PutTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-              bool keeps_created_at, bool open_only) {
-  static const std::array<BulkSql, 4> kSql = {PutSql(false, false), PutSql(true, false),
-                                              PutSql(false, true), PutSql(true, true)};
+              bool is_new, bool open_only) {
+  static const auto& kSql = NeverDestroyed(std::array<BulkSql, 4>{
+      PutSql(false, false), PutSql(true, false),
+                                              PutSql(false, true), PutSql(true, true)});
   MysqlRows rows(TaskTypes());
   rows.Reserve(changes.size());
   for (const TaskChange& change : changes) {
-    const bool is_put = change.kind == Kind::kPut || change.kind == Kind::kReplace;
-    if (!is_put || change.open_only != open_only) continue;
-    if (KeepsCreatedAt(change) == keeps_created_at) AddTask(rows, change, wal_id);
+    const bool is_meant = change.kind == (is_new ? Kind::kReplace : Kind::kPut);
+    if (is_meant && change.open_only == open_only) AddTask(rows, change, wal_id);
   }
-  ExecuteBulk(connection, kSql[(keeps_created_at ? 1 : 0) + (open_only ? 2 : 0)], rows);
+  ExecuteBulk(connection, kSql[(is_new ? 1 : 0) + (open_only ? 2 : 0)], rows);
 }
 
 // --- patches and deletes: only where the row is, and only where it is older
@@ -186,8 +200,8 @@ void DeleteTasks(MysqlConnection& connection, Changes changes, const std::string
 
 void WriteChanges(MysqlConnection& connection, Changes changes, const std::string& wal_id,
                   bool open_only) {
-  PutTasks(connection, changes, wal_id, true, open_only);
   PutTasks(connection, changes, wal_id, false, open_only);
+  PutTasks(connection, changes, wal_id, true, open_only);
   PatchTasks(connection, changes, wal_id, open_only);
 }
 
@@ -243,7 +257,7 @@ void DeleteDags(MysqlConnection& connection, const Batch& batch, const std::stri
 
 std::uint64_t InsertActivities(MysqlConnection& connection, const Batch& batch) {
   if (batch.activities.empty()) return 0;
-  static const BulkSql kSql = ActivitySql();
+  static const BulkSql& kSql = NeverDestroyed(ActivitySql());
   std::unordered_set<std::string> known;
   if (batch.idempotent) known = StoredIds(connection, batch);
   std::uint64_t duplicates = 0;

@@ -14,8 +14,10 @@ using TaskRows = std::vector<const TaskChange*>;  // each task once, sorted by i
 using ActivityRows = std::span<const Batch::ActivityRow>;
 
 // --- each task only where the change comes after what the row holds; open_only is alike in all
+
+// What comes too late hands its created_at in. `is_new`: nothing of a row that is there is kept.
 void PutTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows,
-              bool keep_created_at);
+              bool is_new);
 void PatchTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows);
 void DeleteTasks(PostgresConnection& connection, const Uuid& wal_id, const TaskRows& rows);
 

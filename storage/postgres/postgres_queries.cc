@@ -1,4 +1,5 @@
 // The reading side of PostgresSession, and clean-up.
+#include "base/never_destroyed.h"
 #include "base/status_macros.h"
 #include "storage/paging.h"
 #include "storage/postgres/postgres_session.h"
@@ -23,8 +24,9 @@ Result<TaskPage> SelectTasks(PostgresConnection& connection, const SqlText& quer
 }  // namespace
 
 Result<Session::StoredTask> PostgresSession::GetTask(std::string_view id) {
-  static const std::string kSql = "SELECT " + std::string(kTaskColumns) +
-                                  ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = $1";
+  static const std::string& kSql = NeverDestroyed(
+      "SELECT " + std::string(kTaskColumns) +
+      ", wal_id, wal_lsn, wal_stamp, created_rank FROM dag_tasks WHERE id = $1");
   return connection_->RunRepeatedly("read a task", [&]() -> Result<StoredTask> {
     PostgresRows rows = connection_->QueryPrepared(kSql, {std::string(id)});
     if (!rows.Step()) return Status::NotFound("no such task");
@@ -33,6 +35,7 @@ Result<Session::StoredTask> PostgresSession::GetTask(std::string_view id) {
     stored.wal_id = rows.Id();
     stored.origin.lsn = static_cast<Lsn>(rows.Int());
     stored.origin.stamp = static_cast<std::uint64_t>(rows.Int());
+    stored.created_rank = rows.Text();
     return stored;
   });
 }

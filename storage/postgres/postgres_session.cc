@@ -163,20 +163,18 @@ void PostgresSession::ChangeTasks(const Batch& batch) {
 // among themselves does not matter.
 void PostgresSession::ChangeTasks(const Uuid& wal_id, std::span<const TaskChange> changes,
                                   bool open_only) {
-  TaskRows keeping, replacing, patches, deletes;
+  TaskRows puts, replacing, patches, deletes;
   for (const TaskChange& change : changes) {
     if (change.open_only != open_only) continue;
     switch (change.kind) {
-      case TaskChange::Kind::kPut:
-        (change.keep_created_at ? keeping : replacing).push_back(&change);
-        break;
+      case TaskChange::Kind::kPut: puts.push_back(&change); break;
       case TaskChange::Kind::kReplace: replacing.push_back(&change); break;
       case TaskChange::Kind::kPatch: patches.push_back(&change); break;
       case TaskChange::Kind::kDelete: deletes.push_back(&change); break;
     }
   }
-  if (!keeping.empty()) PutTasks(*connection_, wal_id, keeping, true);
-  if (!replacing.empty()) PutTasks(*connection_, wal_id, replacing, false);
+  if (!puts.empty()) PutTasks(*connection_, wal_id, puts, false);
+  if (!replacing.empty()) PutTasks(*connection_, wal_id, replacing, true);
   if (!patches.empty()) PatchTasks(*connection_, wal_id, patches);
   if (!deletes.empty()) storage::DeleteTasks(*connection_, wal_id, deletes);
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 
+#include "base/never_destroyed.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -61,7 +62,9 @@ constexpr SqliteColumn<TaskRow> kPutTask[] = {
     {"wal_lsn",
      [](const TaskRow& row, SqliteCell& cell) { cell.Put(row.change->origin.lsn); }},
     {"wal_stamp",
-     [](const TaskRow& row, SqliteCell& cell) { cell.Put(row.change->origin.stamp); }}};
+     [](const TaskRow& row, SqliteCell& cell) { cell.Put(row.change->origin.stamp); }},
+    {"created_rank",
+     [](const TaskRow& row, SqliteCell& cell) { cell.Put(row.change->created_rank); }}};
 
 // Whether the operation comes after what the row holds: within one log the LSN decides, between
 // logs the higher (stamp, wal_id).
@@ -76,13 +79,26 @@ std::string InsertFrom(std::string_view rows, std::string_view table, const std:
          " FROM " + std::string(rows) + " WHERE true ON CONFLICT (id) DO ";
 }
 
-std::string UpsertTasks(bool keep_created_at, bool open_only) {
+// TakesCreatedAt.
+const std::string& kTakesCreatedAt = NeverDestroyed(
+    "excluded.created_rank > CASE WHEN wal_id = excluded.wal_id "
+                                    "THEN '" + std::string(kGivenCreatedRank) +
+                                    "' ELSE created_rank END");
+
+std::string UpsertTasks(bool is_new, bool open_only) {
   std::string assignments;
   for (const auto& [name, put] : kPutTask) {
-    const std::string_view column = name;
-    if (column == "id" || (column == "created_at" && keep_created_at)) continue;
+    const std::string column = name;
+    if (column == "id") continue;
     if (!assignments.empty()) assignments += ", ";
-    assignments += std::string(column) + " = excluded." + std::string(column);
+    assignments += column + " = ";
+    const bool is_ranked = column == "created_at" || column == "created_rank";
+    if (is_ranked && !is_new) {
+      assignments += "CASE WHEN " + kTakesCreatedAt + " THEN excluded." + column + " ELSE " +
+                     column + " END";
+    } else {
+      assignments += "excluded." + column;
+    }
   }
   return InsertFrom(kNewTasks, "dag_tasks", SqliteRows<TaskRow>(kPutTask).columns()) +
          "UPDATE SET " + assignments + " WHERE " + std::string(kComesAfter) +
@@ -96,18 +112,29 @@ std::span<const SqliteColumn<ActivityRow>> ActivityColumns() { return kPutActivi
 std::span<const SqliteColumn<TaskRow>> TaskColumns() { return kPutTask; }
 
 const std::string& InsertActivitiesSql() {
-  static const std::string kSql =
+  static const std::string& kSql = NeverDestroyed(
       InsertFrom(kNewActivities, "dag_task_activity_logs",
                  SqliteRows<ActivityRow>(kPutActivity).columns()) +
-      "NOTHING";
+      "NOTHING");
   return kSql;
 }
 
-const std::string& InsertTasksSql(bool keep_created_at, bool open_only) {
-  static const std::array<std::string, 4> kSql = {
+const std::string& InsertTasksSql(bool is_new, bool open_only) {
+  static const auto& kSql = NeverDestroyed(std::array<std::string, 4>{
       UpsertTasks(false, false), UpsertTasks(false, true), UpsertTasks(true, false),
-      UpsertTasks(true, true)};
-  return kSql.at((keep_created_at ? 2 : 0) + (open_only ? 1 : 0));
+      UpsertTasks(true, true)});
+  return kSql.at((is_new ? 2 : 0) + (open_only ? 1 : 0));
+}
+
+// A row that was taken is of our log now, so what is left of another's has won.
+const std::string& HandInCreatedAtSql(bool open_only) {
+  static const std::string& kSql = NeverDestroyed(
+      "UPDATE dag_tasks SET created_at = n.created_at, created_rank = n.created_rank FROM " +
+      std::string(kNewTasks) + " AS n WHERE dag_tasks.id = n.id "
+      "AND dag_tasks.wal_id <> n.wal_id AND dag_tasks.created_rank < n.created_rank");
+  static const std::string& kOpenSql = NeverDestroyed(
+      kSql + AndIsOpen("dag_tasks."));
+  return open_only ? kOpenSql : kSql;
 }
 
 }  // namespace taskwal::storage

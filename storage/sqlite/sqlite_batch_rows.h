@@ -24,8 +24,10 @@ std::span<const SqliteColumn<TaskRow>> TaskColumns();
 // All rows of kNewActivities. Idempotent whether or not the batch asks for it: SQLite looks for the
 // id in either case.
 const std::string& InsertActivitiesSql();
-// All rows of kNewTasks, each where it comes after what the row holds. `keep_created_at`,
-// `open_only`: as in TaskChange.
-const std::string& InsertTasksSql(bool keep_created_at, bool open_only);
+// All rows of kNewTasks, each where it comes after what the row holds. `is_new`: nothing of a row
+// that is there is kept. `open_only`: as in TaskChange.
+const std::string& InsertTasksSql(bool is_new, bool open_only);
+// To follow where not all of them were put: created_at of those that came too late.
+const std::string& HandInCreatedAtSql(bool open_only);
 
 }  // namespace taskwal::storage

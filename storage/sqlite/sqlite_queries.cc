@@ -1,5 +1,6 @@
 // The reading side of SqliteSession, and clean-up. Each query is bound to one index whose order is
 // the page's; a unary + keeps SQLite from choosing another one.
+#include "base/never_destroyed.h"
 #include "base/status_macros.h"
 #include "storage/paging.h"
 #include "storage/sql_text.h"
@@ -32,8 +33,9 @@ Result<TaskPage> SelectTasks(SqliteConnection& connection, const SqlText& query,
 }  // namespace
 
 Result<Session::StoredTask> SqliteSession::GetTask(std::string_view id) {
-  static const std::string kSql = "SELECT " + std::string(kTaskColumns) +
-                                  ", wal_id, wal_lsn, wal_stamp FROM dag_tasks WHERE id = ?";
+  static const std::string& kSql = NeverDestroyed(
+      "SELECT " + std::string(kTaskColumns) +
+      ", wal_id, wal_lsn, wal_stamp, created_rank FROM dag_tasks WHERE id = ?");
   const std::string key(id);
   return connection_->Run("read a task", [&]() -> Result<StoredTask> {
     SqliteStatement& select = connection_->Cached(kSql).Start().Bind(key);
@@ -43,6 +45,7 @@ Result<Session::StoredTask> SqliteSession::GetTask(std::string_view id) {
     stored.wal_id = select.Id();
     stored.origin.lsn = static_cast<Lsn>(select.Int());
     stored.origin.stamp = static_cast<std::uint64_t>(select.Int());
+    stored.created_rank = select.Text();
     return stored;
   });
 }

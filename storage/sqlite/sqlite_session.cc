@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/never_destroyed.h"
 #include "base/status_macros.h"
 #include "storage/sql_text.h"
 #include "storage/sqlite/sqlite_batch_rows.h"
@@ -172,21 +173,24 @@ void SqliteSession::ChangeTasks(const Batch& batch, const std::string& wal_id) {
 void SqliteSession::PutTasks(std::span<const TaskChange> changes, const std::string& wal_id) {
   std::array<std::vector<TaskRow>, 4> rows;  // one for each way to put them
   for (const TaskChange& change : changes) {
-    const bool is_put = change.kind == TaskChange::Kind::kPut;
-    if (!is_put && change.kind != TaskChange::Kind::kReplace) continue;
-    const bool keep_created_at = is_put && change.keep_created_at;
-    rows.at((keep_created_at ? 2 : 0) + (change.open_only ? 1 : 0)).push_back({&change, &wal_id});
+    const bool is_new = change.kind == TaskChange::Kind::kReplace;
+    if (!is_new && change.kind != TaskChange::Kind::kPut) continue;
+    rows.at((is_new ? 2 : 0) + (change.open_only ? 1 : 0)).push_back({&change, &wal_id});
   }
   for (std::size_t way = 0; way < rows.size(); ++way) {
     if (rows[way].empty()) continue;
     new_tasks_.Show(rows[way]);
-    connection_->Cached(InsertTasksSql(way >= 2, way % 2 == 1)).Start().Run();
+    const bool open_only = way % 2 == 1;
+    const std::uint64_t put =
+        connection_->Cached(InsertTasksSql(way >= 2, open_only)).Start().Run();
+    if (put < rows[way].size()) connection_->Cached(HandInCreatedAtSql(open_only)).Start().Run();
     new_tasks_.Show({});
   }
 }
 
 void SqliteSession::ChangeRows(std::span<const TaskChange> changes, const std::string& wal_id) {
-  static const std::string kPatchOpenTask = std::string(kPatchTask) + AndIsOpen("");
+  static const std::string& kPatchOpenTask = NeverDestroyed(
+      std::string(kPatchTask) + AndIsOpen(""));
   SqliteStatement& update = connection_->Cached(kPatchTask);
   SqliteStatement& erase = connection_->Cached(kDeleteTask);
   for (const TaskChange& change : changes) {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "base/check.h"
+#include "base/never_destroyed.h"
 
 namespace taskwal::storage {
 namespace {
@@ -15,11 +16,11 @@ namespace {
 // NUL-terminated and alive for ever, so that SQLite may borrow them.
 template <typename Enum, std::string_view (*kNameOf)(Enum)>
 const std::string& NameText(Enum value) {
-  static const std::array<std::string, 5> kTexts = [] {
+  static const auto& kTexts = NeverDestroyed([] {
     std::array<std::string, 5> texts;
     for (std::size_t i = 0; i < texts.size(); ++i) texts[i] = kNameOf(static_cast<Enum>(i));
     return texts;
-  }();
+  }());
   return kTexts.at(static_cast<std::size_t>(value));
 }
 

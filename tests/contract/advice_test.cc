@@ -46,6 +46,19 @@ TEST_F(Advice, ADirectoryWithoutALog) {
   ExpectAdvice({"dlq", "list", "--wal", "empty"}, 1, "empty holds no log", advice);
 }
 
+// Wherever it is that the last one was needed.
+TEST_F(Advice, WhereDescriptorsRunOut) {
+  for (int limit = 4; limit <= 16; ++limit) {
+    const auto run = taskwal::Run(
+        {"sh", "-c", "ulimit -n \"$0\"; exec \"$@\"", std::to_string(limit), TASKWAL_TOOL, "ingest",
+         "--wal", wal_, "--db", db_, "--drain-timeout", "0"},
+        Activities(1, 1), {{}, dir_.path()});
+    EXPECT_EQ(run.exit.signal, 0) << limit << ": " << run.err;
+    EXPECT_LE(LinesOf(run.err).size(), 1u) << limit << ": " << run.err;
+  }
+  EXPECT_EQ(Recover().exit.code, 0);
+}
+
 TEST_F(Advice, ALogThatIsInUse) {
   auto ingest = StartIngest();
   ASSERT_NE(ingest, nullptr);

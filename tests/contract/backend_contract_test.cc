@@ -30,7 +30,7 @@ TEST_P(BackendContract, OpenOnlyChangesLeaveATaskThatHasEnded) {
     ApplyTasks({Put(MakeTask(id, "run-1", status), {1, 1})});
     const Task before = Get(id);
     ApplyTasks({open_only(Put(MakeTask(id), {2, 2}))});
-    ApplyTasks({open_only(Put(MakeTask(id), {3, 3}, false))});
+    ApplyTasks({open_only(Put(MakeTask(id), {3, 3}, true))});
     ApplyTasks({open_only(Patch(id, MakePatch(TaskStatus::kRunning), {4, 4}))});
     EXPECT_EQ(Get(id), before);
     ASSERT_OK_AND_ASSIGN(const auto row, session_->GetTask(id));
@@ -245,7 +245,7 @@ TEST_P(BackendContract, PutReplacesEveryFieldButCreatedAt) {
 
 TEST_P(BackendContract, CreatedAtIsTakenWhereGiven) {
   ApplyTasks({Put(MakeTask("t"), {1, 1})});
-  ApplyTasks({Put(MakeTask("t", "run-1", TaskStatus::kPending, After(-100)), {2, 2}, false)});
+  ApplyTasks({Put(MakeTask("t", "run-1", TaskStatus::kPending, After(-100)), {2, 2}, true)});
   EXPECT_EQ(Get("t").created_at, After(-100));
 }
 

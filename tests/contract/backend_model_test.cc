@@ -37,7 +37,7 @@ class BatchMaker {
     for (const std::uint32_t turn : {0u, 1u, 2u}) {
       for (const std::string& id : ids) {
         if (turn > 0 && !random_.OneIn(4)) continue;
-        TaskChange change = Change(id);
+        TaskChange change = Change(id, batch.wal_id);
         change.turn = turn;
         const bool may_guard =
             change.kind == TaskChange::Kind::kPut || change.kind == TaskChange::Kind::kPatch;
@@ -67,7 +67,7 @@ class BatchMaker {
     return {static_cast<TimeChange::Kind>(random_.Below(3)), Moment()};
   }
 
-  TaskChange Change(const std::string& id) {
+  TaskChange Change(const std::string& id, const Uuid& log) {
     Task task = MakeTask(id, Dag(), static_cast<TaskStatus>(random_.Below(5)), Moment());
     task.error = Digit(1000);
     if (random_.OneIn(2)) task.payload = Digit(100);
@@ -78,8 +78,8 @@ class BatchMaker {
     switch (random_.Below(5)) {
       case 0: return Delete(id, Where());
       case 1: return Patch(id, patch, Where());
-      case 2: return Replace(task, Where());
-      default: return Put(task, Where(), random_.OneIn(2));
+      case 2: return Replace(task, Where(), random_.OneIn(2), log);
+      default: return Put(task, Where(), random_.OneIn(2), log);
     }
   }
 
@@ -136,6 +136,7 @@ class Pair {
     EXPECT_EQ(model->wal_id, database->wal_id) << id;
     EXPECT_EQ(model->origin.lsn, database->origin.lsn) << id;
     EXPECT_EQ(model->origin.stamp, database->origin.stamp) << id;
+    EXPECT_EQ(model->created_rank, database->created_rank) << id;
   }
 
   const std::vector<Uuid> logs_;

@@ -35,17 +35,20 @@ inline Activity MakeActivity(const std::string& id, const std::string& task_id =
   return activity;
 }
 
-inline TaskChange Put(const Task& task, Origin origin, bool keep_created_at = true) {
+// `log` decides only where another one has a save of the same stamp.
+inline TaskChange Put(const Task& task, Origin origin, bool gives_created_at = false,
+                      const Uuid& log = {}) {
   TaskChange change;
   change.id = task.id;
   change.task = task;
   change.origin = origin;
-  change.keep_created_at = keep_created_at;
+  change.created_rank = MakeCreatedRank(gives_created_at, {origin.stamp, log, origin.lsn});
   return change;
 }
 
-inline TaskChange Replace(const Task& task, Origin origin) {
-  TaskChange change = Put(task, origin);
+inline TaskChange Replace(const Task& task, Origin origin, bool gives_created_at = false,
+                          const Uuid& log = {}) {
+  TaskChange change = Put(task, origin, gives_created_at, log);
   change.kind = TaskChange::Kind::kReplace;
   return change;
 }

@@ -12,7 +12,9 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class DeadLetterCommands : public ToolTest {
  protected:
@@ -37,6 +39,21 @@ class DeadLetterCommands : public ToolTest {
     ASSERT_EQ(Stored().tasks, 2u);
   }
 };
+
+TEST_F(DeadLetterCommands, WhoeverEndsNamesTheAlarmThoughAllWentThrough) {
+  IngestPoison();
+  const std::vector<std::string> nearly_full{"--set", "dead_letter_count_max=1"};
+  const auto ingest = Ingest(Save("d", "d"), nearly_full);
+  EXPECT_EQ(ingest.exit.code, 0) << ingest.err;
+  std::ofstream(dir_.File("w.yaml")) << "tasks: [{id: a, kind: noop}]\n";
+  std::vector<std::string> arguments{"run", "w.yaml", "--db", db_, "--wal", wal_};
+  arguments.insert(arguments.end(), nearly_full.begin(), nearly_full.end());
+  const auto run = Tool(arguments);
+  EXPECT_EQ(run.exit.code, 0) << run.err;
+  const std::string alarm = ": the dead letters are nearly full: `taskwal dlq list` shows them";
+  EXPECT_THAT(LinesOf(ingest.err), ElementsAre(StartsWith("taskwal ingest" + alarm)));
+  EXPECT_THAT(LinesOf(run.err), ElementsAre(StartsWith("taskwal run" + alarm)));
+}
 
 TEST_F(DeadLetterCommands, ListShowsThePoisonedRowAndWhy) {
   IngestPoison();

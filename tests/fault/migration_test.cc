@@ -1,10 +1,12 @@
 // A database of an older schema version, with rows in it, met by a program that knows a newer one:
 // on each kind of database, by several openers at once.
+#include <SQLiteCpp/SQLiteCpp.h>
 #include <gmock/gmock.h>
 
-#include <array>
 #include <functional>
 #include <future>
+#include <string>
+#include <vector>
 
 #include "storage/backend.h"
 #include "storage/mysql/mysql_schema.h"
@@ -25,13 +27,13 @@ using std::chrono::seconds;
 constexpr int kTasks = 300;
 const Uuid kLog = *Uuid::Parse("6a1f0c52-0b7e-4d1c-9c55-000000000012");
 
-// What a version 2 might be: it changes every row, and would do so twice if it were run twice.
+// What the next version might be: it changes every row, and would do so twice if it were run twice.
 constexpr std::string_view kNext =
     "ALTER TABLE dag_tasks ADD COLUMN note VARCHAR(20) NOT NULL DEFAULT 'none';\n"
     "UPDATE dag_tasks SET retry_count = retry_count + 1;\n";
 
 Result<Uuid> OpenSqlite(const std::string& path, Migrations migrations, bool migrate) {
-  auto connection = SqliteConnection::Open(path, "sqlite", seconds(30), false);
+  auto connection = SqliteConnection::Open(path, "sqlite", seconds(30), /*create=*/migrate);
   if (!connection.ok()) return connection.status();
   return PrepareSqliteSchema(**connection, migrations, migrate);
 }
@@ -91,8 +93,8 @@ void MigrateWithRows(const std::string& dsn, const Opener& open) {
   FillWithRows(*backend);
   ASSERT_OK_AND_ASSIGN(const auto before, backend->Connect());
   ASSERT_OK_AND_ASSIGN(const Migrations known, MigrationsOf(backend->kind()));
-  ASSERT_EQ(known.size(), 1u);
-  const std::array<std::string_view, 2> newer = {known[0], kNext};
+  std::vector<std::string_view> newer(known.begin(), known.end());
+  newer.push_back(kNext);
   EXPECT_THAT(open(newer, false), StatusIs(StatusCode::kInvalidArgument,
                                            HasSubstr("run `taskwal schema migrate` first")));
   std::vector<std::future<Result<Uuid>>> openers;
@@ -107,8 +109,124 @@ void MigrateWithRows(const std::string& dsn, const Opener& open) {
   ExpectRowsMigratedOnce(*before);
   EXPECT_OK(open(newer, false));
   EXPECT_THAT(backend->Connect(), StatusIs(StatusCode::kInvalidArgument,
-                                           AllOf(HasSubstr("has schema version 2"),
+                                           AllOf(HasSubstr("has schema version 3"),
                                                  HasSubstr("use a newer taskwal"))));
+}
+
+// --- from version 1, as it was
+
+// Rows and position as a program of version 1 left them; `moment` as the database spells a time.
+std::string RowsOfVersion1(const std::string& moment) {
+  const std::string log = kLog.ToString();
+  std::string sql = "INSERT INTO dag_tasks (id, payload, error, retry_count, created_at, "
+                    "updated_at, wal_id, wal_lsn, wal_stamp) VALUES ";
+  for (int i = 0; i < kTasks; ++i) {
+    const std::string number = std::to_string(i);
+    sql += std::string(i == 0 ? "" : ", ") + "('t" + std::to_string(1000 + i) + "', '" + number +
+           "', '', " + number + ", '" + moment + "', '" + moment + "', '" + log + "', 900, 900)";
+  }
+  return sql + ";\nINSERT INTO wal_checkpoints VALUES ('" + log + "', 0, 0, 7, 900, '" + moment +
+         "'), ('" + log + "', 1, 900, 7, 900, '" + moment + "');\n";
+}
+
+void ExpectRowsOfVersion1(Session& session) {
+  for (int i = 0; i < kTasks; ++i) {
+    ASSERT_OK_AND_ASSIGN(const auto stored, session.GetTask("t" + std::to_string(1000 + i)));
+    EXPECT_EQ(stored.task.payload, std::to_string(i));
+    EXPECT_EQ(stored.task.retry_count, i);
+    EXPECT_EQ(stored.task.created_at, After(0));
+    EXPECT_EQ(stored.origin.lsn, 900u);
+    EXPECT_EQ(stored.created_rank, kUnknownCreatedRank);
+  }
+  ASSERT_OK_AND_ASSIGN(const LogRow row, session.ReadLog(kLog));
+  EXPECT_EQ(row.epoch, 7u);
+  EXPECT_EQ(row.watermarks, (std::vector<Lsn>{0, 900}));
+}
+
+using FillVersion1 = std::function<void(const std::string& rows)>;
+
+// By the program itself, several at once; then the one of version 1 is told to go.
+void MigrateFromVersion1(const std::string& dsn, const std::string& moment, const Opener& open,
+                         const FillVersion1& fill) {
+  ASSERT_OK_AND_ASSIGN(const auto reader, MakeBackend(dsn, {.create = false}));
+  ASSERT_OK_AND_ASSIGN(const Migrations known, MigrationsOf(reader->kind()));
+  ASSERT_EQ(known.size(), 2u);
+  ASSERT_OK_AND_ASSIGN(const Uuid made, open(known.first(1), true));
+  fill(RowsOfVersion1(moment));
+  EXPECT_THAT(reader->Connect(), StatusIs(StatusCode::kInvalidArgument,
+                                          AllOf(HasSubstr("has schema version 1"),
+                                                HasSubstr("run `taskwal schema migrate` first"))));
+  std::vector<std::future<Result<Uuid>>> openers;
+  for (int i = 0; i < 6; ++i) {
+    openers.push_back(std::async(std::launch::async, [&]() -> Result<Uuid> {
+      const auto backend = MakeBackend(dsn, {});
+      if (!backend.ok()) return backend.status();
+      const auto session = (*backend)->Connect();
+      if (!session.ok()) return session.status();
+      return (*backend)->db_id();
+    }));
+  }
+  for (auto& opener : openers) {
+    const Result<Uuid> db_id = opener.get();
+    ASSERT_OK(db_id);
+    EXPECT_EQ(*db_id, made);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto session, reader->Connect());
+  ExpectRowsOfVersion1(*session);
+  for (const bool migrate : {false, true}) {
+    EXPECT_THAT(open(known.first(1), migrate),
+                StatusIs(StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("has schema version 2"), HasSubstr("works with 1"),
+                               HasSubstr("use a newer taskwal"))));
+  }
+  // The log goes on where it was.
+  Batch batch;
+  batch.wal_id = kLog;
+  batch.epoch = 7;
+  batch.moves = {{1, 900, 901}};
+  batch.tasks = {Put(MakeTask("t1000", "run-2", TaskStatus::kPending, After(5)), {901, 901})};
+  ASSERT_OK(session->Apply(batch));
+  ASSERT_OK_AND_ASSIGN(const auto row, session->GetTask("t1000"));
+  EXPECT_EQ(row.task.dag_id, "run-2");
+  EXPECT_EQ(row.task.created_at, After(0));
+}
+
+TEST(Migration, ASqliteDatabaseOfVersion1IsBroughtToVersion2WithItsRows) {
+  const TempDir dir;
+  const std::string path = dir.File("app.db");
+  MigrateFromVersion1(
+      "sqlite://" + path, FormatTime(After(0)),
+      [&](Migrations migrations, bool migrate) { return OpenSqlite(path, migrations, migrate); },
+      [&](const std::string& rows) {
+        SQLite::Database(path, SQLite::OPEN_READWRITE).exec("BEGIN;" + rows + "COMMIT;");
+      });
+}
+
+TEST(Migration, APostgresDatabaseOfVersion1IsBroughtToVersion2WithItsRows) {
+  PostgresServer& server = PostgresServer::Shared();
+  const std::string database = server.NewDatabase();
+  const std::string dsn = server.Dsn(database);
+  MigrateFromVersion1(
+      dsn, FormatTime(After(0)),
+      [&](Migrations migrations, bool migrate) { return OpenPostgres(dsn, migrations, migrate); },
+      [&](const std::string& rows) { server.Query(rows, database); });
+}
+
+TEST(Migration, AMariadbDatabaseOfVersion1IsBroughtToVersion2WithItsRows) {
+  MariadbServer& server = MariadbServer::Shared();
+  const std::string database = server.NewDatabase();
+  const std::string dsn = server.Dsn(database);
+  std::string moment = FormatTime(After(0));
+  moment.pop_back();
+  MigrateFromVersion1(
+      dsn, moment,
+      [&](Migrations migrations, bool migrate) { return OpenMysql(dsn, migrations, migrate); },
+      [&](const std::string& rows) {
+        for (std::size_t at = 0, end = 0; (end = rows.find(";\n", at)) != std::string::npos;
+             at = end + 2) {
+          server.Query(rows.substr(at, end - at), database);
+        }
+      });
 }
 
 TEST(Migration, AnOlderSqliteDatabaseIsMigratedOnceWithItsRows) {

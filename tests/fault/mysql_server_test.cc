@@ -58,9 +58,21 @@ TEST_F(MysqlServer, AMigrationThatWasCutShortAnywhereIsGoneOnWith) {
         OpenMysql(server_->Dsn(database), seconds(5), BulkPath::kByCapability, false);
     EXPECT_THAT(reader->Connect(), StatusIs(StatusCode::kNotFound, HasSubstr("schema migrate")));
     EXPECT_OK(OpenMysql(server_->Dsn(database))->Connect()) << made;
-    EXPECT_EQ(server_->Value("SELECT count(*) FROM taskwal_schema", database), "1");
+    EXPECT_EQ(server_->Value("SELECT count(*) FROM taskwal_schema", database), "2");
     EXPECT_OK(reader->Connect());
   }
+}
+
+TEST_F(MysqlServer, AColumnThatAMigrationCutShortHasAddedIsNotAddedAgain) {
+  server_->Query("DELETE FROM taskwal_schema WHERE version = 2", database_);
+  const auto reader =
+      OpenMysql(server_->Dsn(database_), seconds(5), BulkPath::kByCapability, false);
+  EXPECT_THAT(reader->Connect(), StatusIs(StatusCode::kInvalidArgument,
+                                          HasSubstr("run `taskwal schema migrate` first")));
+  const auto backend = OpenMysql(server_->Dsn(database_));
+  ASSERT_OK(backend->Connect());
+  EXPECT_EQ(server_->Value("SELECT max(version) FROM taskwal_schema", database_), "2");
+  EXPECT_OK(reader->Connect());
 }
 
 TEST_F(MysqlServer, WhoMeetsAnotherMigratorTriesAgainLater) {

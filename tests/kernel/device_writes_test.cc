@@ -7,6 +7,8 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/file_system.h"
@@ -31,12 +33,16 @@ class DeviceWrites : public ::testing::Test {
 
   void OpenLog(std::uint64_t segment_bytes) {
     LogOptions options;
+    options.start_threads = false;
+    OpenLog(segment_bytes, options);
+  }
+
+  void OpenLog(std::uint64_t segment_bytes, LogOptions options) {
     options.directory = disk_.path() + "/wal";
     options.segment_bytes = segment_bytes;
     options.ring_bytes = 4u << 20;
     options.retention_bytes = 0;
     options.segment_retention = std::chrono::milliseconds(0);
-    options.start_threads = false;
     LogStart start;
     ASSERT_OK(fs_.MakeDirectories(options.directory));
     ASSERT_OK_AND_ASSIGN(start.lock, fs_.Lock(JoinPath(options.directory, "LOCK")));
@@ -68,6 +74,15 @@ class DeviceWrites : public ::testing::Test {
     for (std::uint64_t done = 0; done < bytes; done += 64 * kCommitBytes) {
       Commit(64);
       Recycle();
+    }
+  }
+
+  // The same beside the log's own threads, three segments at a time: there are spares for as many.
+  void RunInBesideThreads(std::uint64_t segment_bytes) {
+    for (int round = 0; round < 3; ++round) {
+      for (std::uint64_t done = 0; done < 3 * segment_bytes; done += 64 * kCommitBytes) Commit(64);
+      while (log_->GetStats().segments_active > 1) std::this_thread::yield();
+      ASSERT_OK(log_->Retire(log_->durable_lsn(), {}));
     }
   }
 
@@ -126,6 +141,53 @@ TEST_F(DeviceWrites, ACommitIsOneWriteAndOneFlush) {
   EXPECT_NEAR(writes, 1, 0.03);
   EXPECT_NEAR(flushes, 1, 0.03);
 }
+
+// Callers beside each other, the writer's thread and lanes: a sync serves those that wait.
+class GroupCommit : public DeviceWrites, public ::testing::WithParamInterface<std::uint32_t> {
+ protected:
+  static constexpr int kAppenders = 4;
+
+  void AppendFromAll(int records_each) {
+    std::vector<std::jthread> appenders;
+    for (int i = 0; i < kAppenders; ++i) {
+      appenders.emplace_back([&] {
+        for (int record = 0; record < records_each; ++record) Commit(1);
+      });
+    }
+  }
+};
+
+TEST_P(GroupCommit, ASyncIsOneWriteAndOneFlush) {
+  constexpr std::uint64_t kSegmentBytes = 8u << 20;
+  LogOptions options;
+  options.sync_lanes = GetParam();
+  ASSERT_NO_FATAL_FAILURE(OpenLog(kSegmentBytes, options));
+  ASSERT_NO_FATAL_FAILURE(RunInBesideThreads(kSegmentBytes));
+  const LogStats old = log_->GetStats();
+  const LoopDisk::Counters before = disk_.counters();
+  AppendFromAll(kCommits);
+  const LoopDisk::Counters cost = Since(before);
+  const LogStats now = log_->GetStats();
+  EXPECT_LE(now.segments, old.segments + 1);
+  const double syncs = static_cast<double>(now.syncs - old.syncs);
+  ASSERT_GT(syncs, 0);
+  EXPECT_LE(syncs, kAppenders * kCommits);
+  const double flushes = static_cast<double>(cost.flushes) / syncs;
+  const double writes = static_cast<double>(cost.writes) / syncs - flushes;
+  const std::string how = ", " + std::to_string(kAppenders) + " callers, " +
+                          std::to_string(GetParam()) + " lanes";
+  PrintRow("commits per sync" + how, kAppenders * kCommits / syncs);
+  PrintRow("data writes per sync" + how, writes);
+  PrintRow("flushes per sync" + how, flushes);
+  EXPECT_LE(writes, 1.03);
+  EXPECT_LE(flushes, 1.03);
+  // The kernel serves flushes that wait for each other by one; with one lane none does.
+  if (GetParam() > 1) return;
+  EXPECT_GE(writes, 0.97);
+  EXPECT_GE(flushes, 0.97);
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceWrites, GroupCommit, ::testing::Values(1u, 2u));
 
 TEST_F(DeviceWrites, FramesOf64KibibytesCostATenthMoreThanTheyCarry) {
   ASSERT_NO_FATAL_FAILURE(OpenLog(8u << 20));

@@ -23,7 +23,7 @@ enum class Seen : std::uint8_t {
   kRelabelled, kRestored, kAccident, kNewerFormat, kDirect, kHouseKept, kMistold, kWrongList,
   kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
   kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList,
-  kDestroyedUnknown, kLettersOff, kCount,
+  kDestroyedUnknown, kLettersOff, kSyncedDamage, kRepeatDropped, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -53,6 +53,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "rebalances before a replica that is behind", "moves of tasks undone by a failover",
     "damaged STATE of several targets", "damaged lists of targets",
     "destroyed records that nothing tells of", "lives without dead letters",
+    "synced frames damaged and reported", "activities brought again and dropped",
 };
 
 class Coverage {

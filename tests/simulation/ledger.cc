@@ -21,6 +21,18 @@ std::string TextOf(const std::set<Ledger::Row>& rows) {
   return text;
 }
 
+// `rows`, and each of them with each of these times.
+std::set<Ledger::Row> WithCreations(std::set<Ledger::Row> rows, const std::set<Time>& times) {
+  const std::set<Ledger::Row> before = rows;
+  for (Ledger::Row row : before) {
+    for (const Time time : times) {
+      row.created_at = time;
+      if (row.exists) rows.insert(row);
+    }
+  }
+  return rows;
+}
+
 // Whether a row found is one of `rows`.
 bool IsAmong(const std::set<Ledger::Row>& rows, const Ledger::Row& found) {
   return std::any_of(rows.begin(), rows.end(), [&](Ledger::Row row) {
@@ -48,11 +60,14 @@ Ledger::Number Ledger::Begin(PlannedOperation operation) {
   }
   if (operation.kind == Kind::kActivity) by_version_[operation.version] = number;
   operations_.push_back({std::move(operation), Fate::kUnknown, 0, 0, false});
-  coverage_.Note(Seen::kRecord);
   return number;
 }
 
 void Ledger::NoteLsn(Number number, wal::Lsn lsn) {
+  if (operations_[number].lsn == 0) {
+    ++records_;
+    coverage_.Note(Seen::kRecord);
+  }
   operations_[number].lsn = lsn;
   const auto [known, is_new] = by_lsn_.try_emplace(lsn, number);
   if (!is_new && known->second != number) {
@@ -116,6 +131,12 @@ void Ledger::Committed(const storage::Batch& batch) {
   }
 }
 
+void Ledger::Repeated(const storage::Batch::ActivityRow& row) {
+  coverage_.Note(Seen::kRepeatDropped);
+  if (are_letters_retried_ || !undone_.empty()) return;
+  Fail(fmt::format("{} (LSN {}) is brought a second time", row.activity.id, row.lsn));
+}
+
 void Ledger::Undone(std::span<const storage::Batch> batches) {
   wal::LsnRange range = {UINT64_MAX, 0};
   for (const storage::Batch& batch : batches) {
@@ -137,11 +158,14 @@ void Ledger::Undone(std::span<const storage::Batch> batches) {
 
 std::string Ledger::Text(const Row& row) {
   if (!row.exists) return "absent";
-  return fmt::format("{} {} \"{}\"", row.version, TaskStatusName(row.status), row.error);
+  return fmt::format("{} {} \"{}\" created at {}", row.version, TaskStatusName(row.status),
+                     row.error, row.created_at ? FormatTime(*row.created_at) : "a call");
 }
 
 Ledger::Row Ledger::RowOf(const Task& task) {
-  return {true, task.processing_state, task.status, task.error, false};
+  Row row = {true, task.processing_state, task.status, task.error, false, {}};
+  if (*task.created_at < kGivenUntil) row.created_at = task.created_at;
+  return row;
 }
 
 // --- legal states ------------------------------------------------------------------------------
@@ -165,7 +189,8 @@ Ledger::Row Ledger::After(Row row, const Operation& operation, const std::string
         row.is_held = true;
         return row;
       }
-      return {true, planned.version + "/" + task_id, planned.status, planned.error, false};
+      return {true, planned.version + "/" + task_id, planned.status, planned.error, false,
+              planned.created_at ? planned.created_at : row.created_at};
     case Kind::kStatus:
       if (!row.exists || row.is_held || planned.is_poison) return row;
       row.status = planned.status;
@@ -211,23 +236,35 @@ std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id
   }
   std::set<Row> rows = {Row()};
   bool may_show_poison = false;
+  std::set<Time> refused;  // given by poison: shown until it is known for that
   const auto known = by_task_.find(task_id);
   if (known == by_task_.end()) return rows;
   for (const Number number : known->second) {
     const Operation& operation = operations_[number];
     const Part part = PartOf(operation, {});
     Take(&rows, operation, part, task_id);
-    if (operation.planned.is_poison && part != Part::kIsNot) may_show_poison = true;
-    if (part == Part::kIs && !operation.planned.is_poison &&
-        operation.planned.kind != Kind::kStatus) {
+    const PlannedOperation& planned = operation.planned;
+    if (planned.is_poison && part != Part::kIsNot) {
+      may_show_poison = true;
+      if (planned.created_at && planned.kind != Kind::kStatus) refused.insert(*planned.created_at);
+    }
+    if (part == Part::kIs && !planned.is_poison && planned.kind != Kind::kStatus) {
       may_show_poison = false;
+      const bool is_save = planned.kind == Kind::kSave || planned.kind == Kind::kBatch;
+      if (!is_save || planned.created_at) refused.clear();
     }
   }
   if (may_show_poison) return std::nullopt;
-  return rows;
+  return WithCreations(std::move(rows), refused);
 }
 
 // --- what the world does -----------------------------------------------------------------------
+
+void Ledger::DataMayRot(wal::Lsn named) {
+  data_may_rot_ = true;
+  const wal::Lsn last = by_lsn_.empty() ? 0 : by_lsn_.rbegin()->first;
+  if (last > named) unnamed_.push_back({named + 1, last});
+}
 
 void Ledger::Opened(wal::Lsn end, bool after_power_cut) {
   for (auto known = by_lsn_.upper_bound(durable_); after_power_cut && known != by_lsn_.end();
@@ -238,8 +275,9 @@ void Ledger::Opened(wal::Lsn end, bool after_power_cut) {
        known = by_lsn_.erase(known)) {
     Operation& operation = operations_[known->second];
     // A bit that flips in the frames of the last sync, which nothing names yet, leaves a torn tail.
-    const bool may_go = (after_power_cut && (known->first > durable_ || data_may_rot_)) ||
-                        operation.fate != Fate::kAcknowledged;
+    const bool is_unnamed = known->first > durable_ || Covers(unnamed_, known->first);
+    const bool may_go =
+        (after_power_cut && is_unnamed) || operation.fate != Fate::kAcknowledged;
     if (!may_go) {
       Fail(fmt::format("LSN {} was acknowledged{}, and the log ends at {}", known->first,
                        known->first <= durable_ ? " as durable" : "", end));

@@ -3,6 +3,7 @@
 // states of a task are those after a prefix of its operations. Not thread-safe.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -29,12 +30,16 @@ struct PlannedOperation {
   TaskStatus status = TaskStatus::kPending;
   std::string error;
   std::string activity_id;  // empty: the storage makes one
+  std::optional<Time> created_at;  // of a save that gives it: before Ledger::kGivenUntil
   bool is_poison = false;
   bool protects = false;    // reopens no task that has ended
 };
 
 class Ledger {
  public:
+  // A created_at before it was given; later ones are those of calls.
+  static constexpr Time kGivenUntil = std::chrono::sys_days(std::chrono::year(2000) / 1 / 1);
+
   explicit Ledger(Coverage& coverage) : coverage_(coverage) {}
 
   // --- what callers do ---------------------------------------------------------------------------
@@ -46,6 +51,9 @@ class Ledger {
   void Refuse(Number number);                     // has not happened and never will
   void Doubt(Number number, wal::Lsn lsn);        // has an LSN, may have been lost
   void Committed(const storage::Batch& batch);
+  // Brought again, behind the watermark, and dropped for its id alone: only a letter that is
+  // retried, or what a failover took with it, is brought twice.
+  void Repeated(const storage::Batch::ActivityRow& row);
   // A failover: what these brought is not in the database any more. What the log does not hold any
   // more may be declared lost. Rows that a rebalance had moved are in no log: of their tasks
   // nothing can be told any more.
@@ -57,6 +65,7 @@ class Ledger {
     TaskStatus status = TaskStatus::kPending;
     std::string error;
     bool is_held = false;  // a lettered save: partial operations follow it
+    std::optional<Time> created_at;  // where a save gave it
     friend auto operator<=>(const Row&, const Row&) = default;
   };
   [[nodiscard]] std::optional<std::set<Row>> Readable(const std::string& task_id) const;
@@ -66,8 +75,9 @@ class Ledger {
   // --- what the world does -----------------------------------------------------------------------
   // A failed sync may from now on take what is not durable, declared.
   void SyncsMayFail() { syncs_may_fail_ = true; }
-  // Even what is durable may be declared lost.
-  void DataMayRot() { data_may_rot_ = true; }
+  // Even what is durable may be declared lost. Only what stands behind `named`, which nothing calls
+  // synced at this moment, may pass for a torn tail.
+  void DataMayRot(wal::Lsn named);
   // Destroyed, and told to the operator as in the database or lost: either may be.
   void MayBeGone(const wal::LsnRange& range) { unknown_.push_back(range); }
   // A database is as it was before rows were moved: some may be in it once more, and count nowhere.
@@ -100,7 +110,8 @@ class Ledger {
   void CheckRestored(const std::map<std::string, wal::Lsn>& activities, wal::Lsn first_kept,
                      const std::vector<wal::LsnRange>& lost);
 
-  [[nodiscard]] std::size_t operations() const { return operations_.size(); }
+  // Operations that were given an LSN; what was refused or dropped is none.
+  [[nodiscard]] std::uint64_t records() const { return records_; }
   [[nodiscard]] const std::set<std::string>& tasks() const { return task_ids_; }
   void Fail(const std::string& what);
   void OnFailure(std::function<void()> hook) { on_failure_ = std::move(hook); }
@@ -137,7 +148,9 @@ class Ledger {
   std::map<wal::Lsn, Number> by_lsn_;
   std::unordered_map<std::string, Number> by_version_;   // of activities: the message
   std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
+  std::uint64_t records_ = 0;
   wal::Lsn durable_ = 0;
+  std::vector<wal::LsnRange> unnamed_;  // when a bit flipped
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
   std::vector<wal::LsnRange> unknown_;  // in the database, or gone and not declared
   std::set<std::string> astray_;       // tasks whose move was undone

@@ -241,6 +241,9 @@ Result<ApplyResult> SimulatedDatabase::Commit(const Batch& batch) {
   }
   if (result.outcome != ApplyResult::Outcome::kApplied) return result;
   Batch brought = batch;
+  for (const auto& row : activities) {
+    if (on_repeat_ && is_known(row)) on_repeat_(row);
+  }
   std::erase_if(brought.activities, is_known);
   for (const auto& row : brought.activities) activity_ids_.insert(row.activity.id);
   if (on_commit_) on_commit_(brought);

@@ -44,6 +44,10 @@ class SimulatedDatabase {
   void set_takes_poison(bool takes) { takes_poison_ = takes; }
   // Told of each commit, after it.
   void OnCommit(std::function<void(const storage::Batch&)> hook) { on_commit_ = std::move(hook); }
+  // Told of each activity in a commit that the database had before, by its id.
+  void OnRepeat(std::function<void(const storage::Batch::ActivityRow&)> hook) {
+    on_repeat_ = std::move(hook);
+  }
   // Told of the batches that a failover undid, oldest first; and whether it went back behind the
   // last move.
   void OnFailover(std::function<void(std::span<const storage::Batch>, bool)> hook) {
@@ -103,6 +107,7 @@ class SimulatedDatabase {
   std::size_t moved_at_ = 0;  // changes there were
   std::unordered_set<std::string> activity_ids_;
   std::function<void(const storage::Batch&)> on_commit_;
+  std::function<void(const storage::Batch::ActivityRow&)> on_repeat_;
   std::function<void(std::span<const storage::Batch>, bool)> on_failover_;
   std::function<bool()> may_fail_over_;
 };

@@ -2,13 +2,16 @@
 //   TASKWAL_SIMULATION_SEED=17 simulation_test        replays one, with a trace on stderr
 //   TASKWAL_SIMULATION_SEEDS=10000 simulation_test    so many, from TASKWAL_SIMULATION_FIRST on
 //   TASKWAL_SIMULATION_SECONDS=3600 simulation_test   as many as fit
+// TASKWAL_SIMULATION_SEED_SECONDS is what one may take of the machine's time (60; 0: any).
 #include <fmt/format.h>
+#include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +38,7 @@ namespace taskwal {
 namespace {
 
 constexpr std::uint64_t kSeedsByDefault = 20;
+constexpr std::uint64_t kSecondsOfASeed = 60;  // where most take a twentieth of one
 constexpr int kFailuresShown = 5;
 
 std::uint64_t NumberFrom(const char* variable, std::uint64_t otherwise) {
@@ -103,9 +107,27 @@ void TakeMemoryAtOnce() {
   ::_exit(0);
 }
 
+std::chrono::milliseconds TimeOfASeed() {
+  const auto seconds = NumberFrom("TASKWAL_SIMULATION_SEED_SECONDS", kSecondsOfASeed);
+  return std::chrono::seconds(seconds);
+}
+
+// Ends this process after that time, whatever it is at; 0: never.
+void EndAfter(std::chrono::milliseconds time) {
+  constexpr std::int64_t kSecond = 1000;
+  ::itimerval timer{};
+  timer.it_value = {time.count() / kSecond, time.count() % kSecond * 1000};
+  std::signal(SIGALRM, SIG_DFL);
+  ::setitimer(ITIMER_REAL, &timer, nullptr);
+}
+
 class SeedRunner {
  public:
-  explicit SeedRunner(std::size_t processes) : slots_(processes) {
+  using Body = void (*)(std::uint64_t seed, bool is_traced, Report* report);
+
+  explicit SeedRunner(std::size_t processes, std::chrono::milliseconds time = TimeOfASeed(),
+                      Body body = RunSeed)
+      : slots_(processes), time_(time), body_(body) {
     const std::size_t bytes = processes * sizeof(Report);
     void* shared =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -127,7 +149,11 @@ class SeedRunner {
     reports_[slot] = Report();
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
-    if (child == 0) RunSeed(seed, is_traced, &reports_[slot]);
+    if (child == 0) {
+      EndAfter(time_);
+      body_(seed, is_traced, &reports_[slot]);
+      ::_exit(1);
+    }
     running_[child] = {seed, slot};
   }
 
@@ -174,6 +200,9 @@ class SeedRunner {
     fingerprint_ = report.fingerprint;
     std::string failure = report.failure;
     if (!report.is_done) failure = fmt::format("its process died (wait status {:#x})", status);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+      failure = fmt::format("it hangs: no end after {} ms", time_.count());
+    }
     if (failure.empty()) {
       fewest_records_ = std::min(fewest_records_, report.records);
       fewest_crashes_ = std::min(fewest_crashes_, report.crashes);
@@ -185,6 +214,8 @@ class SeedRunner {
   }
 
   const std::size_t slots_;
+  const std::chrono::milliseconds time_;
+  const Body body_;
   const std::string program_ = ::testing::internal::GetArgvs().front();
   Report* reports_ = nullptr;
   std::size_t bytes_ = 0;
@@ -228,6 +259,15 @@ TEST(Simulation, HoldsUnderTheSeedsThatOnceFailed) {
     if (words >> seed) runner.Start(seed);
   }
   runner.Finish();
+}
+
+TEST(Simulation, ASeedThatHangsFails) {
+  SeedRunner runner(1, std::chrono::milliseconds(1), [](std::uint64_t, bool, Report*) {
+    for (;;) ::pause();
+  });
+  runner.Start(17);
+  EXPECT_NONFATAL_FAILURE(runner.Finish(), "seed 17: it hangs");
+  EXPECT_EQ(runner.failures(), 1);
 }
 
 TEST(Simulation, OneSeedIsOneRun) {

@@ -70,6 +70,7 @@ void World::MakeDatabases() {
       if (!IsOfOthers(batch)) return ledger_.Committed(batch);
       for (const auto& row : batch.activities) of_others_.push_back(row.activity.id);
     });
+    database->OnRepeat([this](const storage::Batch::ActivityRow& row) { ledger_.Repeated(row); });
     // What stands in the midst of it, and in which home, is in no log.
     database->MayFailOver([this] { return !is_moving_; });
     database->OnFailover([this, i](std::span<const storage::Batch> undone, bool is_behind_move) {
@@ -148,7 +149,7 @@ void World::TraceBatch(const storage::Batch& batch) const {
 
 SeedOutcome World::Run() {
   while (!has_failed() && !is_refused_ && lives_ < kLivesMax &&
-         (ledger_.operations() < kRecordsWanted || crashes_ < kCrashesWanted)) {
+         (ledger_.records() < kRecordsWanted || crashes_ < kCrashesWanted)) {
     BeginLife();
     Live(Draw(false));
     if (!has_failed()) BetweenLives();
@@ -162,7 +163,7 @@ SeedOutcome World::Run() {
   }
   if (!has_failed()) CheckAll(!is_refused_);
   if (!has_failed() && !is_refused_ && Random(SeedOf(Concern::kMore)).OneIn(8)) KeepHouse();
-  return {ledger_.failure(), coverage_, ledger_.operations(), crashes_, lives_,
+  return {ledger_.failure(), coverage_, ledger_.records(), crashes_, lives_,
           threads_.steps(), threads_.fingerprint()};
 }
 

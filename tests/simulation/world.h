@@ -20,6 +20,7 @@
 #include "storage/operation.h"
 #include "tests/simulation/coverage.h"
 #include "tests/simulation/ledger.h"
+#include "tests/simulation/live_frames.h"
 #include "tests/simulation/preempting_file_system.h"
 #include "tests/simulation/simulated_database.h"
 #include "tests/simulation/simulated_threads.h"
@@ -110,6 +111,7 @@ class World {
   void PurgeBetween();
   void KeepHouse();
   void FlipABit();
+  void ExpectReported(const std::vector<LiveFrame>& before);
   void FlipInState();
   void Move();
   void AdoptAsMoved();

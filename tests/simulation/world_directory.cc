@@ -13,6 +13,7 @@
 #include "pipeline/letter_desk.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/scanner.h"
+#include "tests/simulation/live_frames.h"
 #include "tests/simulation/world.h"
 #include "wal/format.h"
 #include "wal/log_directory.h"
@@ -27,12 +28,13 @@ namespace {
 constexpr char kDirectory[] = "/wal";
 constexpr char kCopy[] = "/copy";
 constexpr char kMovedTo[] = "/moved";
+constexpr std::uint64_t kAsideMax = 5'000'000;  // points of preemption, as for the last life
 
 // There is nothing to turn, to tend or to measure.
 bool HasNoLog(TaskStorage& direct) {
   return direct.GetControl() == nullptr && direct.GetDeadLetters() == nullptr &&
          direct.GetMetrics() == nullptr && !direct.IsShutdown() &&
-         !direct.OnShutdown("none", [] {}).ok() && !direct.SetTargetHealth("none", true).ok();
+         direct.OnShutdown("none", [] {}).ok() && !direct.SetTargetHealth("none", true).ok();
 }
 
 }  // namespace
@@ -43,7 +45,13 @@ void World::RunAside(const std::function<void()>& process) {
   disk_.SetCapacity(1ull << 40);
   fs_.SetOdds({});
   for (const auto& database : databases_) database->SetOdds({});
-  threads_.Run(process, {});
+  const SimulatedThreads::End end = threads_.Run(process, {.kill_after = kAsideMax});
+  if (end == SimulatedThreads::End::kStuck) {
+    ledger_.Fail("between two lives, all threads wait for ever:\n" + threads_.Describe());
+  }
+  if (end == SimulatedThreads::End::kKilled) {
+    ledger_.Fail("what is done between two lives does not come to an end");
+  }
   disk_.Kill();
 }
 
@@ -272,7 +280,7 @@ void World::FlipInState() {
   if (!found.ok() || found->size == 0) return;
   coverage_.Note(Seen::kDamagedState);
   is_state_damaged_ = is_state_damaged_ || is_state;
-  ledger_.DataMayRot();
+  ledger_.DataMayRot(NamedSynced(LiveFrames(disk_, kDirectory)));
   const std::uint64_t offset = random_.Below(found->size);
   disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
   Trace("a bit flips in " + path);
@@ -286,10 +294,32 @@ void World::FlipABit() {
   const auto found = disk_.Stat(path);
   if (!found.ok() || found->size == 0) return;
   coverage_.Note(Seen::kFlippedBit);
-  ledger_.DataMayRot();
+  const std::vector<LiveFrame> before = LiveFrames(disk_, kDirectory);
+  ledger_.DataMayRot(NamedSynced(before));
   const std::uint64_t offset = random_.Below(random_.OneIn(2) ? found->size : 4096) % found->size;
   disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
   Trace(fmt::format("a bit flips in {} at {}", path, offset));
+  ExpectReported(before);
+}
+
+// What was in the log, named by what is still there as synced, and is not as it was: `verify` says
+// so. Below STATE's first record the log has given it up.
+void World::ExpectReported(const std::vector<LiveFrame>& before) {
+  const std::vector<LiveFrame> changed = Changed(disk_, before);
+  const auto state = wal::ReadState(disk_, kDirectory);
+  if (changed.empty() || !state.ok()) return;
+  const wal::Lsn named = NamedSynced(LiveFrames(disk_, kDirectory));
+  const auto report = recovery::Scan(disk_, kDirectory);
+  const bool is_reported = !report.ok() || report->damaged();
+  for (const LiveFrame& frame : changed) {
+    if (frame.lsns.empty() || frame.lsns.to > named) continue;
+    if (frame.lsns.from < state->first_lsn) continue;
+    coverage_.Note(Seen::kSyncedDamage);
+    if (is_reported) continue;
+    ledger_.Fail(fmt::format("{} at {} (LSN {} to {}) is damaged, LSN {} is named as synced, and "
+                             "verify reports nothing",
+                             frame.path, frame.offset, frame.lsns.from, frame.lsns.to, named));
+  }
 }
 
 // A segment is gone, cut, or stands where another belongs.
@@ -306,18 +336,20 @@ void World::HaveAccident(Random& random) {
   const auto found = disk_.Stat(path);
   if (!found.ok()) return;
   coverage_.Note(Seen::kAccident);
-  ledger_.DataMayRot();
+  const std::vector<LiveFrame> before = LiveFrames(disk_, kDirectory);
+  ledger_.DataMayRot(NamedSynced(before));
   Trace("an accident happens to " + path);
   NoteDestroyed(segment);
   switch (random.Below(4)) {
-    case 0: return disk_.RemoveTree(path);
-    case 1: return disk_.TruncateFile(path, random.Below(found->size + 1));
-    case 2: return disk_.TruncateFile(path, 0);
+    case 0: disk_.RemoveTree(path); break;
+    case 1: disk_.TruncateFile(path, random.Below(found->size + 1)); break;
+    case 2: disk_.TruncateFile(path, 0); break;
     default:
       if (const std::uint64_t other = any(); other != segment) {
         disk_.CopyTree(path_of(other), path);
       }
   }
+  ExpectReported(before);
 }
 
 // A program of a later format went on with it: it is not opened, and nothing is changed.

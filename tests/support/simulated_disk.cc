@@ -181,13 +181,19 @@ void SimulatedFile::LosePower(Random& random, const PowerLossOdds& odds) {
   dirty_.clear();
 }
 
-// Pages of a mapping are written back whenever the kernel likes, each for itself.
+// Pages of a mapping are written back whenever the kernel likes, each for itself, and one that is
+// under way is torn by the sector. What is as it was is not written.
 void SimulatedFile::LosePowerOfRing(Random& random, const PowerLossOdds& odds) {
   const std::vector<std::byte> content = Content();
-  for (std::size_t from = 0; from < content.size(); from += kPage) {
-    const std::size_t size = std::min<std::size_t>(kPage, content.size() - from);
-    if (random.Unit() < odds.kept) {
-      std::memcpy(durable_.data() + from, content.data() + from, size);
+  for (std::size_t from = 0; from < content.size(); from += kSector) {
+    const std::size_t size = std::min<std::size_t>(kSector, content.size() - from);
+    std::byte* const durable = durable_.data() + from;
+    if (std::memcmp(durable, content.data() + from, size) == 0) continue;
+    const double fate = random.Unit();
+    if (fate < odds.kept) {
+      std::memcpy(durable, content.data() + from, size);
+    } else if (fate < odds.kept + odds.garbage) {
+      FillWithGarbage({durable, size}, random);
     }
   }
   memory = MakeMemory(durable_);

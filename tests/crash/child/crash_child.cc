@@ -1,9 +1,9 @@
-// The process that tests of crashes kill: crash_child WAL_DIR DSN CYCLE [past-errors] [all-disk].
+// The process that tests of crashes kill: crash_child WAL_DIR DSN CYCLE [MANNER...].
 // Producers write operations through the storage and report each acknowledgement, "PRODUCER NUMBER
 // LSN" a line, by one write(2). It ends only by being killed, or with exit code 1 on an error.
 // `past-errors`: a call that fails is reported as "PRODUCER NUMBER LSN CODE" (LSN 0: it has none)
 // and the next one made, until the log takes nothing any more: then "end". `all-disk`: every call
-// waits for the disk.
+// waits for the disk. `io-uring`: by io_uring, where the kernel has it.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -64,6 +64,7 @@ Result<std::uint64_t> Do(TaskStorage& storage, const CrashOperation& operation,
 struct Manner {
   bool past_errors = false;
   bool all_disk = false;
+  bool io_uring = false;
 };
 
 // Whether the next call may fare better.
@@ -97,6 +98,7 @@ int main(int argc, char** argv) {
   for (int i = 4; i < argc; ++i) {
     if (argv[i] == std::string_view("past-errors")) manner.past_errors = true;
     if (argv[i] == std::string_view("all-disk")) manner.all_disk = true;
+    if (argv[i] == std::string_view("io-uring")) manner.io_uring = true;
   }
   Options options;
   options.wal_dir = argv[1];
@@ -104,6 +106,7 @@ int main(int argc, char** argv) {
   options.segment_bytes = 256u << 10;   // and segments roll
   options.retention_bytes = 1u << 20;   // and are recycled
   options.flush_interval = std::chrono::milliseconds(20);
+  options.io_uring = manner.io_uring;
   if (manner.past_errors) options.block_timeout = std::chrono::milliseconds(100);
   auto storage = OpenTaskStorage(argv[2], options);
   if (!storage.ok()) Die(storage.status());

@@ -75,6 +75,20 @@ TEST_F(WriteFileAtomicallyTest, InPlaceOfAnotherFileItNeedsNoRoom) {
   EXPECT_THAT(WriteFileInPlaceOf(*fs, "/d/none", kPath, "x"), StatusIs(StatusCode::kNotFound));
 }
 
+TEST_F(WriteFileAtomicallyTest, InPlaceOfAnotherFileItKeepsWhatItDoesNotNeed) {
+  const auto fs = Prepare(1);
+  ASSERT_OK(WriteFileAtomically(*fs, kRoom, std::string(40'000, '0')));
+  ASSERT_OK_AND_ASSIGN(const DiskSpace space, fs->Space("/d"));
+  fs->SetCapacity(space.total - space.available);
+  ASSERT_OK(WriteFileInPlaceOf(*fs, kRoom, kPath, kNew));
+  const std::string larger(8000, 'l');
+  // It is not there yet: the room takes its name.
+  ASSERT_OK(WriteFileInPlaceOf(*fs, kRoom, "/d/other", larger));
+  ASSERT_OK(WriteFileInPlaceOf(*fs, kRoom, kPath, larger));
+  EXPECT_EQ(fs->Content("/d/other"), larger);
+  EXPECT_EQ(fs->Content(kPath), larger);
+}
+
 TEST_F(WriteFileAtomicallyTest, InPlaceOfAnotherFileItLeavesTheOldContentOrTheNew) {
   std::set<std::string> seen;
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {

@@ -103,6 +103,17 @@ TEST_P(PosixFile, TakesWritesOfSeveralThreads) {
   }
 }
 
+TEST(PosixFileLimits, NoDescriptorIsOverloaded) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto opened = Real().OpenReadable("/dev/null");
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_THAT(opened, StatusIs(StatusCode::kOverloaded, HasSubstr("Too many open files")));
+}
+
 TEST_P(PosixFile, NoSpaceIsUnavailable) {
   ASSERT_OK_AND_ASSIGN(const auto file, Real().OpenWritable("/dev/full", false));
   const auto is_full =

@@ -1,5 +1,6 @@
 #include "tests/support/simulated_file_system.h"
 
+#include <cstring>
 #include <set>
 #include <thread>
 
@@ -393,6 +394,29 @@ TEST_F(SimulatedFs, ALockIsHeldByOneAndEndsWithItsProcess) {
   *second = nullptr;  // of a dead process: gives nothing back
   EXPECT_THAT(fs_.Lock("/LOCK"), StatusIs(StatusCode::kUnavailable));
   EXPECT_EQ(fs_.Stat("/LOCK").value().inode, inode);
+}
+
+// A page that is being written back when the power goes is torn; one that is as it was stays so.
+TEST_F(SimulatedFs, APowerCutTearsAPageOfARingByTheSector) {
+  constexpr std::size_t kSector = 512;
+  ASSERT_OK_AND_ASSIGN(const auto ring, fs_.CreateRing("/RING", 8192));
+  ASSERT_OK(fs_.SyncDirectory("/"));
+  std::memset(ring->ring(), 1, 4096);
+  Random random(1);
+  fs_.PowerLoss(random, {.kept = 0.4, .garbage = 0.3});
+  ASSERT_OK_AND_ASSIGN(const auto again, fs_.OpenRing("/RING"));
+  int kept = 0, lost = 0, garbage = 0;
+  for (std::size_t from = 0; from < 4096; from += kSector) {
+    const std::vector<std::byte> sector(again->ring() + from, again->ring() + from + kSector);
+    const bool is_kept = sector == std::vector<std::byte>(kSector, std::byte{1});
+    const bool is_lost = sector == std::vector<std::byte>(kSector, std::byte{0});
+    ++(is_kept ? kept : is_lost ? lost : garbage);
+  }
+  EXPECT_GT(kept, 0);
+  EXPECT_GT(lost, 0);
+  EXPECT_GT(garbage, 0);
+  const std::vector<std::byte> rest(again->ring() + 4096, again->ring() + 8192);
+  EXPECT_EQ(rest, std::vector<std::byte>(4096, std::byte{0}));
 }
 
 TEST_F(SimulatedFs, ARingSurvivesAKillButNotItsDeadMapping) {

@@ -352,6 +352,48 @@ TEST_F(TaskManagerTest, AShedActivityStopsNothing) {
   EXPECT_EQ(report.failed, 1u);
 }
 
+// Once the calls are told to stop, what finds no room is left for a resumed run.
+TEST_F(TaskManagerTest, GivesUpTheCallsThatAreToldToStop) {
+  std::stop_source give_up;
+  Add("a", Succeed);
+  Add("b", Succeed, {"a"});
+  for (const char* full : {"log dag_started d", "save d/b pending", "status d/a running",
+                           "status d/a completed", "log dag_completed d"}) {
+    storage_.Clear();
+    give_up = std::stop_source();
+    bool is_full = false;
+    storage_.SetFault([&](std::uint64_t, const std::string& call) {
+      is_full = is_full || call == full;
+      if (!is_full) return Status::Ok();
+      give_up.request_stop();
+      return Status::Overloaded("told to stop");
+    });
+    const bool is_at_the_end = full == std::string_view("log dag_completed d");
+    RunOptions options;
+    options.writes.stop = give_up.get_token();
+    const RunReport report = MustRun(options);
+    EXPECT_EQ(report.cancelled, !is_at_the_end) << full;
+    EXPECT_EQ(report.completed, is_at_the_end ? 2u : 0u) << full;
+    EXPECT_EQ(report.failed, 0u) << full;
+  }
+}
+
+// Room comes back between the two calls of a step: no completed task lacks the activity that says
+// so.
+TEST_F(TaskManagerTest, AGivenUpActivityTakesItsStepAlong) {
+  std::stop_source give_up;
+  Add("a", Succeed);
+  storage_.SetFault([&](std::uint64_t, const std::string& call) {
+    if (call != "log task_completed d/a") return Status::Ok();
+    give_up.request_stop();
+    return Status::Overloaded("told to stop");
+  });
+  RunOptions options;
+  options.writes.stop = give_up.get_token();
+  EXPECT_TRUE(MustRun(options).cancelled);
+  EXPECT_EQ(storage_.StatusOf("d/a"), "running");
+}
+
 // --- resuming and failing storage
 
 // Three layers; counts how often each node's function ran to its end.

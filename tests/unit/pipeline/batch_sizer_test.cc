@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace taskwal::pipeline {
 namespace {
 
@@ -25,21 +27,22 @@ class BatchSizerTest : public ::testing::Test {
     if (!sizer_) Make();
     const Monotonic end = now_ + time;
     while (now_ < end) {
-      const std::uint32_t size = sizer_->size();
-      const nanoseconds took = per_transaction_ + per_record_ * size;
+      const std::uint32_t records = std::min(sizer_->size(), most_);
+      const nanoseconds took = per_transaction_ + per_record_ * records;
       now_ += took;
-      sizer_->OnCommitted(size, took, now_);
+      sizer_->OnCommitted(records, true, took, now_);
     }
   }
   double LatencyMs() {
     const std::chrono::duration<double, std::milli> took =
-        per_transaction_ + per_record_ * sizer_->size();
+        per_transaction_ + per_record_ * std::min(sizer_->size(), most_);
     return took.count();
   }
 
   Options options_;
   nanoseconds per_transaction_ = milliseconds(5);
   nanoseconds per_record_ = microseconds(10);
+  std::uint32_t most_ = UINT32_MAX;  // records of a batch, for their bytes
   std::optional<BatchSizer> sizer_;
   Monotonic now_{std::chrono::hours(1)};
 };
@@ -87,9 +90,64 @@ TEST_F(BatchSizerTest, AdaptiveSize_SmallBatchesTellNothing) {
   Make();
   for (int i = 0; i < 1000; ++i) {
     now_ += milliseconds(100);
-    sizer_->OnCommitted(10, milliseconds(1), now_);
+    sizer_->OnCommitted(10, false, milliseconds(1), now_);
   }
   EXPECT_EQ(sizer_->size(), 5000u);
+}
+
+// 4 MiB of records of 20 KB: full, though the size would allow many more.
+TEST_F(BatchSizerTest, AdaptiveSize_FallsWhereBytesEndABatch) {
+  options_.target_latency = milliseconds(10);
+  options_.batch_size_min = 1;
+  per_transaction_ = milliseconds(0);
+  per_record_ = microseconds(620);
+  most_ = 203;
+  RunFor(seconds(10));
+  EXPECT_NEAR(LatencyMs(), 10, 2);
+  EXPECT_NEAR(sizer_->size(), 16, 3);
+}
+
+TEST_F(BatchSizerTest, AdaptiveSize_GrowsNoFurtherThanBytesAllow) {
+  options_.target_latency = seconds(1);
+  per_record_ = microseconds(100);
+  most_ = 3920;
+  RunFor(seconds(60));
+  EXPECT_EQ(sizer_->size(), 5000u) << "in time, and there is nothing to be won";
+  options_.batch_size = 1000;
+  Make();
+  RunFor(seconds(60));
+  EXPECT_GE(sizer_->size(), 3920u);
+  EXPECT_LE(sizer_->size(), 3920 * 1.1);
+}
+
+TEST_F(BatchSizerTest, AdaptiveSize_AtTheBoundOfBytesItFallsAndComesBackWithTheDatabase) {
+  options_.target_latency = seconds(1);
+  per_record_ = microseconds(100);
+  most_ = 3920;
+  RunFor(seconds(60));
+  for (int i = 0; i < 2; ++i) {
+    per_record_ *= 10;
+    RunFor(seconds(60));
+    EXPECT_NEAR(LatencyMs(), 1000, 150);
+    per_record_ /= 10;
+    RunFor(seconds(60));
+    EXPECT_GE(sizer_->size(), 3920u);
+  }
+}
+
+// More than half a batch tells whether the size is too large, not whether it is too small.
+TEST_F(BatchSizerTest, AdaptiveSize_WithoutMoreInputItFallsButDoesNotGrow) {
+  Make();
+  const auto commit = [&](milliseconds took) {
+    for (int i = 0; i < 20; ++i) {
+      now_ += seconds(1);
+      sizer_->OnCommitted(3000, false, took, now_);
+    }
+  };
+  commit(milliseconds(10));
+  EXPECT_EQ(sizer_->size(), 5000u);
+  commit(milliseconds(400));
+  EXPECT_EQ(sizer_->size(), 1500u);
 }
 
 TEST_F(BatchSizerTest, AdaptiveSize_ShrinksWhileTransactionsFail) {
@@ -111,7 +169,7 @@ TEST_F(BatchSizerTest, AdaptiveSize_TakesAGrowthBackThatMadeThingsWorse) {
     // Beyond 8,000 records the database thrashes: three times the time.
     const nanoseconds took = per_record_ * size * (size > 8000 ? 3 : 1) / 2;
     now_ += took;
-    sizer_->OnCommitted(size, took, now_);
+    sizer_->OnCommitted(size, true, took, now_);
   }
   EXPECT_LT(largest, 10000u);
   EXPECT_GT(sizer_->size(), 6000u);
@@ -160,11 +218,11 @@ TEST_F(BatchSizerTest, AfterACutItDoublesWhileThereIsTime) {
   Make();
   for (int i = 0; i < 3; ++i) sizer_->OnCut(sizer_->size());
   EXPECT_EQ(sizer_->size(), 625u);
-  sizer_->OnCommitted(625, seconds(3), now_);
-  sizer_->OnCommitted(10, seconds(1), now_);
+  sizer_->OnCommitted(625, true, seconds(3), now_);
+  sizer_->OnCommitted(10, false, seconds(1), now_);
   EXPECT_EQ(sizer_->size(), 625u) << "took too long, or was too small to tell";
   for (const std::uint32_t size : {1250u, 2500u, 5000u, 5000u}) {
-    sizer_->OnCommitted(sizer_->size(), seconds(2), now_);
+    sizer_->OnCommitted(sizer_->size(), true, seconds(2), now_);
     EXPECT_EQ(sizer_->size(), size);
   }
 }

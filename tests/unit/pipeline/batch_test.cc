@@ -23,6 +23,8 @@ using ::testing::Field;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
+const Uuid kLog = *Uuid::Parse("6a1f0c52-0b7e-4d1c-9c55-000000000010");
+
 Time At(int seconds) { return Time(std::chrono::seconds(1'800'000'000 + seconds)); }
 
 Task MakeTask(const std::string& id, const std::string& payload = {}) {
@@ -55,14 +57,18 @@ Operation Log(std::uint64_t lsn, const std::string& id) {
   return Op(lsn, storage::LogActivityOp{activity});
 }
 
+std::string RankOf(std::uint64_t lsn, bool is_given) {
+  return storage::MakeCreatedRank(is_given, {1000 + lsn, kLog, lsn});
+}
+
 TaskChange Only(std::vector<Operation> operations) {
-  ComposedRows rows = Compose(std::move(operations));
+  ComposedRows rows = Compose(std::move(operations), kLog);
   EXPECT_THAT(rows.tasks, SizeIs(1));
   return rows.tasks.empty() ? TaskChange() : rows.tasks.front();
 }
 
 TEST(Batch, ComposesNothingToNothing) {
-  const ComposedRows rows = Compose({});
+  const ComposedRows rows = Compose({}, kLog);
   EXPECT_THAT(rows.tasks, IsEmpty());
   EXPECT_THAT(rows.activities, IsEmpty());
   EXPECT_THAT(rows.dag_deletes, IsEmpty());
@@ -112,17 +118,28 @@ TEST(Batch, ClearsBothTimesForPending) {
 }
 
 TEST(Batch, KeepsTheRowsCreationUnlessGiven) {
-  EXPECT_TRUE(Only({Save(1, "t")}).keep_created_at);
+  EXPECT_EQ(Only({Save(1, "t")}).created_rank, RankOf(1, false));
   const TaskChange given = Only({Save(1, "t", At(-9))});
-  EXPECT_FALSE(given.keep_created_at);
+  EXPECT_EQ(given.created_rank, RankOf(1, true));
   EXPECT_EQ(given.task.created_at, At(-9));
 }
 
 TEST(Batch, KeepsACreationGivenEarlierInTheBatch) {
   const TaskChange change = Only({Save(1, "t", At(-9)), Save(2, "t")});
-  EXPECT_FALSE(change.keep_created_at);
+  EXPECT_EQ(change.created_rank, RankOf(1, true));
   EXPECT_EQ(change.task.created_at, At(-9));
   EXPECT_EQ(change.task.payload, "{\"n\":2}");
+}
+
+TEST(Batch, KeepsTheRankOfTheSaveWhoseCreationStands) {
+  EXPECT_EQ(Only({Save(1, "t"), Save(2, "t"), Update(3, "t", TaskStatus::kRunning)}).created_rank,
+            RankOf(1, false));
+  EXPECT_EQ(Only({Save(1, "t", At(-9)), Save(2, "t", At(-8)), Save(3, "t")}).created_rank,
+            RankOf(2, true));
+  EXPECT_EQ(Only({Save(1, "t", At(-9)), Delete(2, "t"), Save(3, "t"), Save(4, "t")}).created_rank,
+            RankOf(3, false));
+  EXPECT_EQ(Only({Update(1, "t", TaskStatus::kFailed), Save(2, "t")}).created_rank,
+            RankOf(2, false));
 }
 
 TEST(Batch, TakesTheOriginOfTheLastOperation) {
@@ -138,13 +155,14 @@ TEST(Batch, KeepsTheGivenUpdateTime) {
 }
 
 TEST(Batch, SortsTasksById) {
-  const ComposedRows rows = Compose({Save(1, "b"), Save(2, "c"), Save(3, "a"), Delete(4, "b")});
+  const ComposedRows rows = Compose({Save(1, "b"), Save(2, "c"), Save(3, "a"), Delete(4, "b")},
+                                    kLog);
   EXPECT_THAT(rows.tasks, ElementsAre(Field(&TaskChange::id, "a"), Field(&TaskChange::id, "b"),
                                       Field(&TaskChange::id, "c")));
 }
 
 TEST(Batch, NeverCoalescesActivities) {
-  const ComposedRows rows = Compose({Log(1, "y"), Log(2, "x"), Log(3, "z")});
+  const ComposedRows rows = Compose({Log(1, "y"), Log(2, "x"), Log(3, "z")}, kLog);
   ASSERT_THAT(rows.activities, SizeIs(3));
   EXPECT_EQ(rows.activities[0].activity.id, "x");
   EXPECT_EQ(rows.activities[0].lsn, 2u);
@@ -152,7 +170,7 @@ TEST(Batch, NeverCoalescesActivities) {
 }
 
 TEST(Batch, LetsTheFirstOfAnActivityIdWin) {
-  const ComposedRows rows = Compose({Log(1, "x"), Log(2, "x"), Log(3, "x")});
+  const ComposedRows rows = Compose({Log(1, "x"), Log(2, "x"), Log(3, "x")}, kLog);
   ASSERT_THAT(rows.activities, SizeIs(1));
   EXPECT_EQ(rows.activities[0].activity.message, "by 1");
   EXPECT_EQ(rows.duplicates, 2u);
@@ -162,7 +180,8 @@ TEST(Batch, ComposesABatchUpdateTaskByTask) {
   Task first = MakeTask("a", "1");
   Task second = MakeTask("b", "2");
   Task again = MakeTask("a", "3");
-  const ComposedRows rows = Compose({Op(5, storage::SaveTasksOp{{first, second, again}, At(5)})});
+  const ComposedRows rows =
+      Compose({Op(5, storage::SaveTasksOp{{first, second, again}, At(5)})}, kLog);
   ASSERT_THAT(rows.tasks, SizeIs(2));
   EXPECT_EQ(rows.tasks[0].task.payload, "3");
   EXPECT_EQ(rows.tasks[0].origin.lsn, 5u);
@@ -170,7 +189,7 @@ TEST(Batch, ComposesABatchUpdateTaskByTask) {
 }
 
 TEST(Batch, PassesDagDeletesOn) {
-  const ComposedRows rows = Compose({Op(9, storage::DeleteDagOp{"dag", At(9)})});
+  const ComposedRows rows = Compose({Op(9, storage::DeleteDagOp{"dag", At(9)})}, kLog);
   ASSERT_THAT(rows.dag_deletes, SizeIs(1));
   EXPECT_EQ(rows.dag_deletes[0].dag_id, "dag");
   EXPECT_EQ(rows.dag_deletes[0].origin.lsn, 9u);
@@ -183,7 +202,8 @@ TEST(Batch, TakesAnotherTurnWhereOnlyTheRowCanTell) {
     return operation;
   };
   const ComposedRows rows = Compose({running(1), Save(2, "u"), running(3),
-                                     Update(4, "t", TaskStatus::kCompleted), running(5)});
+                                     Update(4, "t", TaskStatus::kCompleted), running(5)},
+                                    kLog);
   ASSERT_THAT(rows.tasks, SizeIs(4));
   EXPECT_TRUE(rows.tasks[0].open_only);
   EXPECT_EQ(rows.tasks[0].origin.lsn, 3u);
@@ -290,7 +310,7 @@ std::optional<Task> InDatabase(const std::vector<Operation>& operations,
   }
   storage::Batch batch;
   batch.wal_id = wal_id;
-  batch.tasks = Compose(operations).tasks;
+  batch.tasks = Compose(operations, wal_id).tasks;
   EXPECT_OK(session->Apply(batch));
   const auto stored = session->GetTask("t");
   return stored.ok() ? std::optional<Task>(stored->task) : std::nullopt;
@@ -320,6 +340,52 @@ TEST(Batch, EqualsApplyingOneByOneForEverySequence) {
       CheckSequence(choices, ExistingRow(TaskStatus::kRunning));
       CheckSequence(choices, ExistingRow(TaskStatus::kFailed));
       if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// --- over a row that another log wrote before, between or after them: created_at ----------------
+
+storage::Session::StoredTask OverAnothersRow(const std::vector<Operation>& operations,
+                                             const TaskChange& theirs, bool one_by_one) {
+  storage::MemoryBackend backend;
+  auto session = std::move(backend.Connect()).value();
+  const auto apply = [&](const Uuid& wal_id, std::vector<TaskChange> changes) {
+    storage::Batch batch;
+    batch.wal_id = wal_id;
+    batch.tasks = std::move(changes);
+    EXPECT_OK(session->Apply(batch));
+  };
+  apply(*Uuid::Parse("6a1f0c52-0b7e-4d1c-9c55-000000000020"), {theirs});
+  if (one_by_one) {
+    for (const Operation& operation : operations) apply(kLog, Compose({operation}, kLog).tasks);
+  } else {
+    apply(kLog, Compose(operations, kLog).tasks);
+  }
+  return *session->GetTask("t");
+}
+
+TEST(Batch, OverAnotherLogsRowCreatedAtEqualsThatOfOneByOne) {
+  constexpr int kOfThem = 4;  // saves with and without it, two updates
+  for (int n = 0; n < kOfThem * kOfThem * kOfThem * kOfThem; ++n) {
+    std::vector<Operation> operations;
+    std::string name;
+    for (int i = 0, rest = n; i < 4; ++i, rest /= kOfThem) {
+      operations.push_back(Choice(rest % kOfThem, 2 * static_cast<std::uint64_t>(i) + 2));
+      name += " " + std::to_string(rest % kOfThem);
+    }
+    for (std::uint64_t stamp = 1001; stamp <= 1009; ++stamp) {
+      for (const bool is_given : {false, true}) {
+        TaskChange theirs;
+        theirs.id = "t";
+        theirs.origin = {7, stamp};
+        theirs.task = ExistingRow(TaskStatus::kPending);
+        theirs.created_rank = storage::MakeCreatedRank(is_given, {stamp, Uuid(), 7});
+        const auto composed = OverAnothersRow(operations, theirs, false);
+        const auto singly = OverAnothersRow(operations, theirs, true);
+        ASSERT_EQ(composed.task.created_at, singly.task.created_at) << name << " at " << stamp;
+        ASSERT_EQ(composed.created_rank, singly.created_rank) << name << " at " << stamp;
+      }
     }
   }
 }

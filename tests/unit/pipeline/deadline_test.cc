@@ -7,8 +7,10 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <span>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/support/hanging_file_system.h"
 #include "tests/unit/pipeline/pressure_fixture.h"
@@ -313,6 +315,37 @@ TEST_F(DeadlineTest, OfTheWholeCallOnAClockThatIsStepped) {
   if (!is_back) time_.Advance(std::chrono::hours(1));
   caller.join();
   EXPECT_THAT(status, StatusIs(StatusCode::kInDoubt));
+}
+
+// To check a call takes its time, too: it begins before.
+TEST_F(DeadlineTest, CountsFromBeforeTheCheckOfTheCall) {
+  clock_ = &time_;
+  options_.initial_backoff = options_.max_backoff = milliseconds(0);
+  options_.breaker_failures = 0;
+  options_.flush_linger = milliseconds(0);
+  database_.ComeBack();
+  OpenHere();
+  WriteOptions options;
+  options.durability = Durability::kDisk;
+  options.timeout = kTime;
+  const std::string bad(256, 'x');  // longer than an id may be
+  Task task;
+  task.id = bad;
+  Activity activity;
+  activity.task_id = bad;
+  const std::vector<std::function<Status()>> calls{
+      [&] { return storage_->SaveTask(task, options).status(); },
+      [&] { return storage_->SaveTasks(std::span(&task, 1), options).status(); },
+      [&] { return storage_->UpdateTaskStatus(bad, {}, "", options).status(); },
+      [&] { return storage_->DeleteTask(bad, options).status(); },
+      [&] { return storage_->DeleteTasksByDag(bad, options).status(); },
+      [&] { return storage_->LogActivity(activity, options).status(); },
+  };
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const std::uint64_t before = time_.looks(std::this_thread::get_id());
+    EXPECT_THAT(calls[i](), StatusIs(StatusCode::kInvalidArgument)) << i;
+    EXPECT_EQ(time_.looks(std::this_thread::get_id()), before + 1) << i;
+  }
 }
 
 TEST_F(DeadlineTest, OfTheWholeCall) {

@@ -39,6 +39,26 @@ TEST_F(FlushWorkerTest, GivesABatchBackThatItCannotBringInTime) {
   EXPECT_EQ(Stats().applied, 1u);
 }
 
+// Whoever has its batches now tells how they fare.
+TEST_F(FlushWorkerTest, NoAlarmOutlivesItsWorkerOrTheNextContact) {
+  options_.batch_timeout = seconds(1);
+  for (const bool retires : {true, false}) {
+    backend_.NextApplies({ApplyFault::kUnavailable});
+    Save("a");
+    Run();
+    clock_.Advance(seconds(1));
+    Run();
+    EXPECT_NE(Stats().alarm, "");
+    if (retires) {
+      EXPECT_TRUE(worker_->Retire());
+    } else {
+      worker_->Begin(identity_, nullptr);
+    }
+    EXPECT_EQ(Stats().alarm, "") << retires;
+    Drain();
+  }
+}
+
 TEST_F(FlushWorkerTest, KeepsABatchWhoseFateItDoesNotKnow) {
   options_.batch_timeout = seconds(1);
   backend_.NextApplies({ApplyFault::kLostAfter});

@@ -1,9 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -73,6 +77,15 @@ TEST(FlusherCrash, BringsEachRecordOnceWhereverItIsKilled) {
   }
 }
 
+std::ptrdiff_t Lines(const char* file) {
+  std::ifstream in(file);
+  return std::count(std::istreambuf_iterator<char>(in), {}, '\n');
+}
+
+std::ptrdiff_t RunningThreads() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});
+}
+
 class FlusherThreadsTest : public ::testing::Test {
  protected:
   FlusherThreadsTest() {
@@ -88,6 +101,7 @@ class FlusherThreadsTest : public ::testing::Test {
         std::make_unique<Flusher>(log_.log(), backend_, *letters_, Clock::Real(), options_, fs_);
   }
 
+  const std::ptrdiff_t at_first_ = RunningThreads();  // without the reader and the workers
   SimulatedFileSystem fs_;
   OperationLog log_{fs_, Clock::Real()};
   storage::MemoryBackend memory_;
@@ -113,6 +127,29 @@ TEST_F(FlusherThreadsTest, FlushesWhatSeveralThreadsAppend) {
   EXPECT_EQ((*memory_.Connect())->Count()->activities, 1000u);
   flusher_->Stop();
   flusher_->Stop();
+}
+
+// The stack of a thread that has ended stays mapped until it is joined.
+TEST_F(FlusherThreadsTest, NothingIsKeptOfWorkersThatHaveEnded) {
+  constexpr int kTurns = 100;
+  flusher_->Start();
+  flusher_->SetWorkerCount(1);
+  // The reader's and one worker's.
+  const auto await_two = [this] {
+    const auto until = std::chrono::steady_clock::now() + seconds(60);
+    while (RunningThreads() > at_first_ + 2) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  };
+  await_two();
+  const std::ptrdiff_t before = Lines("/proc/self/maps");
+  for (int i = 0; i < kTurns; ++i) {
+    flusher_->SetWorkerCount(2);
+    flusher_->SetWorkerCount(1);
+    await_two();
+  }
+  EXPECT_LT(Lines("/proc/self/maps"), before + kTurns / 2);
 }
 
 TEST_F(FlusherThreadsTest, GetsThroughEveryKindOfTrouble) {

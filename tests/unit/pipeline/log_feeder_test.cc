@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <stop_token>
 #include <thread>
 
 #include "base/byte_codec.h"
@@ -372,6 +373,18 @@ TEST_F(LogFeederTest, ReturnsFromWaitingWhenThereIsSomethingToRead) {
   log_.Sync();
   feeder_->WaitForMore(std::chrono::hours(1));
   EXPECT_TRUE(feeder_->Step());
+}
+
+TEST_F(LogFeederTest, ReturnsFromWaitingWhenItIsToStop) {
+  log_.Save("a");
+  log_.Sync();
+  Read();
+  std::stop_source stopping;
+  stopping.request_stop();
+  queues_->Wake();
+  // Nothing more comes, and the clock stands still.
+  feeder_->WaitForMore(std::chrono::hours(1), stopping.get_token());
+  EXPECT_FALSE(feeder_->Step());
 }
 
 wal::RecordHeader RecordOf(std::uint8_t type) {

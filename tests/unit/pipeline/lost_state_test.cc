@@ -268,6 +268,43 @@ TEST_F(LostStateTest, AListThatIsTooOldForTheRecordsIsNotBelieved) {
   ExpectAllThere();
 }
 
+// Of a log that has no targets: there is nothing to write anew.
+TEST_F(LostStateTest, ADamagedListThatNobodyNeedsIsKeptAside) {
+  const Weights only{{"default", 1}};
+  Open(only);
+  ASSERT_OK(storage_->SaveTask(TaskNamed("first"), {}));
+  Flush();
+  Close();
+  Put("TARGETS", "garbage");
+  EXPECT_EQ(DamagedFiles(), std::set<std::string>{"TARGETS"});
+  Open(only);
+  Flush();
+  Close();
+  EXPECT_EQ(DamagedFiles(), std::set<std::string>{});
+  EXPECT_EQ(Content("quarantine/TARGETS"), "garbage");
+}
+
+// Put back from before the log had targets, STATE knows of none.
+TEST_F(LostStateTest, AnOlderStateBesideADamagedListPassesNobodyOver) {
+  const Weights only{{"default", 1}};
+  const Weights grown{{"default", 1}, {"b", 1}};
+  Open(only);
+  ASSERT_OK(storage_->SaveTask(TaskNamed("first"), {}));
+  Flush();
+  Close();
+  const std::string older = Content("STATE");
+  LeaveABacklogOf("b", grown);
+  const std::string list = Content("TARGETS");
+  Put("STATE", older);
+  FlipIn("TARGETS");
+  for (const Weights& weights : {only, grown}) {
+    EXPECT_THAT(TryOpen(weights), StatusIs(StatusCode::kCorruption, HasSubstr("TARGETS")));
+  }
+  Put("TARGETS", list);
+  OpenAgain(grown);
+  ExpectAllThere();
+}
+
 TEST_F(LostStateTest, ADamagedListIsWrittenAnewByTheNextOpen) {
   Open(kBoth);
   Close();

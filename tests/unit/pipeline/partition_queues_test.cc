@@ -61,6 +61,33 @@ TEST_F(PartitionQueuesTest, CountsEachRecordOnce) {
   EXPECT_EQ(Settle({{0, 1, 2}}).applied, 0u);
 }
 
+TEST_F(PartitionQueuesTest, WhoGaveUpIsRelievedOnceAllOfThatIsSettled) {
+  Make(2);
+  OfferAll({0, 1});
+  const auto count = [this](std::uint32_t partition, wal::Lsn from, wal::Lsn to) {
+    const std::vector<WatermarkMove> moves{{partition, from, to}};
+    auto relieved = queues_->Count(moves).relieved;
+    queues_->Settle(0, moves, now_);
+    return relieved;
+  };
+  const auto give_up = [this](std::uint32_t worker) {
+    queues_->Take(worker);
+    queues_->Release(worker, true);
+  };
+  give_up(1);
+  EXPECT_THAT(Take(0), ElementsAre(1, 2));
+  queues_->Release(0, true);  // in the same trouble
+  EXPECT_THAT(count(0, 0, 1), IsEmpty()) << "worker 0 gave up more, worker 1 nothing there";
+  EXPECT_THAT(count(1, 0, 2), ElementsAre(1, 0));
+  Offer(3, 1);
+  give_up(1);
+  Take(0);
+  Offer(4, 1);
+  queues_->Release(0);
+  EXPECT_THAT(Take(1), ElementsAre(3, 4));
+  EXPECT_THAT(count(1, 2, 3), IsEmpty()) << "it has some in hand again";
+}
+
 TEST_F(PartitionQueuesTest, CountsLetteredRecordsApart) {
   OfferAll({0, 0});
   queues_->Take(0)[0]->is_lettered = true;
@@ -86,6 +113,39 @@ TEST_F(PartitionQueuesTest, TakesARecordInOnceHoweverOftenItIsOffered) {
 
 // --- batches
 // --------------------------------------------------------------------------------------------
+
+TEST_F(PartitionQueuesTest, ABatchIsFullWhereABoundEndsIt) {
+  const auto is_full = [this] {
+    bool full = false;
+    queues_->Take(0, &full);
+    queues_->Release(0);
+    return full;
+  };
+  OfferAll({0, 1, 0, 1});
+  EXPECT_FALSE(is_full()) << "there was no more";
+  Offer(5, 0);
+  EXPECT_TRUE(is_full()) << "as many records as a batch takes";
+  Reset({0, 0});
+  Offer(1, 0, 1000);
+  EXPECT_FALSE(is_full());
+  Offer(2, 1, 1000);
+  EXPECT_TRUE(is_full()) << "the second one's bytes would be too many";
+  Settle({{0, 0, 1}});
+  EXPECT_FALSE(is_full());
+}
+
+// Nor is it for lack of input that a batch ends where a queue holds no more.
+TEST_F(PartitionQueuesTest, ABatchIsFullWhereItTakesAllOfAFullQueue) {
+  limits_.partition_bytes = 400;
+  queues_ = std::make_unique<PartitionQueues>(limits_);
+  Reset({0, 0});
+  Offer(1, 0, 500);
+  Offer(2, 0, 500);  // left behind
+  Offer(3, 1);
+  bool is_full = false;
+  EXPECT_EQ(queues_->Take(0, &is_full).size(), 2u);
+  EXPECT_TRUE(is_full);
+}
 
 TEST_F(PartitionQueuesTest, TakesInLsnOrderOverPartitions) {
   OfferAll({0, 1, 1, 0});

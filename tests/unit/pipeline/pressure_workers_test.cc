@@ -1,4 +1,5 @@
 // The workers that bring batches into the database, and the size of these batches.
+#include <algorithm>
 #include <latch>
 #include <set>
 #include <stdexcept>
@@ -224,17 +225,28 @@ TEST_F(SteppedPressureTest, Workers_ABatchThatIsNotBroughtInTimeIsHandedOver) {
                                                  : Status::Ok();
   });
   Open();
-  const std::string id = IdsOfWorker(0, options_.partitions).front();
-  ASSERT_OK(Save(id));
-  Await([&] { return attempts >= 3; });
-  EXPECT_EQ(Stored().tasks, 0u);
-  time_.Advance(options_.batch_timeout);
-  Await([&] { return pending() == 0; });
-  EXPECT_EQ(Stored().tasks, 1u);
-  std::uint64_t timeouts = 0;
-  const BufferSnapshot buffer = control().Buffer();
-  for (const WorkerSnapshot& worker : buffer.targets.front().workers) timeouts += worker.timeouts;
-  EXPECT_EQ(timeouts, 1u);
+  std::uint64_t turn = 0;
+  for (const std::uint32_t worker : {1u, 0u}) {
+    ++turn;
+    {
+      MutexLock lock(mutex);
+      unlucky = {};
+      attempts = 0;
+    }
+    ASSERT_OK(Save(IdsOfWorker(worker, options_.partitions).front()));
+    Await([&] { return attempts >= 3; });
+    EXPECT_EQ(Stored().tasks, turn - 1);
+    EXPECT_NE(storage_->GetStats().alarm, "");
+    time_.Advance(options_.batch_timeout);
+    Await([&] { return pending() == 0; });
+    // Not only when the unlucky one commits something, which may be never.
+    EXPECT_EQ(storage_->GetStats().alarm, "") << worker;
+    EXPECT_EQ(Stored().tasks, turn);
+    std::uint64_t timeouts = 0;
+    const BufferSnapshot buffer = control().Buffer();
+    for (const WorkerSnapshot& one : buffer.targets.front().workers) timeouts += one.timeouts;
+    EXPECT_EQ(timeouts, turn);
+  }
   Drain();
 }
 
@@ -352,6 +364,46 @@ TEST_F(SteppedPressureTest, AdaptiveSize_FollowsTheLatencyOfTheDatabase) {
   EXPECT_GT(at_first.score, 0.5);
   EXPECT_LE(settle(10'000).size, 20u);
   EXPECT_GE(settle(1000).size, 60u);
+  Drain();
+}
+
+// The same where bytes end a batch after some twenty records, long before its size.
+TEST_F(SteppedPressureTest, AdaptiveSize_FollowsTheLatencyWhereBytesEndABatch) {
+  options_.target_latency = milliseconds(100);
+  options_.batch_evaluation_interval = milliseconds(0);
+  options_.batch_size = 400;
+  options_.batch_size_min = 1;
+  options_.batch_bytes = 21'000;
+  std::atomic<int> each_us{0};
+  std::atomic<bool> is_open{false};
+  std::atomic<std::size_t> largest{0};
+  database_.FailApply([&](const storage::Batch& batch) {
+    while (!is_open) std::this_thread::sleep_for(milliseconds(1));
+    largest = std::max(largest.load(), batch.activities.size());
+    time_.Advance(microseconds(each_us) * batch.activities.size());
+    return Status::Ok();
+  });
+  Open();
+  Activity activity;
+  activity.task_id = "t";
+  activity.message = std::string(900, 'x');
+  const auto settle = [&](int us) {
+    each_us = us;
+    is_open = false;
+    for (int i = 0; i < 500; ++i) EXPECT_OK(storage_->LogActivity(activity, {}));
+    largest = 0;
+    is_open = true;
+    Await([&] { return pending() == 0; });
+    return control().Buffer().targets.front().batch_size.size;
+  };
+  EXPECT_LE(settle(50'000), 2u) << "of which a record by itself takes a half";
+  // Up to what the bytes allow, and one step beyond.
+  const std::uint32_t grown = settle(1000);
+  EXPECT_GE(grown, largest);
+  EXPECT_LE(grown, largest * 1.1);
+  EXPECT_THAT(largest.load(), ::testing::AllOf(::testing::Ge(18u), Le(23u)));
+  EXPECT_LE(settle(10'000), 11u);
+  EXPECT_GE(settle(1000), largest);
   Drain();
 }
 

@@ -352,6 +352,39 @@ TEST_F(ReadOverlayTest, LeavesARowThatAnotherLogWroteLater) {
   EXPECT_GE(log_->NextStamp(now_), change.origin.stamp);
 }
 
+// As the row will have it, once the save has come in.
+TEST_F(ReadOverlayTest, ShowsTheCreationThatATooLateSaveHandsIn) {
+  now_ = Clock::Real().WallNow();
+  Save(TaskNamed("t"));
+  FlushAll();
+  ASSERT_OK_AND_ASSIGN(auto session, database_.data().Connect());
+  const Uuid theirs = Uuid::Make();
+  const Time their_call = now_ + std::chrono::minutes(1);
+  const auto apply = [&](storage::TaskChange::Kind kind, std::uint64_t stamp) {
+    storage::TaskChange change;
+    change.kind = kind;
+    change.id = "t";
+    change.origin = {stamp, stamp};
+    change.task = TaskNamed("t", "theirs");
+    change.task.created_at = change.task.updated_at = their_call;
+    change.created_rank = storage::MakeCreatedRank(false, {stamp, theirs, stamp});
+    storage::Batch batch;
+    batch.wal_id = theirs;
+    batch.tasks.push_back(change);
+    ASSERT_OK(session->Apply(batch));
+  };
+  const std::uint64_t stamp = log_->NextStamp(now_) + 60'000'000;
+  apply(storage::TaskChange::Kind::kDelete, stamp);
+  apply(storage::TaskChange::Kind::kPut, stamp + 1);
+  Save(TaskNamed("t"));  // called before theirs
+  ASSERT_OK_AND_ASSIGN(const Task read, overlay_->GetTask("t"));
+  EXPECT_EQ(read.dag_id, "theirs");
+  EXPECT_EQ(read.created_at, now_);
+  FlushAll();
+  ASSERT_OK_AND_ASSIGN(const auto row, session->GetTask("t"));
+  EXPECT_EQ(row.task, read);
+}
+
 TEST_F(ReadOverlayTest, KnowsWhichTasksHaveUnflushedRecords) {
   Save(TaskNamed("t"));
   ASSERT_OK_AND_ASSIGN(const bool before, overlay_->HasUnflushed("t"));
@@ -377,9 +410,9 @@ std::optional<Task> ApplyChanges(std::optional<Task> row, std::vector<Operation>
   if (row) {
     std::vector<Operation> first;
     first.push_back({1, 1, storage::SaveTaskOp{*row, kNow}});
-    apply(Compose(std::move(first)), Uuid());
+    apply(Compose(std::move(first), Uuid()), Uuid());
   }
-  apply(Compose(std::move(operations)), Uuid());
+  apply(Compose(std::move(operations), Uuid()), Uuid());
   auto stored = (*session)->GetTask("t");
   if (!stored.ok()) return std::nullopt;
   return std::move(stored->task);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -113,6 +114,30 @@ TEST_F(RebalanceTest, ATargetThatJoinsGetsItsShare) {
   for (int i = 0; i < kTasks; ++i) {
     ASSERT_OK_AND_ASSIGN(const Task task, StoredTask(HoldersOf(Id(i)).at(0), Id(i)));
     EXPECT_EQ(task.status, TaskStatus::kCompleted);
+  }
+}
+
+// What a row's created_at is from moves with it: another log's save is held against that.
+TEST_F(RebalanceTest, TheRankOfCreatedAtMovesWithTheRow) {
+  Open({{"a", 1}, {"b", 0}});
+  Task given = TaskNamed("given"), called = TaskNamed("called");
+  given.created_at = Time(seconds(7));
+  ASSERT_OK(storage_->SaveTask(given, {}));
+  ASSERT_OK(storage_->SaveTask(called, {}));
+  Flush();
+  Close();
+  ASSERT_OK_AND_ASSIGN(const auto from, Database("a").data().Connect());
+  std::map<std::string, storage::Session::StoredTask> before;
+  for (const char* id : {"given", "called"}) before[id] = *from->GetTask(id);
+  EXPECT_GT(before["given"].created_rank, storage::kGivenCreatedRank);
+  EXPECT_LT(before["called"].created_rank, storage::kUnknownCreatedRank);
+  Open({{"a", 0}, {"b", 1}});
+  ASSERT_OK(Rebalance());
+  ASSERT_OK_AND_ASSIGN(const auto to, Database("b").data().Connect());
+  for (const auto& [id, row] : before) {
+    ASSERT_OK_AND_ASSIGN(const auto moved, to->GetTask(id));
+    EXPECT_EQ(moved.task, row.task) << id;
+    EXPECT_EQ(moved.created_rank, row.created_rank) << id;
   }
 }
 

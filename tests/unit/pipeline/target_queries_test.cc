@@ -72,7 +72,7 @@ class TargetQueriesTest : public ::testing::Test {
     storage::TaskChange change;
     change.id = task.id;
     change.task = task;
-    change.keep_created_at = false;
+    change.created_rank = storage::MakeCreatedRank(true, {1, wal_id_, lsn_ + 1});
     Apply(database, std::move(change));
   }
   void Delete(std::uint16_t database, const std::string& id) {

@@ -11,7 +11,9 @@
 namespace taskwal::recovery {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using wal::Lsn;
 using wal::LsnRange;
 
@@ -75,6 +77,23 @@ TEST_F(PrepareLogTest, MakesNothingUnlessAsked) {
   options.directory = "/nowhere";
   EXPECT_THAT(PrepareLog(fs_, options, &report_), StatusIs(StatusCode::kNotFound));
   EXPECT_FALSE(fs_.Exists("/nowhere"));
+}
+
+TEST_F(PrepareLogTest, ADiskWithoutRoomForANewLogIsNamedWithWhatToDo) {
+  for (const SimulatedCall call :
+       {SimulatedCall::kMakeDirectories, SimulatedCall::kLock, SimulatedCall::kWrite}) {
+    PrepareOptions options = Options();
+    options.directory = "/new/log";
+    fs_.FailNth(1, {.call = call,
+                    .path_part = "/new",
+                    .status = Status::Unavailable("No space left on device (errno 28)")});
+    EXPECT_THAT(PrepareLog(fs_, options, &report_).status(),
+                StatusIs(StatusCode::kUnavailable,
+                         AllOf(HasSubstr("no room on the disk that holds /new/log"),
+                               Not(HasSubstr("one process writes a log")))))
+        << static_cast<int>(call);
+    fs_.ClearFaults();
+  }
 }
 
 TEST_F(PrepareLogTest, ASecondOpenerIsRefused) {

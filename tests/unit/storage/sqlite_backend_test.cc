@@ -84,8 +84,8 @@ class SqliteBackendTest : public ::testing::Test {
 TEST_F(SqliteBackendTest, NewDatabaseIsInWriteAheadModeAndFullySynchronous) {
   Connect();
   EXPECT_EQ(Value("PRAGMA journal_mode"), "wal");
-  EXPECT_EQ(Value("SELECT version FROM taskwal_schema"), "1");
-  EXPECT_EQ(Value("SELECT db_id FROM taskwal_schema"), backend_->db_id().ToString());
+  EXPECT_EQ(Value("SELECT max(version) FROM taskwal_schema"), "2");
+  EXPECT_EQ(Value("SELECT DISTINCT db_id FROM taskwal_schema"), backend_->db_id().ToString());
 }
 
 TEST_F(SqliteBackendTest, IdentityOutlivesTheProcess) {
@@ -110,7 +110,7 @@ TEST_F(SqliteBackendTest, SeveralFirstOpenersMakeOneSchema) {
     }
   }
   for (const Uuid& id : ids) EXPECT_EQ(id, ids[0]);
-  EXPECT_EQ(Value("SELECT count(*) FROM taskwal_schema"), "1");
+  EXPECT_EQ(Value("SELECT count(*) FROM taskwal_schema"), "2");
 }
 
 TEST_F(SqliteBackendTest, MissingDirectoryIsNamedAndNotMade) {
@@ -150,7 +150,8 @@ TEST_F(SqliteBackendTest, UnwritableFileIsNamed) {
 
 TEST_F(SqliteBackendTest, NewerSchemaIsRefusedWithWhatToDo) {
   Connect();
-  Execute("INSERT INTO taskwal_schema SELECT 7, applied_at, db_id FROM taskwal_schema");
+  Execute("INSERT INTO taskwal_schema SELECT 7, applied_at, db_id FROM taskwal_schema "
+          "WHERE version = 1");
   for (const bool create : {true, false}) {
     EXPECT_THAT(Make(milliseconds(20000), create)->Connect(),
                 StatusIs(StatusCode::kInvalidArgument,
@@ -268,7 +269,8 @@ TEST_F(SqliteBackendTest, EachRowIsPutInItsOwnWay) {
   for (TaskChange& change : after.tasks) {
     change.task.created_at = Time(std::chrono::hours(2));
     change.task.status = TaskStatus::kRunning;
-    change.keep_created_at = change.id.starts_with("keep");
+    change.created_rank =
+        MakeCreatedRank(!change.id.starts_with("keep"), {10, log_, change.origin.lsn});
     change.open_only = change.id.ends_with("open");
   }
   ExpectApplied(*session, after);

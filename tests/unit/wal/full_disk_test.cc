@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <utility>
 
+#include "tests/support/forwarding_file_system.h"
 #include "tests/unit/wal/log_fixture.h"
 
 namespace taskwal::wal {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class FullDiskTest : public LogTest {
@@ -134,9 +137,182 @@ TEST_F(FullDiskTest, AnOpenThatFindsNoRoomSaysWhatToDo) {
   Remove("spare-");
   ASSERT_OK(WriteFileAtomically(fs_, JoinPath(kDirectory, kReserveFileName),
                                 std::string(4096, '0')));
+  // The first one uses up what there was for a STATE.
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    TakeAllRoom();
+    EXPECT_THAT(OpenAgain(1001).status(),
+                StatusIs(StatusCode::kUnavailable,
+                         AllOf(HasSubstr("no room on the disk that holds /wal"),
+                               HasSubstr("make room elsewhere on it (never remove a wal-* file)"))))
+        << attempt;
+  }
+}
+
+// As many targets and partitions as there may be, and the longest names: neither change nor the
+// next open waits for room.
+TEST_F(FullDiskTest, TheLargestStateAndTargetsAreWritten) {
+  fs_.SetCapacity(256u << 20);
+  LogStart start = NewLog(fs_, kDirectory);
+  start.state.partitions = 1024;
+  for (std::uint16_t i = 0; i < 64; ++i) {
+    TargetState target;
+    target.number = i;
+    target.name = std::string(62, 'n') + std::to_string(10 + i);
+    target.weight = 1;
+    start.state.targets.push_back(target);
+  }
+  ASSERT_OK_AND_ASSIGN(auto log, Log::Open(fs_, clock_, SmallLog(), std::move(start)));
+  Fill(*log, 1000);
+  const auto grow = [&](std::uint64_t by) {
+    TakeAllRoom();
+    ASSERT_OK(log->SetState([&](LogState* state) {
+      for (TargetState& target : state->targets) {
+        target.watermarks.assign(1024, UINT64_MAX - by);
+        target.joined_lsn = UINT64_MAX - by;
+      }
+    })) << by;
+    EXPECT_EQ(ReadState(fs_, kDirectory)->targets[63].watermarks[1023], UINT64_MAX - by);
+    EXPECT_EQ(ReadTargetList(fs_, kDirectory)->targets[63].joined_lsn, UINT64_MAX - by);
+  };
+  for (std::uint64_t by : {0, 1, 2}) grow(by);
+  log->Abandon();
+  log.reset();
   TakeAllRoom();
-  EXPECT_THAT(OpenAgain(1001).status(),
-              StatusIs(StatusCode::kUnavailable, HasSubstr("no room on the disk that holds /wal")));
+  ASSERT_OK_AND_ASSIGN(log, OpenAgain(1001));
+  for (std::uint64_t by : {3, 4, 5}) grow(by);
+}
+
+// What others on the disk have left is theirs.
+class WatchedFileSystem final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
+                                                     bool create) override {
+    const bool is_made_ahead =
+        path.find("spare-") != std::string::npos || path.find("RESERVE") != std::string::npos;
+    opened += is_made_ahead ? 1 : 0;
+    return ForwardingFileSystem::OpenWritable(path, create);
+  }
+
+  int opened = 0;
+};
+
+TEST_F(FullDiskTest, NoFileIsFilledAgainAndAgainWithTheLastOfTheDisk) {
+  WatchedFileSystem watched(fs_);
+  ASSERT_OK_AND_ASSIGN(
+      const auto log, Log::Open(watched, clock_, SmallLog(), NewLog(fs_, kDirectory)));
+  // Before anything is made ahead: what is in the buffer finds no segment to go to.
+  const auto space = fs_.Space(kDirectory);
+  fs_.SetCapacity(space->total - space->available + (40u << 10));
+  const auto step = [&] {
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->WriterStep();
+  };
+  for (int i = 0, refused = 0; i < 5000 && refused < 10; ++i) {
+    step();
+    const auto lsn = Put(*log, std::string(500, 'x'), Durability::kProcess, 1, {clock_.Now(), {}});
+    refused = lsn.ok() ? 0 : refused + 1;
+  }
+  ASSERT_TRUE(log->GetStats().full);
+  ASSERT_LT(log->written_lsn(), log->end_lsn());
+  const int before = watched.opened;
+  for (int i = 0; i < 100; ++i) {
+    step();
+    log->MaintenanceStep();
+  }
+  EXPECT_EQ(watched.opened, before);
+  fs_.SetCapacity(1ull << 40);
+  for (int i = 0; i < 20; ++i) {
+    step();
+    log->MaintenanceStep();
+  }
+  EXPECT_EQ(log->written_lsn(), log->end_lsn());
+  EXPECT_FALSE(log->GetStats().full);
+}
+
+// For a file that is there already: a spare that is to become the next segment.
+class WithoutDescriptors final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
+                                                     bool create) override {
+    if (lacks && !create) {
+      return Status::Overloaded("cannot open " + path + ": Too many open files (errno 24)");
+    }
+    return ForwardingFileSystem::OpenWritable(path, create);
+  }
+
+  bool lacks = false;
+};
+
+// No space is lacking, but it is waited for in the same way, and none is filled meanwhile.
+TEST_F(FullDiskTest, ALackOfDescriptorsIsSatOut) {
+  WithoutDescriptors few(fs_);
+  ASSERT_OK_AND_ASSIGN(const auto log,
+                       Log::Open(few, clock_, SmallLog(), NewLog(fs_, kDirectory)));
+  Settle(*log);
+  const auto count_spares = [&] {
+    const auto entries = fs_.List(kDirectory);
+    EXPECT_OK(entries);
+    return std::count_if(entries->begin(), entries->end(), [](const DirectoryEntry& entry) {
+      return entry.name.starts_with("spare-");
+    });
+  };
+  const auto spares = count_spares();
+  few.lacks = true;
+  Lsn accepted = 0;
+  for (int i = 0, refused = 0; i < 5000 && refused < 50; ++i) {
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->WriterStep();
+    const auto lsn = Put(*log, std::string(500, 'x'), Durability::kDisk, 1, {clock_.Now(), {}});
+    refused = lsn.ok() ? 0 : refused + 1;
+    if (lsn.ok()) accepted = *lsn;
+  }
+  EXPECT_LT(log->durable_lsn(), accepted);
+  EXPECT_OK(log->health());
+  EXPECT_EQ(count_spares(), spares);
+  few.lacks = false;
+  clock_.Advance(std::chrono::milliseconds(50));
+  EXPECT_OK(log->WaitDurable(accepted, {}));
+  EXPECT_EQ(ReadAll(*log, accepted).size(), accepted);
+}
+
+// Somebody's quota again: the disk says that it has room for all.
+class QuotaFileSystem final : public ForwardingFileSystem {
+ public:
+  using ForwardingFileSystem::ForwardingFileSystem;
+  Result<DiskSpace> Space(const std::string& /*path*/) override {
+    return DiskSpace{1ull << 40, 1ull << 39, false};
+  }
+};
+
+TEST_F(FullDiskTest, RoomForASmallSegmentIsNoneForARecordThatNeedsALargeOne) {
+  QuotaFileSystem quota(fs_);
+  ASSERT_OK_AND_ASSIGN(
+      const auto log, Log::Open(quota, clock_, SmallLog(), NewLog(fs_, kDirectory)));
+  Settle(*log);
+  const auto space = fs_.Space(kDirectory);
+  fs_.SetCapacity(space->total - space->available + (400u << 10));
+  const Deadline now{clock_.Now(), {}};
+  auto large = log->Reserve({20, 0, 1, 7}, 1u << 20, Durability::kDisk, now);
+  ASSERT_OK(large);
+  std::fill(large->body.begin(), large->body.end(), std::byte{'L'});
+  EXPECT_THAT(log->Publish(std::move(large).value(), now), StatusIs(StatusCode::kInDoubt));
+  const auto step = [&] {
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->WriterStep();
+    log->MaintenanceStep();
+  };
+  for (int i = 0; i < 20; ++i) step();
+  ASSERT_TRUE(log->GetStats().full);
+  for (int i = 0; i < 100; ++i) {
+    step();
+    ASSERT_TRUE(log->GetStats().full) << i;
+  }
+  fs_.SetCapacity(1ull << 40);
+  for (int i = 0; i < 40; ++i) step();
+  EXPECT_FALSE(log->GetStats().full);
+  EXPECT_EQ(log->written_lsn(), 1u);
 }
 
 TEST_F(FullDiskTest, WithoutInodesAppendsAreRefusedBeforeTheBufferHasWhatNoFileTakes) {

@@ -1,7 +1,9 @@
 // When a log goes on in another segment, and what that costs.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <span>
 #include <string>
 
 #include "tests/support/counting_file_system.h"
@@ -120,6 +122,25 @@ TEST_F(LogTest, ACleanEndKeepsASegmentThatCouldNotBeRead) {
   ASSERT_TRUE((*log)->MaintenanceStep());
   ASSERT_OK((*log)->Close());
   EXPECT_TRUE(fs_.Exists("/wal/wal-00000001.log"));
+}
+
+// Names that a power cut brought back, as no directory was synced behind their removal.
+TEST_F(LogTest, AnOpenKeepsAFewSparesOnly) {
+  ASSERT_OK(fs_.MakeDirectories(kDirectory));
+  for (std::uint64_t number = 1; number <= 100; ++number) {
+    ASSERT_OK_AND_ASSIGN(const auto file,
+                         fs_.OpenWritable(JoinPath(kDirectory, SpareName(number)), true));
+    const std::string content(number == 70 || number == 71 ? 64u << 10 : 100, 'x');
+    ASSERT_OK(file->Write(0, std::as_bytes(std::span(content))));
+  }
+  const auto log = Open();
+  ASSERT_OK_AND_ASSIGN(const auto entries, fs_.List(kDirectory));
+  const auto spares = std::count_if(entries.begin(), entries.end(), [](const auto& entry) {
+    return ParseSpareName(entry.name).has_value();
+  });
+  EXPECT_LE(spares, 4);
+  // What is whole is of more use than what is half made. One became the first segment.
+  EXPECT_TRUE(fs_.Exists(JoinPath(kDirectory, SpareName(71))));
 }
 
 }  // namespace

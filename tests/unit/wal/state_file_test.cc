@@ -4,6 +4,7 @@
 
 #include "base/checksum.h"
 #include "tests/support/segment_builder.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
 
@@ -229,6 +230,68 @@ TEST_F(StateFile, AReadThatFailsIsNoDamage) {
   ASSERT_OK(WriteState(fs_, "/log", FullState()));
   fs_.FailNth(1, {.call = SimulatedCall::kRead});
   EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kIoError));
+}
+
+// STATE is another text each time it is read, as beside a process that writes it over and over.
+class ChangingFileSystem final : public ForwardingFileSystem {
+ public:
+  ChangingFileSystem(SimulatedFileSystem& fs, int changes)
+      : ForwardingFileSystem(fs), fs_(fs), good_(fs.Content(kPath)), changes_(changes) {}
+  Result<std::unique_ptr<ReadableFile>> OpenReadable(const std::string& path) override {
+    ++readings;
+    const std::string text =
+        readings > changes_ ? good_ : "half of another: " + std::to_string(readings);
+    WriteFile(fs_, path, std::as_bytes(std::span(text)));
+    fs_.TruncateFile(path, text.size());
+    return fs_.OpenReadable(path);
+  }
+
+  int readings = 0;
+
+ private:
+  SimulatedFileSystem& fs_;
+  const std::string good_;
+  const int changes_;
+};
+
+TEST_F(StateFile, WhatChangesWhileItIsReadIsReadAgain) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  ChangingFileSystem changing(fs_, 7);
+  ASSERT_OK_AND_ASSIGN(const LogState read, ReadState(changing, "/log"));
+  ExpectSame(read, FullState());
+  EXPECT_EQ(changing.readings, 8);
+}
+
+TEST_F(StateFile, ReadingOneThatChangesForeverEnds) {
+  ASSERT_OK(WriteState(fs_, "/log", FullState()));
+  ChangingFileSystem changing(fs_, 1'000'000);
+  EXPECT_THAT(ReadState(changing, "/log"), StatusIs(StatusCode::kCorruption));
+}
+
+// With the most targets and partitions there may be, and their longest names.
+TEST_F(StateFile, TheRoomToRewriteIsThatOfTheLargestNumbers) {
+  LogState state = StateOfTargets();
+  state.partitions = 1024;
+  state.targets.resize(64, state.targets.front());
+  for (std::size_t i = 0; i < state.targets.size(); ++i) {
+    state.targets[i].number = static_cast<std::uint16_t>(65'000 + i);
+    state.targets[i].name = std::string(62, 'n') + std::to_string(10 + i);
+  }
+  const std::uint64_t room = RoomToRewrite(state);
+  for (TargetState& target : state.targets) {
+    target.weight = target.next_weight = UINT32_MAX;
+    target.joined_lsn = target.flushed_lsn = target.registered_epoch = UINT64_MAX;
+    target.watermarks.assign(state.partitions, UINT64_MAX);
+  }
+  state.flushed_lsn = state.epoch = state.first_lsn = state.copied_at = UINT64_MAX;
+  state.lock_inode = state.lock_born = UINT64_MAX;
+  std::string written;
+  ASSERT_OK(WriteState(fs_, "/log", state));
+  ASSERT_OK(KeepTargetList(fs_, "/log", state, &written));
+  const std::uint64_t bytes = 2 * fs_.Content(kPath).size() + fs_.Content("/log/TARGETS").size();
+  EXPECT_LE(bytes, room);
+  EXPECT_GT(bytes + 16'384, room);
+  EXPECT_EQ(RoomToRewrite(state), room);
 }
 
 // --- TARGETS
