@@ -380,6 +380,7 @@ Status Log::WaitWritten(Lsn lsn, const Deadline& deadline) {
 bool Log::WaitForMore(Lsn lsn, const Deadline& deadline) {
   return impl_->writer_.WaitForMore(lsn, deadline);
 }
+void Log::WakeReaders() { impl_->writer_.WakeReaders(); }
 Lsn Log::end_lsn() const { return impl_->writer_.ring().end_lsn(); }
 Lsn Log::written_lsn() const { return impl_->writer_.written_lsn(); }
 Lsn Log::durable_lsn() const { return impl_->writer_.durable_lsn(); }

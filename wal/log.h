@@ -132,8 +132,10 @@ class Log {
   [[nodiscard]] Status CheckKept(Lsn lsn) const;
   // Until every record up to `lsn` stands in a segment file (written, not synced).
   Status WaitWritten(Lsn lsn, const Deadline& deadline);
-  // Until something beyond `lsn` stands in a segment file. False when the deadline passed first.
+  // Until something beyond `lsn` stands in a segment file. False when the deadline passed first, or
+  // where a stop was requested and then told by WakeReaders().
   bool WaitForMore(Lsn lsn, const Deadline& deadline);
+  void WakeReaders();
 
   [[nodiscard]] Lsn end_lsn() const;      // last LSN given out
   [[nodiscard]] Lsn written_lsn() const;

@@ -196,7 +196,7 @@ bool LogWriter::WaitForMore(Lsn lsn, const Deadline& deadline) {
   while (written_lsn() <= lsn) {
     const Monotonic now = clock_.Now();
     if (IsOver(deadline, now) || !CheckUsable().ok()) return false;
-    const Monotonic look = std::min(NextLook(deadline, now), now + kMorePoll);
+    const Monotonic look = std::min(deadline.at, now + kMorePoll);
     ++more_waiters_;
     const bool in_time = more_written_.WaitFor(mutex_, look - now);
     --more_waiters_;
@@ -204,6 +204,12 @@ bool LogWriter::WaitForMore(Lsn lsn, const Deadline& deadline) {
     if (!in_time && look == deadline.at) return written_lsn() > lsn;
   }
   return true;
+}
+
+// Under the mutex: whoever is between its look at the stop and its sleep has not let go of it.
+void LogWriter::WakeReaders() {
+  MutexLock lock(mutex_);
+  more_written_.NotifyAll();
 }
 
 void LogWriter::WaitForRoom(std::chrono::nanoseconds most) {

@@ -84,6 +84,7 @@ class LogWriter {
   // kIoError where a failed write or sync of this process has cost it.
   [[nodiscard]] Status CheckKept(Lsn lsn) const EXCLUDES(mutex_);
   bool WaitForMore(Lsn lsn, const Deadline& deadline) EXCLUDES(mutex_);
+  void WakeReaders() EXCLUDES(mutex_);
   // Sleeps until room may have come free in the ring; at most as long as `most`.
   void WaitForRoom(std::chrono::nanoseconds most) EXCLUDES(mutex_);
 

@@ -284,6 +284,7 @@ void Flusher::Impl::Ended() {
 bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> until) {
   stopping.request_stop();
   queues.Wake();
+  log.WakeReaders();
   std::vector<std::jthread> over;
   {
     MutexLock lock(mutex);

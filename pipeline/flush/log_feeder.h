@@ -40,7 +40,8 @@ class LogFeeder {
   // One frame of the log for the queues, and one for those left behind; asks for a sync where only
   // that keeps records back. True when there was something to read.
   bool Step();
-  // Blocks until Step may find more, at most `longest`; a stop, then queues.Wake(), ends it soon.
+  // Blocks until Step may find more, at most `longest`; a stop, then queues.Wake() and
+  // log.WakeReaders(), end it.
   void WaitForMore(std::chrono::milliseconds longest, const std::stop_token& stop = {});
 
  private:

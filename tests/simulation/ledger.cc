@@ -37,6 +37,7 @@ std::set<Ledger::Row> WithCreations(std::set<Ledger::Row> rows, const std::set<T
 bool IsAmong(const std::set<Ledger::Row>& rows, const Ledger::Row& found) {
   return std::any_of(rows.begin(), rows.end(), [&](Ledger::Row row) {
     row.is_held = false;
+    row.held_created_at.reset();
     if (!row.exists) row = Ledger::Row();
     return row == found;
   });
@@ -163,7 +164,7 @@ std::string Ledger::Text(const Row& row) {
 }
 
 Ledger::Row Ledger::RowOf(const Task& task) {
-  Row row = {true, task.processing_state, task.status, task.error, false, {}};
+  Row row = {true, task.processing_state, task.status, task.error, false, {}, {}};
   if (*task.created_at < kGivenUntil) row.created_at = task.created_at;
   return row;
 }
@@ -187,10 +188,11 @@ Ledger::Row Ledger::After(Row row, const Operation& operation, const std::string
       // Refused, and lettered: what is partial follows it.
       if (planned.is_poison) {
         row.is_held = true;
+        if (planned.created_at) row.held_created_at = planned.created_at;
         return row;
       }
       return {true, planned.version + "/" + task_id, planned.status, planned.error, false,
-              planned.created_at ? planned.created_at : row.created_at};
+              planned.created_at ? planned.created_at : row.created_at, {}};
     case Kind::kStatus:
       if (!row.exists || row.is_held || planned.is_poison) return row;
       row.status = planned.status;
@@ -225,7 +227,14 @@ void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
                   const std::string& task_id) {
   if (part == Part::kIsNot) return;
   std::set<Row> after;
-  for (const Row& row : *rows) after.insert(After(row, operation, task_id));
+  for (const Row& row : *rows) {
+    Row next = After(row, operation, task_id);
+    const bool is_replaced = next.exists && row.held_created_at && !next.held_created_at;
+    after.insert(next);
+    if (!is_replaced || operation.planned.created_at) continue;
+    next.created_at = row.held_created_at;
+    after.insert(std::move(next));
+  }
   if (part == Part::kMayBe) after.insert(rows->begin(), rows->end());
   *rows = std::move(after);
 }

@@ -66,6 +66,8 @@ class Ledger {
     std::string error;
     bool is_held = false;  // a lettered save: partial operations follow it
     std::optional<Time> created_at;  // where a save gave it
+    // Given by a save that is refused, unless the next one replaces it in the same transaction.
+    std::optional<Time> held_created_at;
     friend auto operator<=>(const Row&, const Row&) = default;
   };
   [[nodiscard]] std::optional<std::set<Row>> Readable(const std::string& task_id) const;

@@ -429,6 +429,7 @@ void World::ReadOwn(WalTaskStorage& storage, const std::string& task_id) {
   bool is_known = false;
   for (Ledger::Row row : *readable) {
     row.is_held = false;
+    row.held_created_at.reset();
     // While the database is away nobody knows what it has: then it reads as the time of the call.
     if (!found.created_at) row.created_at.reset();
     is_known = is_known || row == found;
