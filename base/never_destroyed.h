@@ -2,6 +2,7 @@
 // while the process ends, and finds it whole.
 #pragma once
 
+#include <string>
 #include <utility>
 
 namespace taskwal {
@@ -10,6 +11,11 @@ namespace taskwal {
 template <typename T>
 const T& NeverDestroyed(T value) {
   return *new T(std::move(value));
+}
+
+// Of a pointer that was kept, a std::string& would be to a copy that ends with the process.
+inline const std::string& NeverDestroyed(const char* text) {
+  return NeverDestroyed(std::string(text));
 }
 
 }  // namespace taskwal

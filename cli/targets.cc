@@ -110,6 +110,7 @@ int Rebalance(const TargetsArguments& arguments, pipeline::WalTaskStorage& stora
   {
     ProgressBar bar("moving tasks");
     done = Drain(storage, {arguments.drain_timeout, true, true});
+    if (done.ok() && StopSignal::requested()) done = Status::Unavailable("told to stop");
     if (done.ok()) {
       done = storage.Rebalance(arguments.drain_timeout, [&](std::uint64_t seen, std::uint64_t all,
                                                             std::uint64_t moved_so_far) {

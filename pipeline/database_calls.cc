@@ -99,7 +99,7 @@ void DatabaseCalls::LetGo(Connection connection) {
 }
 
 template <typename Call>
-auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Call&& call)
+auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Monotonic end, Call&& call)
     -> std::invoke_result_t<Call, storage::Session&> {
   TASKWAL_ASSIGN(Connection connection, Take(wait_max));
   const Monotonic opened_at = connection.opened_at;
@@ -116,7 +116,8 @@ auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Call&& call)
   };
   auto result = ask();
   const bool was_kept = connection.session != nullptr && connection.opened_at == opened_at;
-  if (was_kept && StatusOf(result).code() == StatusCode::kUnavailable) {
+  const bool is_in_time = end == Monotonic::max() || Clock::Real().Now() < end;
+  if (was_kept && is_in_time && StatusOf(result).code() == StatusCode::kUnavailable) {
     // It may have gone stale, and all the others that are kept with it. Each of them would take a
     // deadline of its own to say so, so a fresh one is next.
     std::vector<Connection> kept;
@@ -138,7 +139,7 @@ auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Call&& call)
 
 template <typename Call>
 auto DatabaseCalls::Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
-  auto result = With(limits_.wait_max, std::forward<Call>(call));
+  auto result = With(limits_.wait_max, Monotonic::max(), std::forward<Call>(call));
   const Status& status = StatusOf(result);
   if (KeepsSession(status.code())) return result;
   return Status::Unavailable(status.message());
@@ -210,10 +211,10 @@ Result<std::uint64_t> DatabaseCalls::CleanupActivities(Time before) {
 Result<storage::ApplyResult> DatabaseCalls::Apply(storage::Batch batch) {
   using std::chrono::milliseconds;
   const bool has_end = batch.time_max.count() > 0;
-  const Monotonic end = Clock::Real().Now() + batch.time_max;
+  const Monotonic end = has_end ? Clock::Real().Now() + batch.time_max : Monotonic::max();
   const milliseconds wait_max = has_end ? std::min(batch.time_max, limits_.wait_max)
                                         : limits_.wait_max;
-  return With(wait_max, [&](storage::Session& session) {
+  return With(wait_max, end, [&](storage::Session& session) {
     if (has_end) {
       const auto left = std::chrono::floor<milliseconds>(end - Clock::Real().Now());
       batch.time_max = std::max(left, milliseconds(1));

@@ -57,7 +57,7 @@ class DatabaseCalls {
 
  private:
   template <typename Call>
-  auto With(std::chrono::milliseconds wait_max, Call&& call)
+  auto With(std::chrono::milliseconds wait_max, Monotonic end, Call&& call)
       -> std::invoke_result_t<Call, storage::Session&>;
   template <typename Call>
   auto Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&>;

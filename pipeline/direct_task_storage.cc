@@ -67,7 +67,8 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body,
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);
   batch.idempotent = true;
-  batch.time_max = options.timeout.value_or(batch.time_max);
+  const std::chrono::milliseconds timeout = options.timeout.value_or(std::chrono::milliseconds(0));
+  if (timeout < kYear) batch.time_max = timeout;
   const auto result = database_.Apply(std::move(batch));
   if (!result.ok()) {
     errors_.fetch_add(1);

@@ -491,6 +491,8 @@ Status WalTaskStorage::StopParts(const Status& drained, std::vector<std::string>
   if (!left.empty()) left = "; left behind, as it does not return: " + left;
   const wal::Lsn flushed = targets_->flushed_lsn();
   const wal::Lsn end = log_->end_lsn();
+  // Not "try again", as of a call that found no room.
+  if (sealed.code() == StatusCode::kOverloaded) return Status::IoError(sealed.message());
   if (!sealed.ok()) return sealed;
   if (flushed < end && drained.code() == StatusCode::kFenced) return drained;
   if (flushed < end) {

@@ -72,7 +72,8 @@ bool FlushWorker::Retire() {
   CountInHand();
   setting_.queues.Release(index_);
   session_.reset();
-  EndAlarm();
+  // Whoever comes to what it could not bring raises an own one.
+  setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_);
   return true;
 }
 

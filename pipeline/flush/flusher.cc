@@ -281,10 +281,15 @@ void Flusher::Impl::Ended() {
   phase_changed.NotifyAll();
 }
 
+bool Flusher::Impl::IsRunning() {
+  MutexLock lock(mutex);
+  return running > 0;
+}
+
 bool Flusher::Impl::StopBy(std::optional<std::chrono::steady_clock::time_point> until) {
   stopping.request_stop();
   queues.Wake();
-  log.WakeReaders();
+  if (IsRunning()) log.WakeReaders();  // else the log may be gone
   std::vector<std::jthread> over;
   {
     MutexLock lock(mutex);

@@ -91,6 +91,7 @@ struct Flusher::Impl {
   std::vector<std::jthread> TakeEnded() REQUIRES(mutex);
   void StartWorkers() EXCLUDES(mutex);
   void Ended() EXCLUDES(mutex);
+  bool IsRunning() EXCLUDES(mutex);
   bool StopBy(std::optional<std::chrono::steady_clock::time_point> until) EXCLUDES(mutex);
 
   wal::Log& log;

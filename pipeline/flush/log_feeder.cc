@@ -278,6 +278,7 @@ bool LogFeeder::Failed(const Status& status) {
 }
 
 void LogFeeder::WaitForMore(std::chrono::milliseconds longest, const std::stop_token& stop) {
+  if (stop.stop_requested()) return;
   const Monotonic now = clock_.Now();
   if (now < retry_at_) return queues_.WaitForChange(seen_change_, retry_at_ - now);
   if (queues_.has_left_behind()) {
@@ -290,6 +291,7 @@ void LogFeeder::WaitForMore(std::chrono::milliseconds longest, const std::stop_t
     return queues_.WaitForChange(seen_change_, sync_due_ - now);
   }
   if (log_.WaitForMore(next - 1, {now + longest, stop})) return;
+  if (stop.stop_requested()) return;
   // A log that is closed or broken answers at once.
   queues_.WaitForChange(seen_change_, now + longest - clock_.Now());
 }

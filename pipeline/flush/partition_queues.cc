@@ -303,7 +303,9 @@ void PartitionQueues::Release(std::uint32_t worker, bool gives_up) {
   for (Queue& queue : queues_) {
     if (queue.holder != worker || queue.is_aside) continue;
     queue.holder = kNobody;
-    if (gives_up && !queue.records.empty()) queue.given_up_by.push_back(worker);
+    auto& by = queue.given_up_by;
+    const bool is_listed = std::find(by.begin(), by.end(), worker) != by.end();
+    if (gives_up && !queue.records.empty() && !is_listed) by.push_back(worker);
   }
   worker_states_[worker].held = 0;
   worker_states_[worker].has_given_up = gives_up;

@@ -64,7 +64,7 @@ bool ASlowDatabaseGetsSmallerBatches(EffectWorld& world) {
 
 bool OneStepDoublesTheSize(EffectWorld& world) {
   Prime(world);
-  return world.flow().batch_size.size == 4;
+  return world.flow().batch_size.size == 2;
 }
 
 bool OneRecordPerBatchScoresLow(EffectWorld& world) {
@@ -87,10 +87,10 @@ constexpr std::string_view kSizeFollowsWithinBounds =
     "worker_pool.batch_size_min=1 worker_pool.target_latency=1h "
     "worker_pool.batch_evaluation_interval=1h";
 constexpr std::string_view kSizeGrows =
-    "worker_pool.batch_size=2 worker_pool.batch_size_min=1 worker_pool.target_latency=1h "
+    "worker_pool.batch_size=1 worker_pool.batch_size_min=1 worker_pool.target_latency=1h "
     "worker_pool.batch_evaluation_interval=0";
 constexpr std::string_view kSizeDoubles =
-    "worker_pool.batch_size=2 worker_pool.batch_size_min=1 worker_pool.target_latency=1h "
+    "worker_pool.batch_size=1 worker_pool.batch_size_min=1 worker_pool.target_latency=1h "
     "worker_pool.batch_adjustment=1";
 
 }  // namespace

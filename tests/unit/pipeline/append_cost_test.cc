@@ -126,16 +126,25 @@ class LimitedAppendCostTest : public AppendCostTest {
     options.monitoring_interval = std::chrono::hours(1);  // a call that looks at the load allocates
     Open(options);
   }
+  // Whoever gives budgets back holds the gate's lock for a moment, and may lose the processor in
+  // it: then a caller waits, once. What calls do by themselves they do in every round.
+  CallCount CountAlone(const std::function<bool()>& call) {
+    CallCount count = Count(call);
+    for (int i = 0; i < 20 && count.allocations == 0 && count.system_calls > 0; ++i) {
+      count = Count(call);
+    }
+    return count;
+  }
 };
 
 TEST_F(LimitedAppendCostTest, LogActivityIsFreeWhereNoLimitBites) {
   const Activity activity = SomeActivity();
-  ExpectFree(Count([&] { return storage_->LogActivity(activity).ok(); }));
+  ExpectFree(CountAlone([&] { return storage_->LogActivity(activity).ok(); }));
 }
 
 TEST_F(LimitedAppendCostTest, SaveTaskIsFreeWhereNoLimitBites) {
   const Task task = SomeTask("01K9ZQ4T7XTA00000000000001");
-  ExpectFree(Count([&] { return storage_->SaveTask(task).ok(); }));
+  ExpectFree(CountAlone([&] { return storage_->SaveTask(task).ok(); }));
 }
 
 }  // namespace
