@@ -412,9 +412,6 @@ Status Log::Close() {
   Status status = impl.writer_.Close();
   impl.StopThreads();
   if (status.ok()) {
-    // What was sealed a moment ago may be more than is to be kept.
-    IgnoreStatus(impl.RetireNow(impl.flushed_lsn_.load(std::memory_order_relaxed), false),
-                 "the next open looks at it again");
     status = impl.EndCleanly();
   } else {
     impl.writer_.Abandon();
