@@ -15,7 +15,8 @@ namespace taskwal {
 
 class SilentPort {
  public:
-  SilentPort() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit SilentPort(const std::string& kind = "postgresql")
+      : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -24,7 +25,7 @@ class SilentPort {
     EXPECT_EQ(::bind(socket_.get(), plain, bytes), 0);
     EXPECT_EQ(::listen(socket_.get(), 16), 0);
     EXPECT_EQ(::getsockname(socket_.get(), plain, &bytes), 0);
-    dsn_ = "postgresql://user@127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/db";
+    dsn_ = kind + "://user@127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/db";
   }
   [[nodiscard]] const std::string& dsn() const { return dsn_; }
   // Until somebody has come.

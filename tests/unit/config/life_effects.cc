@@ -1,45 +1,21 @@
 // reliability.*, log.metrics: opening, the database's absence, and the end.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <filesystem>
 #include <thread>
 
-#include "base/posix_file.h"
 #include "base/status_macros.h"
 #include "taskwal/open.h"
+#include "tests/support/silent_port.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/config/key_effect.h"
 
 namespace taskwal::config {
 namespace {
 
-// A server that takes connections and says nothing; gone with its object.
-class SilentServer {
- public:
-  SilentServer() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    auto* const any = reinterpret_cast<sockaddr*>(&address);
-    socklen_t bytes = sizeof address;
-    EXPECT_EQ(::bind(socket_.get(), any, bytes), 0);
-    EXPECT_EQ(::listen(socket_.get(), 10), 0);
-    EXPECT_EQ(::getsockname(socket_.get(), any, &bytes), 0);
-    dsn_ = "mysql://user@127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/db";
-  }
-  [[nodiscard]] const std::string& dsn() const { return dsn_; }
-
- private:
-  UniqueFd socket_;
-  std::string dsn_;
-};
-
 // One after the other.
 bool TwoCallsAreGivenUpInSeconds(EffectWorld& world) {
-  auto server = std::make_unique<SilentServer>();
+  auto server = std::make_unique<SilentPort>("mysql");
   const auto storage = OpenTaskStorage(server->dsn(), world.config().options);
   EXPECT_OK(storage);
   const bool holds = world.Comes([&] { return (*storage)->GetStats().flush_errors >= 2; });
