@@ -239,8 +239,12 @@ Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id) {
     if (!operations.empty()) TakeIn(&operations, log_.state().wal_id, &row.value());
     return FoundOrNot(Fold(std::move(row->task), operations), id);
   }
-  const bool has_save = std::any_of(operations.begin(), operations.end(), SureSave);
-  if (row.status().code() != StatusCode::kNotFound && !has_save) return row.status();
+  if (row.status().code() != StatusCode::kNotFound) {
+    // Nobody knows the row, nor what becomes of changes that depend on it.
+    const auto first = std::find_if(operations.begin(), operations.end(), SureSave);
+    if (first == operations.end()) return row.status();
+    operations.erase(operations.begin(), first);
+  }
   return FoundOrNot(Fold(std::nullopt, operations), id);
 }
 

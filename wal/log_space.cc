@@ -218,14 +218,25 @@ Status Log::Impl::RetireNow(Lsn flushed, bool all) {
   for (const auto& [target, from] : needed_from_) flushed = std::min(flushed, from - 1);
   const std::vector<ClosedSegment> going = pool_.Retirable(flushed, all);
   if (going.empty()) return Status::Ok();
+  Lsn first_before = 0;
+  std::vector<std::uint64_t> unsealed_before;
   {
     MutexLock state_lock(state_mutex_);
+    first_before = state_.first_lsn;
+    unsealed_before = state_.unsealed;
     state_.first_lsn = std::max(state_.first_lsn, going.back().last_lsn + 1);
     // Those that go now stay named until they are gone.
     std::erase_if(state_.unsealed, [&](std::uint64_t n) { return n < going.front().number; });
   }
   // Crash behind it: files that STATE no longer counts on; they are passed over.
-  TASKWAL_TRY(SaveState());
+  const Status saved = SaveState();
+  if (!saved.ok()) {
+    // What is not on disk must not be believed: a database that goes back is brought these again.
+    MutexLock state_lock(state_mutex_);
+    state_.first_lsn = first_before;
+    state_.unsealed = std::move(unsealed_before);
+    return saved;
+  }
   for (const ClosedSegment& segment : going) TASKWAL_TRY(pool_.Drop(segment));
   return fs_.SyncDirectory(options_.directory);
 }

@@ -137,6 +137,8 @@ class TaskStorage {
 
   // --- reads ---------------------------------------------------------------------------------
   // Sees every acknowledged write of this log at once, after a restart too. kNotFound when absent.
+  // While the database is away: what the log tells alone, with the time of its save as created_at
+  // where none is given; kUnavailable where that is not enough.
   virtual Result<Task> GetTask(std::string_view id) = 0;
   virtual Result<TaskPage> QueryTasks(const TaskQuery& query) = 0;
   virtual Result<ActivityPage> QueryActivities(const ActivityQuery& query) = 0;

@@ -132,7 +132,10 @@ Status FlushWorker::AddLetter(QueuedRecord& record, const std::string& error,
   letter.metadata = {{"epoch", std::to_string(identity_.epoch)},
                      {"worker", std::to_string(index_)}};
   if (!guard_mark.empty()) letter.metadata[kGuardMark] = guard_mark;
-  TASKWAL_TRY(setting_.letters.Add(letter));
+  const Status added = setting_.letters.Add(letter);
+  // No descriptor is left: the store is not full.
+  if (added.code() == StatusCode::kOverloaded) return Status::Unavailable(added.message());
+  TASKWAL_TRY(added);
   record.is_lettered = true;
   return Status::Ok();
 }

@@ -23,7 +23,8 @@ enum class Seen : std::uint8_t {
   kRelabelled, kRestored, kAccident, kNewerFormat, kDirect, kHouseKept, kMistold, kWrongList,
   kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
   kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList,
-  kDestroyedUnknown, kLettersOff, kSyncedDamage, kRepeatDropped, kCount,
+  kDestroyedUnknown, kLettersOff, kSyncedDamage, kRepeatDropped, kStoreMet,
+  kKillBehindSync, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -54,6 +55,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "damaged STATE of several targets", "damaged lists of targets",
     "destroyed records that nothing tells of", "lives without dead letters",
     "synced frames damaged and reported", "activities brought again and dropped",
+    "stores into the ring put off", "kills soon behind a failed sync",
 };
 
 class Coverage {

@@ -3,11 +3,14 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "tests/simulation/guarded_ring.h"
 
 namespace taskwal {
 namespace {
 
 constexpr SimulatedThreads::Nanoseconds kMillisecond = 1'000'000;
+constexpr std::uint64_t kPutOffOneIn = 64;  // calls: the ring's next store behind one
+constexpr std::uint64_t kSoon = 500;        // points of preemption
 
 const Status& StatusOf(const Status& status) { return status; }
 template <typename T>
@@ -79,6 +82,16 @@ void PreemptingFileSystem::Note(Seen failure, const Status& status) {
   if (status.message().find("errno 28") != std::string::npos) coverage_.Note(Seen::kDiskFull);
 }
 
+// What was lost by a failed sync is missed only if the power goes before it was written again.
+void PreemptingFileSystem::Follow(Seen failure, const Status& status) {
+  const bool is_sync = failure == Seen::kFailedSync && status.message().starts_with("injected");
+  if (is_sync && random_.OneIn(2)) {
+    coverage_.Note(Seen::kKillBehindSync);
+    SimulatedThreads::current()->KillWithin(kSoon);
+  }
+  if (random_.OneIn(kPutOffOneIn)) GuardedRing::Arm();
+}
+
 template <typename Call>
 auto PreemptingFileSystem::Do(Seen failure, Call&& call) -> decltype(call()) {
   TakeTime();
@@ -94,6 +107,7 @@ auto PreemptingFileSystem::Do(Seen failure, Call&& call) -> decltype(call()) {
   if (threads == nullptr) return result;
   if (has_died) threads->Die();
   Note(failure, StatusOf(result));
+  Follow(failure, StatusOf(result));
   threads->Preempt();
   return result;
 }
@@ -112,7 +126,9 @@ Result<std::unique_ptr<ReadableFile>> PreemptingFileSystem::OpenReadable(const s
 
 Result<std::unique_ptr<RingFile>> PreemptingFileSystem::CreateRing(const std::string& path,
                                                                    std::uint64_t ring_bytes) {
-  return Do(Seen::kFailedRing, [&] { return disk_.CreateRing(path, ring_bytes); });
+  TASKWAL_ASSIGN(auto ring,
+                 Do(Seen::kFailedRing, [&] { return disk_.CreateRing(path, ring_bytes); }));
+  return std::unique_ptr<RingFile>(std::make_unique<GuardedRing>(std::move(ring), coverage_));
 }
 
 Result<std::unique_ptr<RingFile>> PreemptingFileSystem::OpenRing(const std::string& path) {

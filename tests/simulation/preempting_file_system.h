@@ -51,6 +51,7 @@ class PreemptingFileSystem final : public FileSystem {
   auto Do(Seen failure, Call&& call) -> decltype(call());
   void TakeTime();
   void Note(Seen failure, const Status& status);
+  void Follow(Seen failure, const Status& status);
 
   SimulatedFileSystem& disk_;
   Random random_;

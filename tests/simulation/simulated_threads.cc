@@ -195,6 +195,18 @@ void SimulatedThreads::Yield() {
   SwitchTo(PickReady());
 }
 
+void SimulatedThreads::StepAside() {
+  if (alone_ > 0) return;
+  StepTime();
+  shunned_ = running_->id;
+  shunned_until_ = steps_ + random_.Below(kShunSteps);
+  SwitchTo(PickReady());
+}
+
+void SimulatedThreads::KillWithin(std::uint64_t steps) {
+  kill_at_ = std::min(kill_at_, steps_ + 1 + random_.Below(steps));
+}
+
 void SimulatedThreads::Block(const void* what, Nanoseconds until) {
   TASKWAL_CHECK(alone_ == 0);
   running_->is_ready = false;

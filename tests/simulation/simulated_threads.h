@@ -63,6 +63,10 @@ class SimulatedThreads {
   // Another thread may go on, and time passes.
   void Preempt();
   void Sleep(Nanoseconds duration);
+  // The others go on for a while, where there are any.
+  void StepAside();
+  // The process is killed within so many points of preemption.
+  void KillWithin(std::uint64_t steps);
   // Ends the process: does not return.
   [[noreturn]] void Die();
   // While it lives nobody else goes on: what a device does is one step.

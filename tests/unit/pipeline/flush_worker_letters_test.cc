@@ -165,6 +165,20 @@ TEST_F(FlushWorkerTest, WaitsWhereAClearedTaskCannotBeKept) {
   EXPECT_TRUE(IsStored("t"));
 }
 
+// As a database that is away; a store that is full would open the breaker at once.
+TEST_F(FlushWorkerTest, ALetterThatGetsNoDescriptorIsWrittenLater) {
+  RejectTask("bad");
+  const wal::Lsn save = Save("bad");
+  fs_.FailNth(1, {.call = SimulatedCall::kOpenWritable,
+                  .path_part = "dead-letters",
+                  .status = Status::Overloaded("open: errno 24 (Too many open files)")});
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kClosed);
+  EXPECT_THAT(counters_.Snapshot().alarm, HasSubstr("Too many open files"));
+  Drain();
+  EXPECT_THAT(Lettered(), ElementsAre(save));
+}
+
 TEST_F(FlushWorkerTest, LettersNothingMoreOnceTheStoreIsFull) {
   options_.dead_letter_count_max = 2;
   Make();

@@ -307,6 +307,28 @@ TEST_F(ReadOverlayTest, ServesFromTheLogAloneWhileTheDatabaseIsAway) {
   EXPECT_THAT(overlay_->GetTask("unknown"), StatusIs(StatusCode::kNotFound));
 }
 
+// A save that reopens no task which has ended is without effect, for all that is known: it gives
+// the next one no created_at.
+TEST_F(ReadOverlayTest, TakesNothingFromASaveThatDependsOnARowNobodyKnows) {
+  Task ended = TaskNamed("t");
+  ended.status = TaskStatus::kCompleted;
+  Save(ended);
+  FlushAll();
+  Task given = TaskNamed("t");
+  given.created_at = kNow - std::chrono::hours(1);
+  Append(OperationType::kTaskUpdate, "t", storage::EncodedBytes(given),
+         [&](std::span<std::byte> into) { storage::Encode(given, now_, into, true); });
+  database_.GoAway();
+  EXPECT_THAT(overlay_->GetTask("t"), StatusIs(StatusCode::kUnavailable));
+  now_ += std::chrono::seconds(1);
+  Save(TaskNamed("t"));
+  ASSERT_OK_AND_ASSIGN(const Task away, overlay_->GetTask("t"));
+  EXPECT_EQ(away.created_at, now_);
+  database_.ComeBack();
+  ASSERT_OK_AND_ASSIGN(const Task read, overlay_->GetTask("t"));
+  EXPECT_EQ(read.created_at, kNow);
+}
+
 // The flusher may have committed what this process does not know of yet: the row's LSN tells.
 TEST_F(ReadOverlayTest, FoldsNothingTwiceOnARowThatIsAhead) {
   Save(TaskNamed("t"));

@@ -147,6 +147,28 @@ TEST_F(LogTest, RetiresOnlyWhatIsSettledAndSaysSoInState) {
   EXPECT_EQ(event->kind, TailEvent::Kind::kFrame);
 }
 
+// Else a database that goes back would be told that it is lost, and the files have it.
+TEST_F(LogTest, WhatStateStillCountsOnIsNotTakenForRetired) {
+  auto log = Open([](LogOptions* o) {
+    o->retention_bytes = 0;
+    o->segment_retention = std::chrono::milliseconds(0);
+  });
+  for (int i = 0; i < 2000; ++i) ASSERT_OK(Put(*log, std::string(200, 'x')));
+  ASSERT_OK(log->WaitDurable(2000, {}));
+  while (log->MaintenanceStep()) {
+  }
+  clock_.Advance(std::chrono::seconds(1));
+  fs_.FailNth(1, {.call = SimulatedCall::kRename, .path_part = "STATE"});
+  EXPECT_THAT(log->Retire(1000, {}), StatusIs(StatusCode::kIoError));
+  EXPECT_EQ(log->first_lsn(), 1u);
+  Frame frame;
+  const auto event = log->Tail(1).Next(2000, &frame);
+  ASSERT_OK(event);
+  EXPECT_EQ(event->kind, TailEvent::Kind::kFrame);
+  ASSERT_OK(log->Retire(1000, {}));
+  EXPECT_GT(log->first_lsn(), 1u);
+}
+
 TEST_F(LogTest, NoSpaceForASegmentRefusesAppendsAndResumesByItself) {
   auto log = Open();
   ASSERT_OK(Put(*log, "a"));
