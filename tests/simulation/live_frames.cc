@@ -81,6 +81,15 @@ wal::Lsn NamedSynced(const std::vector<LiveFrame>& frames) {
   return named;
 }
 
+bool HoldsAll(const std::vector<LiveFrame>& frames, const wal::LsnRange& lsns) {
+  wal::Lsn next = lsns.from;
+  // In the order of the log, and each frame is live from its first LSN on.
+  for (const LiveFrame& frame : frames) {
+    if (frame.lsns.from <= next && next <= frame.lsns.to) next = frame.lsns.to + 1;
+  }
+  return next > lsns.to;
+}
+
 std::vector<LiveFrame> Changed(SimulatedFileSystem& disk, const std::vector<LiveFrame>& frames) {
   std::vector<LiveFrame> changed;
   std::string path;

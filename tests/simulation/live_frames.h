@@ -25,6 +25,9 @@ std::vector<LiveFrame> LiveFrames(SimulatedFileSystem& disk, const std::string& 
 // The highest LSN that any of them names as synced.
 wal::Lsn NamedSynced(const std::vector<LiveFrame>& frames);
 
+// Whether each of these LSNs stands in one of them.
+bool HoldsAll(const std::vector<LiveFrame>& frames, const wal::LsnRange& lsns);
+
 // Those that are not in the directory any more as they were.
 std::vector<LiveFrame> Changed(SimulatedFileSystem& disk, const std::vector<LiveFrame>& frames);
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr SimulatedThreads::Nanoseconds kMillisecond = 1'000'000;
 constexpr std::uint64_t kPutOffOneIn = 64;  // calls: the ring's next store behind one
-constexpr std::uint64_t kSoon = 500;        // points of preemption
+constexpr std::uint64_t kSoon = 1500;       // points of preemption
 
 const Status& StatusOf(const Status& status) { return status; }
 template <typename T>
@@ -82,14 +82,17 @@ void PreemptingFileSystem::Note(Seen failure, const Status& status) {
   if (status.message().find("errno 28") != std::string::npos) coverage_.Note(Seen::kDiskFull);
 }
 
-// What was lost by a failed sync is missed only if the power goes before it was written again.
+// What was lost by a failed sync is missed only if others synced the file before its failure was
+// known to them, or if the power goes before it was written again.
 void PreemptingFileSystem::Follow(Seen failure, const Status& status) {
-  const bool is_sync = failure == Seen::kFailedSync && status.message().starts_with("injected");
-  if (is_sync && random_.OneIn(2)) {
-    coverage_.Note(Seen::kKillBehindSync);
-    SimulatedThreads::current()->KillWithin(kSoon);
-  }
+  SimulatedThreads& threads = *SimulatedThreads::current();
   if (random_.OneIn(kPutOffOneIn)) GuardedRing::Arm();
+  if (failure != Seen::kFailedSync || !status.message().starts_with("injected")) return;
+  if (random_.OneIn(2)) {
+    coverage_.Note(Seen::kKillBehindSync);
+    threads.KillWithin(kSoon);
+  }
+  if (random_.OneIn(2)) threads.StepAside();
 }
 
 template <typename Call>
