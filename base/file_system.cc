@@ -21,6 +21,21 @@ Status WriteSynced(FileSystem& fs, const std::string& path, std::string_view con
   return file->Sync();
 }
 
+constexpr std::size_t kChunkBytes = 64u << 10;
+constexpr std::size_t kUnsizedBytesMax = 256u << 20;
+
+Result<std::string> ReadUpToEnd(const ReadableFile& file, const std::string& path) {
+  std::string content;
+  for (std::size_t begin = 0; begin <= kUnsizedBytesMax; begin = content.size()) {
+    content.resize(begin + kChunkBytes);
+    TASKWAL_ASSIGN(const std::size_t count,
+                   file.Read(begin, std::as_writable_bytes(std::span(content).subspan(begin))));
+    content.resize(begin + count);
+    if (count < kChunkBytes) return content;
+  }
+  return Status::InvalidArgument("cannot read " + path + ": it has no end within 256 MiB");
+}
+
 // What a file of one byte takes of most disks.
 constexpr std::uint64_t kBlockBytes = 4096;
 
@@ -51,6 +66,7 @@ Status FileSystem::Exchange(const std::string& a, const std::string& b) {
 Result<std::string> ReadFile(FileSystem& fs, const std::string& path) {
   TASKWAL_ASSIGN(const auto file, fs.OpenReadable(path));
   TASKWAL_ASSIGN(const std::uint64_t size, file->Size());
+  if (size == 0) return ReadUpToEnd(*file, path);
   std::string content(size, '\0');
   TASKWAL_ASSIGN(const std::size_t count,
                  file->Read(0, std::as_writable_bytes(std::span(content))));

@@ -37,7 +37,7 @@ class WritableFile {
 class ReadableFile {
  public:
   virtual ~ReadableFile() = default;
-  // Bytes read: fewer than asked only at the end of the file.
+  // Bytes read: fewer than asked only at the end. Of a pipe: what comes next, whatever the offset.
   virtual Result<std::size_t> Read(std::uint64_t offset, std::span<std::byte> into) const = 0;
   virtual Result<std::uint64_t> Size() const = 0;
 };
@@ -110,7 +110,7 @@ class FileSystem {
   static FileSystem& Real();
 };
 
-// The whole file; kNotFound when absent.
+// The whole file; kNotFound when absent. Where no size is told (a pipe, /proc): 256 MiB at most.
 Result<std::string> ReadFile(FileSystem& fs, const std::string& path);
 // Temp file, sync, rename, directory sync: the old content or the new, never a mixture.
 Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content);

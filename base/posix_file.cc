@@ -138,8 +138,10 @@ Result<std::size_t> ReadFully(int fd, const std::string& path, std::uint64_t off
                               std::span<std::byte> into) {
   std::size_t done = 0;
   while (done < into.size()) {
-    const ssize_t count =
-        ::pread(fd, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+    std::byte* const to = into.data() + done;
+    const std::size_t wanted = into.size() - done;
+    ssize_t count = ::pread(fd, to, wanted, static_cast<off_t>(offset + done));
+    if (count < 0 && errno == ESPIPE) count = ::read(fd, to, wanted);  // it comes in its own order
     if (count == 0) break;
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return ErrnoStatus(fmt::format("read {} at {}", path, offset + done), errno);

@@ -59,6 +59,18 @@ Status SyncDirectoryAt(const std::string& path) {
   return Status::Ok();
 }
 
+bool IsDanglingLink(const std::string& path) {
+  struct stat found {};
+  return ::stat(path.c_str(), &found) != 0 && errno == ENOENT &&
+         ::lstat(path.c_str(), &found) == 0 && S_ISLNK(found.st_mode);
+}
+
+Status ListError(const std::string& path, int error) {
+  const Status failed = ErrnoStatus("list " + path, error);
+  if (error != ENOENT) return failed;
+  return {failed.code(), failed.message() + ": name a directory that is there"};
+}
+
 Status MakeDirectory(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) == 0) {
     const std::size_t slash = path.rfind('/');
@@ -69,6 +81,10 @@ Status MakeDirectory(const std::string& path) {
   struct stat found {};
   // Any error is fine where the directory is there: a parent may stand on a read-only file system.
   if (::stat(path.c_str(), &found) == 0 && S_ISDIR(found.st_mode)) return Status::Ok();
+  if (error == EEXIST && IsDanglingLink(path)) {
+    return Status::IoError("cannot create directory " + path +
+                           ": it is a link to nothing: make what it points to, or name another");
+  }
   if (error == EEXIST) {
     return Status::IoError("cannot create directory " + path +
                            ": a file of that name is there: name another");
@@ -139,7 +155,7 @@ class PosixFileSystem final : public FileSystem {
 
   Result<std::vector<DirectoryEntry>> List(const std::string& path) override {
     const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(path.c_str()));
-    if (!directory) return ErrnoStatus("list " + path, errno);
+    if (!directory) return ListError(path, errno);
     std::vector<DirectoryEntry> entries;
     while (true) {
       errno = 0;

@@ -3,6 +3,7 @@
 
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/place.h"
 #include "pipeline/open.h"
 #include "pipeline/targets/target_plan.h"
 
@@ -39,6 +40,7 @@ Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>
 
 Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targets,
                                                  Options options, const std::stop_token& stop) {
+  if (options.wal_enabled) TASKWAL_TRY(CheckDatabasePlaces(targets, options.wal_dir));
   if (targets.size() == 1 && targets.front().name == pipeline::kDefaultTarget) {
     return pipeline::OpenStorage(targets.front().dsn, std::move(options), stop);
   }

@@ -8,6 +8,7 @@
 #include "base/shell_text.h"
 #include "cli/command.h"
 #include "cli/findings.h"
+#include "cli/place.h"
 #include "cli/rehearsal.h"
 #include "cli/stop_on_signal.h"
 #include "pipeline/flush/missing_records.h"
@@ -284,6 +285,8 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
 int RunRecover(const RecoverArguments& arguments) {
   const auto targets = ResolveTargets(arguments.databases);
   if (!targets.ok()) return Fail("recover", targets.status());
+  const Status place = CheckDatabasePlaces(*targets, arguments.options.wal_dir);
+  if (!place.ok()) return Fail("recover", place);
   auto made = pipeline::MakeTargets(*targets, {arguments.options.database_timeout});
   if (!made.ok()) return Fail("recover", made.status());
   const auto scan = ScanWithProgress(arguments.options.wal_dir);

@@ -1,5 +1,6 @@
 #include "dag/activity_log.h"
 
+#include <algorithm>
 #include <array>
 
 #include "dag/text.h"
@@ -36,6 +37,12 @@ constexpr std::int32_t kPriority = 5;
 
 std::string_view ActionName(Action action) { return TraitsOf(action).name; }
 Level LevelOf(Action action) { return TraitsOf(action).level; }
+
+bool IsNeededToResume(std::string_view action) {
+  constexpr std::array kNeeded{Action::kDagStarted, Action::kDagCompleted, Action::kTaskCompleted};
+  return std::any_of(kNeeded.begin(), kNeeded.end(),
+                     [&](Action needed) { return ActionName(needed) == action; });
+}
 
 Activity DagActivity(Action action, std::string_view dag_id, std::string_view message,
                      std::string data) {

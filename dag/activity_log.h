@@ -26,6 +26,8 @@ enum class Action : std::uint8_t {
 // "dag_started", "task_retried", …: what queries ask for.
 std::string_view ActionName(Action action);
 Level LevelOf(Action action);
+// Whether a run is known by it: a resumed one would do again what it does not find.
+bool IsNeededToResume(std::string_view action);
 
 struct TaskRef {
   std::string_view dag_id;

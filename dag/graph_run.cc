@@ -80,8 +80,9 @@ Status GraphRun::Prepare() {
     TASKWAL_ASSIGN(earlier, LoadEarlierRun(storage_, options_.dag_id));
   }
   const bool is_new = !earlier.is_started;
-  TASKWAL_TRY(journal_.LogDag(DagActivity(is_new ? Action::kDagStarted : Action::kDagResumed,
-                                          options_.dag_id, graph_.name, options_.run_payload)));
+  const Activity begins = DagActivity(is_new ? Action::kDagStarted : Action::kDagResumed,
+                                      options_.dag_id, graph_.name, options_.run_payload);
+  TASKWAL_TRY(is_new ? journal_.LogDag(begins) : journal_.NoteDag(begins));
   for (const std::string& id : earlier.to_complete) TASKWAL_TRY(journal_.Complete(id));
   {
     MutexLock lock(mutex_);
@@ -362,7 +363,7 @@ Result<RunReport> GraphRun::Finish() {
   Action action = report.cancelled ? Action::kDagCancelled : Action::kDagFailed;
   if (report.completed == all) action = Action::kDagCompleted;
   const Status logged =
-      journal_.LogDag(DagActivity(action, report.dag_id, CountsText(report, all)));
+      journal_.NoteDag(DagActivity(action, report.dag_id, CountsText(report, all)));
   if (!IsGivenUp(logged)) TASKWAL_TRY(logged);
   report.calls = journal_.calls();
   return report;

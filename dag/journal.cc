@@ -19,6 +19,12 @@ WriteOptions LeadingOf(WriteOptions writes) {
   return writes;
 }
 
+// What resume looks for is there whatever level is kept, and whatever is shed.
+WriteOptions WritesOf(const Activity& activity, WriteOptions writes) {
+  writes.keep = IsNeededToResume(activity.action);
+  return writes;
+}
+
 }  // namespace
 
 Journal::Journal(TaskStorage& storage, WriteOptions writes)
@@ -33,7 +39,11 @@ Status Journal::SaveTasks(std::span<const Task> tasks) {
   return {};
 }
 
-Status Journal::LogDag(const Activity& activity) { return Log(activity, writes_); }
+Status Journal::LogDag(const Activity& activity) {
+  return Log(activity, WritesOf(activity, writes_));
+}
+
+Status Journal::NoteDag(const Activity& activity) { return UnlessShed(LogDag(activity)); }
 
 Status Journal::Step(const Activity& activity, TaskStatus status, std::string_view error) {
   TASKWAL_TRY(Note(activity));
@@ -52,10 +62,13 @@ Status Journal::Complete(std::string_view task_id) {
   return storage_.UpdateTaskStatus(task_id, TaskStatus::kCompleted, {}, writes_).status();
 }
 
+Status Journal::Note(const Activity& activity) {
+  return UnlessShed(Log(activity, WritesOf(activity, leading_)));
+}
+
 // Activities may be shed where the operator has chosen so (and counted there): that stops no run.
 // One that was given up is none of these, and its status must not be saved without it.
-Status Journal::Note(const Activity& activity) {
-  Status logged = Log(activity, leading_);
+Status Journal::UnlessShed(Status logged) const {
   const bool is_shed = logged.code() == StatusCode::kOverloaded && !leading_.stop.stop_requested();
   return is_shed ? Status::Ok() : logged;
 }

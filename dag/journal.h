@@ -20,8 +20,10 @@ class Journal {
   Journal(TaskStorage& storage, WriteOptions writes);
 
   Status SaveTasks(std::span<const Task> tasks);
-  // An activity that must not be missing.
+  // An activity of the run itself that must not be missing.
   Status LogDag(const Activity& activity);
+  // One that may, where there is no room for it: what it tells has come about all the same.
+  Status NoteDag(const Activity& activity);
   // The activity first and the new status last: no completed task lacks the activity that says so.
   // Crash in between: a resumed run sets the status of what the activity says is completed, and
   // takes any other step again.
@@ -39,6 +41,7 @@ class Journal {
 
  private:
   Status Log(const Activity& activity, const WriteOptions& options);
+  [[nodiscard]] Status UnlessShed(Status logged) const;
   void Count();
 
   TaskStorage& storage_;

@@ -1,5 +1,6 @@
 #include "dag/workflow_yaml.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <memory>
@@ -52,6 +53,9 @@ Result<Workflow> ParseYamlWorkflow(std::string_view text, const std::string& fil
       return WorkflowError(file, 0, "it holds more than one document");
     }
     return ReadWorkflow(YamlNode(YAML::Load(std::string(text))), file);
+  } catch (const YAML::DeepRecursion& e) {
+    return WorkflowError(file, e.mark.line + 1,
+                         "it is nested too deeply: write it on fewer levels");
   } catch (const YAML::Exception& e) {
     return WorkflowError(file, e.mark.is_null() ? 0 : e.mark.line + 1, e.msg);
   }

@@ -125,7 +125,7 @@ Result<Ack> DirectTaskStorage::DeleteTasksByDag(std::string_view dag_id,
 
 Result<ActivityAck> DirectTaskStorage::LogActivity(const Activity& activity,
                                                    const WriteOptions& options) {
-  if (activity.level < options_.min_activity_level) {
+  if (activity.level < options_.min_activity_level && !options.keep) {
     TASKWAL_TRY(CheckOpen());
     filtered_.fetch_add(1);
     return ActivityAck{};

@@ -70,7 +70,7 @@ wal::Deadline WalTaskStorage::EndOf(const WriteOptions& options, Monotonic start
 }
 
 WalTaskStorage::Place WalTaskStorage::HomeOf(std::string_view task_id) {
-  return {storage::KeyOf(task_id), 0, true};
+  return {storage::KeyOf(task_id), 0, Place::Rule::kHome};
 }
 
 template <typename Encode>
@@ -79,19 +79,25 @@ Result<wal::Lsn> WalTaskStorage::Append(OperationType type, Place* place, std::s
                                         std::int32_t rank) {
   const CallGate::Pass pass(gate_);
   if (!pass.is_open()) return ClosedError();
-  if (place->is_home) place->target = targets_->HomeOf(place->key);
+  if (place->rule == Place::Rule::kHome) place->target = targets_->HomeOf(place->key);
   const StageTimer timer(IsSampled() ? Timed(&times_.append) : nullptr, clock_);
   const wal::RecordHeader header{static_cast<std::uint8_t>(type), place->target, place->key,
                                  log_->NextStamp(now)};
   const Durability level = options.durability.value_or(options_.durability);
-  const auto count_and_encode = [&](std::span<std::byte> into) {
-    targets_->CountAppended(place->target);
-    encode(into);
-  };
   const wal::Deadline end =
       log_->IsLarge(bytes) ? EndOf(options, clock_.Now()) : wal::Deadline{};
-  const auto append = [&](const wal::Deadline& room_until) {
-    return log_->Append(header, bytes, level, room_until, count_and_encode, end);
+  const auto append = [&](const wal::Deadline& room_until) -> Result<wal::Lsn> {
+    auto room = log_->Reserve(header, bytes, level, room_until);
+    if (!room.ok()) return room.status();
+    // Not before it has its LSN: a call that is refused uses no turn, and one that has waited goes
+    // to whoever is healthy now.
+    if (place->rule == Place::Rule::kTurn) place->target = targets_->NextForActivity();
+    room->header.target = place->target;
+    targets_->CountAppended(place->target);
+    encode(room->body);
+    const wal::Lsn lsn = room->lsn;
+    TASKWAL_TRY(log_->Publish(std::move(room).value(), end));
+    return lsn;
   };
   Result<wal::Lsn> lsn = wal::Lsn{0};
   // There is room nearly always: the clock is read for a deadline only where there is none.
@@ -114,7 +120,7 @@ Result<LetterDesk::Sent> WalTaskStorage::AppendRetry(const wal::RecordHeader& he
   options.durability = Durability::kDisk;
   options.timeout = timeout;
   options.stop = stop;
-  Place place{header.key, header.target, goes_home};
+  Place place{header.key, header.target, goes_home ? Place::Rule::kHome : Place::Rule::kGiven};
   TASKWAL_ASSIGN(const wal::Lsn lsn,
                  Append(static_cast<OperationType>(header.type), &place, body.size(),
                         clock_.WallNow(), options, [&](std::span<std::byte> into) {
@@ -214,7 +220,7 @@ Result<Ack> WalTaskStorage::DeleteTasksByDag(std::string_view dag_id, const Writ
 
 Result<ActivityAck> WalTaskStorage::LogActivity(const Activity& activity,
                                                 const WriteOptions& options) {
-  if (activity.level < options_.min_activity_level) {
+  if (activity.level < options_.min_activity_level && !options.keep) {
     if (!gate_.is_open()) return ClosedError();
     filtered_.fetch_add(1, std::memory_order_relaxed);
     return ActivityAck{};
@@ -233,14 +239,14 @@ Result<ActivityAck> WalTaskStorage::AppendActivity(const Activity& activity,
   ActivityIdText made;
   const std::string_view id = activity.id.empty() ? MakeId(now, &made) : activity.id;
   const std::string_view owner = activity.task_id.empty() ? activity.dag_id : activity.task_id;
-  Place next{storage::KeyOf(owner), targets_->NextForActivity()};
+  Place next{storage::KeyOf(owner), 0, Place::Rule::kTurn};
   TASKWAL_ASSIGN(
       const wal::Lsn lsn,
       Append(OperationType::kActivityLog, &next, storage::EncodedBytes(activity, id), now, options,
              [&](std::span<std::byte> into) {
                storage::Encode(activity, id, activity.created_at.value_or(now), into);
              },
-             activity.priority));
+             options.keep ? kTaskRank : activity.priority));
   TASKWAL_TRY(Settle(lsn, next.target, options, start));
   return ActivityAck{lsn, activity.id.empty() ? std::string(id) : std::string()};
 }
@@ -381,7 +387,7 @@ Status WalTaskStorage::Rebalance(std::chrono::milliseconds drain_timeout,
   return ready;
 }
 
-// A call that came through the door before it was shut may wait for room, its target chosen.
+// A call that came through the door before it was shut may wait for room, its home chosen.
 Status WalTaskStorage::AwaitCalls(const wal::Deadline& deadline) const {
   while (!gate_.IsEmpty()) {
     if (clock_.Now() >= deadline.at) {
@@ -484,7 +490,7 @@ Status WalTaskStorage::StopParts(const Status& drained, std::vector<std::string>
                                  std::optional<Monotonic> until) {
   for (std::string& name : StopThreads(until)) hanging.push_back(std::move(name));
   WriteMetricsFile(true);
-  Status sealed = log_->Close();
+  Status sealed = log_->Close([this] { return targets_->turns(); });
   readable_.store(false);
   std::string left = ListOf(hanging);
   if (!left.empty()) Logger().error("shutdown event=left_behind what=\"{}\"", left);

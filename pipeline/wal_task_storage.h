@@ -150,9 +150,11 @@ class WalTaskStorage final : public TaskStorage {
     return options_.protect_terminal_status && !options.reset;
   }
   struct Place {             // where a record goes
+    enum class Rule : std::uint8_t { kGiven, kHome, kTurn };
     std::uint64_t key = 0;
     std::uint16_t target = 0;
-    bool is_home = false;    // the target is the home of `key`, which Append fills in
+    // Append fills the target in where it is the home of `key`, or whose turn it is.
+    Rule rule = Rule::kGiven;
   };
   static Place HomeOf(std::string_view task_id);
   template <typename Encode>

@@ -65,6 +65,27 @@ std::string MaskParameters(std::string_view text, std::string_view separators) {
   return masked;
 }
 
+// 5432; none at all is the default one.
+bool IsPort(std::string_view text) {
+  std::uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, port);
+  return text.empty() || (error == std::errc() && stop == end);
+}
+
+// "h1:1,[::1]:2,h3". A password whose "@host" was forgotten stands where a port would.
+bool ArePlainHosts(std::string_view hosts) {
+  while (!hosts.empty()) {
+    const std::size_t end = std::min(hosts.find(','), hosts.size());
+    const std::string_view host = hosts.substr(0, end);
+    hosts.remove_prefix(std::min(end + 1, hosts.size()));
+    const std::size_t bracket = host.starts_with('[') ? host.find(']') : std::string_view::npos;
+    const std::size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
+    if (colon != std::string_view::npos && !IsPort(host.substr(colon + 1))) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Result<Dsn> ParseDsn(std::string_view text) {
@@ -106,6 +127,13 @@ std::string MaskDsn(std::string_view text) {
   const std::size_t password = masked.find(':', start);
   if (at != std::string::npos && password < at) {
     masked.replace(password + 1, at - password - 1, kMask);
+    at = password + 1 + kMask.size();
+  }
+  // Where a password begins is known, but not where it ends, or what of a "host" is still its part.
+  const std::size_t hosts = at == std::string::npos ? start : at + 1;
+  const std::size_t hosts_end = std::min(masked.find_first_of("/?", hosts), masked.size());
+  if (!ArePlainHosts(std::string_view(masked).substr(hosts, hosts_end - hosts))) {
+    return masked.substr(0, masked.find(':', start) + 1) + std::string(kMask);
   }
   return MaskParameters(masked, "&");
 }

@@ -131,6 +131,13 @@ std::string KeyFault(std::span<const FoundKey> found) {
   return {};
 }
 
+std::string EncodingFault(std::string_view encoding) {
+  // SQL_ASCII keeps the bytes as they come. What knows no encodings says nothing of them.
+  if (encoding.empty() || encoding == "UTF8" || encoding == "SQL_ASCII") return {};
+  return "the database has the encoding " + std::string(encoding) +
+         ", which lacks characters: dump it, create it again with ENCODING 'UTF8' and restore it";
+}
+
 Status WrongSchema(std::string_view database, std::string_view fault) {
   return Status::Unavailable(std::string(database) + ": " + std::string(kNotAsMade) +
                              std::string(fault) +

@@ -35,6 +35,9 @@ struct FoundKey {
 std::string SchemaFault(DatabaseKind database, std::span<const FoundColumn> found);
 // A table without the key that tells its rows apart. Empty where there is none.
 std::string KeyFault(std::span<const FoundKey> found);
+// An encoding of a whole PostgreSQL database, by the server's name of it, that lacks characters.
+// Empty where it has all, or where the server knows of none ("").
+std::string EncodingFault(std::string_view encoding);
 
 // The part of a batch's transaction that was under way when it was refused.
 enum class BatchPart : std::uint8_t {

@@ -1,6 +1,7 @@
 #include "wal/log.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 
 #include "base/check.h"
@@ -339,6 +340,7 @@ bool Log::IsLarge(std::size_t body_bytes) const { return body_bytes > impl_->lar
 Status Log::Publish(Reservation reservation, const Deadline& deadline) {
   Impl& impl = *impl_;
   auto* slot = reinterpret_cast<RingSlot*>(reservation.slot);
+  slot->target = reservation.header.target;
   if (!reservation.large) [[likely]] {
     impl.writer_.ring().Publish(slot, reservation.lsn, reservation.body.size());
     return Status::Ok();
@@ -403,7 +405,7 @@ Log::~Log() {
   if (impl_) Abandon();
 }
 
-Status Log::Close() {
+Status Log::Close(const std::function<std::uint64_t()>& turns) {
   Impl& impl = *impl_;
   MutexLock closing(impl.close_mutex_);
   if (impl.close_status_) return *impl.close_status_;
@@ -412,7 +414,7 @@ Status Log::Close() {
   Status status = impl.writer_.Close();
   impl.StopThreads();
   if (status.ok()) {
-    status = impl.EndCleanly();
+    status = impl.EndCleanly(turns);
   } else {
     impl.writer_.Abandon();
   }
@@ -429,7 +431,8 @@ void Log::Impl::GiveUpDirectory() {
   lock_.reset();
 }
 
-Status Log::Impl::EndCleanly() {
+Status Log::Impl::EndCleanly(const std::function<std::uint64_t()>& turns) {
+  const std::optional<std::uint64_t> taken = turns ? std::optional(turns()) : std::nullopt;
   // A database call that hung may come back now and report what it flushed: STATE and the segments
   // are one writer's at a time.
   MutexLock retiring(retire_mutex_);
@@ -446,6 +449,10 @@ Status Log::Impl::EndCleanly() {
     MutexLock lock(state_mutex_);
     state_.clean = true;
     state_.last_lsn = writer_.durable_lsn();
+    if (taken && !state_.targets.empty()) {
+      state_.turns = *taken;
+      state_.turns_lsn = state_.last_lsn;
+    }
   }
   TASKWAL_TRY(SaveState());
   // Everything in it is in sealed segments.

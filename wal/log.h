@@ -92,7 +92,8 @@ class Log {
 
   // --- appending ---------------------------------------------------------------------------
   // Room for one record of `body_bytes`, to be filled and then published by the same thread, soon:
-  // nothing behind it is written before. Waits for room until the deadline (kOverloaded, nothing
+  // nothing behind it is written before. Until then `header.target` may still be changed, as who
+  // has room knows that the record comes. Waits for room until the deadline (kOverloaded, nothing
   // kept). kIoError: read-only. kClosed. kInvalidArgument: over kRecordBodyBytesMax.
   struct Reservation {
     std::span<std::byte> body;
@@ -177,8 +178,9 @@ class Log {
   bool WriterStep();        // ring -> frame -> file; idle frame; sync interval
   bool MaintenanceStep();   // spare files, sealing, recycling
   // No more appends; writes, syncs and seals what there is. kUnavailable: the disk stays full, the
-  // ring keeps the rest for the next open. Second call: the first one's result.
-  Status Close();
+  // ring keeps the rest for the next open. Second call: the first one's result. `turns`: asked
+  // behind the last record for LogState::turns, of which the log knows nothing itself.
+  Status Close(const std::function<std::uint64_t()>& turns = nullptr);
   // Stops the threads and leaves everything as a kill would.
   void Abandon();
 

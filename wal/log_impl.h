@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,7 +28,7 @@ struct Log::Impl {
   Status MakeRing(const std::string& path, std::uint64_t bytes, Lsn next_lsn);
   [[nodiscard]] bool has_ring() const { return large_bytes_ > 0; }
   Status SaveState() REQUIRES(retire_mutex_) EXCLUDES(state_mutex_);
-  Status EndCleanly();
+  Status EndCleanly(const std::function<std::uint64_t()>& turns);
 
   void StartThreads();
   void StopThreads();

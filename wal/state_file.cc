@@ -76,6 +76,10 @@ std::string TextOf(const LogState& state) {
   Append(&text, "copied_at", state.copied_at);
   for (const TargetState& target : state.targets) AppendTarget(&text, target);
   if (!state.targets.empty()) Append(&text, "rebalancing", state.rebalancing ? 1 : 0);
+  if (!state.targets.empty() && state.turns_lsn > 0) {
+    Append(&text, "turns", state.turns);
+    Append(&text, "turns_lsn", state.turns_lsn);
+  }
   text.append(kChecksumKey).append(HexOf(Checksum(std::as_bytes(std::span(text))))).append("\n");
   return text;
 }
@@ -197,6 +201,10 @@ bool ParseField(std::string_view key, std::string_view value, LogState* state) {
     state->copied = number == 1;
   } else if (key == "rebalancing" && number <= 1) {
     state->rebalancing = number == 1;
+  } else if (key == "turns" && !state->targets.empty()) {
+    state->turns = number;
+  } else if (key == "turns_lsn" && !state->targets.empty()) {
+    state->turns_lsn = number;
   } else {
     return false;
   }
@@ -283,6 +291,7 @@ void MakeLargest(std::uint32_t partitions, FedDatabase* database) {
 LogState LargestOf(LogState state) {
   MakeLargest(state.partitions, &state);
   if (!state.targets.empty()) state.watermarks.clear();
+  state.turns = state.turns_lsn = UINT64_MAX;
   state.epoch = state.first_lsn = state.last_lsn = UINT64_MAX;
   state.lock_inode = state.lock_born = state.copied_at = UINT64_MAX;
   AddSpares({{}, UINT64_MAX}, &state.former);

@@ -59,6 +59,10 @@ struct LogState : FedDatabase {
   Lsn copied_at = 0;                     // last LSN it held when that was first seen
   std::vector<TargetState> targets;      // by number; empty: one database, target 0
   bool rebalancing = false;              // tasks are on their way from `weight` to `next_weight`
+  // Activities shared out among targets up to turns_lsn, as a clean end counted them; both 0: not
+  // counted. They stand in the file where there are targets.
+  std::uint64_t turns = 0;
+  Lsn turns_lsn = 0;
 };
 
 // The database behind a target's number: the entry in `targets`, else the state's own.

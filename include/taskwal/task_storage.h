@@ -39,6 +39,10 @@ struct WriteOptions {
   bool only_if_room = false;
   // Under Options::protect_terminal_status: the call may reopen a task that has ended.
   bool reset = false;
+  // Of an activity without which its caller cannot go on: neither filtered by
+  // Options::min_activity_level nor dropped by a policy. It waits for room as a task's save does,
+  // and among those; where there is none in time it counts as one of them (priority 0).
+  bool keep = false;
 };
 
 struct Ack {
@@ -46,7 +50,7 @@ struct Ack {
 };
 
 struct ActivityAck {
-  std::uint64_t lsn = 0;  // 0: below Options::min_activity_level, and not kept
+  std::uint64_t lsn = 0;  // 0: below Options::min_activity_level, and not kept (see keep)
   std::string id;  // the one made; empty when the activity came with its own
 };
 

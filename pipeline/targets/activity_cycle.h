@@ -22,7 +22,7 @@ std::vector<std::uint16_t> SmoothCycle(std::span<const TargetShare> shares);
 class ActivityCycle {
  public:
   // At least one weight is not 0. `turns` have been taken before: a process that logs but a few
-  // activities goes on where the one before it ended.
+  // activities goes on where the one before it ended, so that cycles are whole over their runs.
   explicit ActivityCycle(std::span<const TargetShare> all, std::uint64_t turns = 0);
 
   // Any thread; no lock, no allocation.
@@ -33,6 +33,8 @@ class ActivityCycle {
     const std::uint64_t length = length_.load(std::memory_order_acquire);
     return entries_[turn % length].load(std::memory_order_relaxed);
   }
+  // Taken so far, `turns` of the constructor included.
+  [[nodiscard]] std::uint64_t turns() const { return turn_.load(std::memory_order_relaxed); }
   // From now on these are served: some of `all`, with their weights. Nothing where all are 0. One
   // caller at a time.
   void Publish(std::span<const TargetShare> shares);

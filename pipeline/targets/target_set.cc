@@ -39,6 +39,13 @@ std::vector<std::unique_ptr<Target>> NumberTargets(std::vector<TargetSetup> list
   return targets;
 }
 
+// Behind a clean end: exactly those taken. Behind a kill its records count as turns, whatever they
+// are: a cycle that a kill has cut is no full one, and none of the targets is always the first. So
+// it is where STATE does not count them.
+std::uint64_t TurnsTaken(const wal::LogState& state, Lsn end) {
+  return state.turns + (end > state.turns_lsn ? end - state.turns_lsn : 0);
+}
+
 // The flusher's memory is one bound for all.
 Options ShareOf(const Options& options, std::size_t targets) {
   Options share = options;
@@ -88,9 +95,7 @@ TargetSet::TargetSet(const Parties& parties, const Options& options, std::vector
       is_single_(state.targets.empty()),
       end_at_open_(parties.log.end_lsn()),
       targets_(NumberTargets(std::move(list), state)),
-      // The LSN counts the turns exactly where all records are activities; elsewhere it still
-      // scatters where runs begin, so that none of the targets is always the first.
-      cycle_(SharesOf(targets_), end_at_open_),
+      cycle_(SharesOf(targets_), TurnsTaken(state, end_at_open_)),
       health_(targets_.size()),
       contacted_(targets_.size()) {
   tables_.push_back(std::make_unique<HomeTable>(TaskShares(state, state.rebalancing)));

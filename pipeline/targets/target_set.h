@@ -89,7 +89,10 @@ class TargetSet {
   [[nodiscard]] std::uint16_t HomeOf(std::uint64_t key) const {
     return homes_.load(std::memory_order_acquire)->Of(key);
   }
+  // Takes a turn: only of a record that is sure to come.
   std::uint16_t NextForActivity() { return cycle_.Next(); }
+  // Taken so far, earlier opens included: for STATE, when the last record is in.
+  [[nodiscard]] std::uint64_t turns() const { return cycle_.turns(); }
   // Of a record over many tasks.
   [[nodiscard]] std::uint16_t ForAll() const { return is_single_ ? 0 : wal::kEveryTarget; }
   // Before the record is published: whoever reads it finds it counted.

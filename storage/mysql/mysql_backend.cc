@@ -35,11 +35,18 @@ bool Answers(MysqlConnection& connection, const char* question) {
 }  // namespace
 
 MysqlBackend::MysqlBackend(std::string name, MysqlTarget target, const BackendOptions& options,
-                           BulkPath path)
-    : name_(std::move(name)), target_(std::move(target)), options_(options), path_(path) {}
+                           BulkPath path, NameLookup::Lookup lookup)
+    : name_(std::move(name)),
+      target_(std::move(target)),
+      options_(options),
+      path_(path),
+      hosts_(HostsOf(target_)),
+      names_(std::move(lookup)) {}
 
 Result<std::unique_ptr<Session>> MysqlBackend::Connect() {
-  auto opened = MysqlConnection::Open(target_, name_, options_.timeout);
+  const Monotonic until = Clock::Real().Now() + options_.timeout;
+  TASKWAL_TRY(names_.Await(name_, hosts_, until, options_.timeout));
+  auto opened = MysqlConnection::Open(target_, name_, options_.timeout, until);
   if (!opened.ok()) {
     // Whoever made the tables' database by hand may do so again while we try.
     const bool is_awaited = options_.create && opened.status().code() == StatusCode::kNotFound;

@@ -4,10 +4,12 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/mutex.h"
 #include "storage/backend.h"
 #include "storage/mysql/mysql_dsn.h"
+#include "storage/name_lookup.h"
 
 namespace taskwal::storage {
 
@@ -20,7 +22,8 @@ class MysqlBackend final : public Backend {
 
   // `name` is the masked DSN.
   MysqlBackend(std::string name, MysqlTarget target, const BackendOptions& options,
-               BulkPath path = BulkPath::kByCapability);
+               BulkPath path = BulkPath::kByCapability,
+               NameLookup::Lookup lookup = &LookUpBySystem);
 
   std::string_view kind() const override { return "mysql"; }
   const std::string& name() const override { return name_; }
@@ -38,6 +41,8 @@ class MysqlBackend final : public Backend {
   const MysqlTarget target_;
   const BackendOptions options_;
   const BulkPath path_;
+  const std::vector<std::string> hosts_;
+  const NameLookup names_;
 
   mutable Mutex mutex_;
   Uuid db_id_ GUARDED_BY(mutex_);

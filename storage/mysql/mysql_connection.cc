@@ -35,11 +35,12 @@ std::string StatementSeconds(std::chrono::milliseconds call_time) {
 
 }  // namespace
 
-MysqlConnection::MysqlConnection(std::string name, std::chrono::milliseconds timeout)
+MysqlConnection::MysqlConnection(std::string name, std::chrono::milliseconds timeout,
+                                 Monotonic opens_until)
     : name_(std::move(name)),
       timeout_(timeout),
       limited_for_(timeout),
-      opens_until_(Clock::Real().Now() + timeout) {}
+      opens_until_(std::min(Clock::Real().Now() + timeout, opens_until)) {}
 
 MysqlConnection::~MysqlConnection() {
   // The connection first: its statements then end without a word to the server.
@@ -49,8 +50,9 @@ MysqlConnection::~MysqlConnection() {
 
 Result<std::unique_ptr<MysqlConnection>> MysqlConnection::Open(const MysqlTarget& target,
                                                                const std::string& name,
-                                                               std::chrono::milliseconds timeout) {
-  std::unique_ptr<MysqlConnection> connection(new MysqlConnection(name, timeout));
+                                                               std::chrono::milliseconds timeout,
+                                                               Monotonic opens_until) {
+  std::unique_ptr<MysqlConnection> connection(new MysqlConnection(name, timeout, opens_until));
   TASKWAL_TRY(connection->Connect(SociConnectString(target, timeout)));
   auto* backend = static_cast<soci::mysql_session_backend*>(connection->session_->get_backend());
   connection->mysql_ = backend->conn_;

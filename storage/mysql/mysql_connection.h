@@ -41,10 +41,10 @@ struct MysqlCapabilities {
 class MysqlConnection : public ConnectionCalls<MysqlConnection> {
  public:
   // kNotFound: the server has no such database; kUnavailable: anything else. `name` is the masked
-  // DSN, for messages.
-  static Result<std::unique_ptr<MysqlConnection>> Open(const MysqlTarget& target,
-                                                       const std::string& name,
-                                                       std::chrono::milliseconds timeout);
+  // DSN, for messages. Making it ready is to be done by `opens_until`, or within one `timeout`.
+  static Result<std::unique_ptr<MysqlConnection>> Open(
+      const MysqlTarget& target, const std::string& name, std::chrono::milliseconds timeout,
+      Monotonic opens_until = Monotonic::max());
   ~MysqlConnection();
   MysqlConnection(const MysqlConnection&) = delete;
   MysqlConnection& operator=(const MysqlConnection&) = delete;
@@ -74,7 +74,7 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
  private:
   friend class ConnectionCalls<MysqlConnection>;
 
-  MysqlConnection(std::string name, std::chrono::milliseconds timeout);
+  MysqlConnection(std::string name, std::chrono::milliseconds timeout, Monotonic opens_until);
 
   // In a catch block: whether the server has undone it all, and would take it again.
   bool MayRepeat();

@@ -209,6 +209,25 @@ Result<MysqlTarget> ParseMysqlDsn(std::string_view dsn) {
   return target;
 }
 
+std::vector<std::string> HostsOf(const MysqlTarget& target) {
+  std::vector<std::string> hosts;
+  if (!target.unix_socket.empty()) return hosts;
+  const bool is_list = target.host.find(',') != std::string::npos;
+  std::string_view list = target.host;
+  while (!list.empty()) {
+    const std::size_t end = std::min(list.find(','), list.size());
+    std::string_view host = list.substr(0, end);
+    list.remove_prefix(std::min(end + 1, list.size()));
+    if (host.starts_with('[')) {
+      host = host.substr(1, std::min(host.find(']'), host.size()) - 1);
+    } else if (is_list) {
+      host = host.substr(0, host.find(':'));
+    }
+    hosts.emplace_back(host);
+  }
+  return hosts;
+}
+
 std::string SociConnectString(const MysqlTarget& target, std::chrono::milliseconds timeout) {
   const auto seconds = std::max<std::int64_t>(1, (timeout.count() + 999) / 1000);
   const bool is_local = !target.unix_socket.empty();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "taskwal/status.h"
 
@@ -30,6 +31,9 @@ struct MysqlTarget {
 //                                            verify_identity
 // Any TLS parameter but ssl_mode=preferred means that the connection is encrypted or refused.
 Result<MysqlTarget> ParseMysqlDsn(std::string_view dsn);
+
+// Names or addresses without their ports; none where a socket is used.
+std::vector<std::string> HostsOf(const MysqlTarget& target);
 
 // What soci::session takes. Holds the password.
 std::string SociConnectString(const MysqlTarget& target, std::chrono::milliseconds timeout);

@@ -20,13 +20,16 @@ Status Retryable(const Status& status) {
 
 }  // namespace
 
-PostgresBackend::PostgresBackend(PostgresTarget target, bool create, BulkPath path)
-    : target_(std::move(target)), create_(create) {
+PostgresBackend::PostgresBackend(PostgresTarget target, bool create, BulkPath path,
+                                 NameLookup::Lookup lookup)
+    : target_(std::move(target)), create_(create), names_(std::move(lookup)) {
   features_.has_copy = path == BulkPath::kAutomatic;
 }
 
 Result<std::unique_ptr<Session>> PostgresBackend::Connect() {
-  TASKWAL_ASSIGN(auto connection, PostgresConnection::Open(target_));
+  const Monotonic until = Clock::Real().Now() + target_.timeout;
+  TASKWAL_TRY(names_.Await(target_.name, target_.hosts, until, target_.timeout));
+  TASKWAL_ASSIGN(auto connection, PostgresConnection::Open(target_, until));
   const auto hazards = PreparePostgresSession(*connection, target_.timeout, &features_);
   if (!hazards.ok()) return Retryable(hazards.status());
   TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("postgres"));

@@ -6,6 +6,7 @@
 
 #include "base/mutex.h"
 #include "storage/backend.h"
+#include "storage/name_lookup.h"
 #include "storage/postgres/postgres_server.h"
 #include "storage/postgres/postgres_target.h"
 
@@ -16,7 +17,8 @@ class PostgresBackend final : public Backend {
   // How fresh activities are written: as the server allows, or by arrays as if it had no COPY.
   enum class BulkPath : std::uint8_t { kAutomatic, kArrays };
 
-  PostgresBackend(PostgresTarget target, bool create, BulkPath path = BulkPath::kAutomatic);
+  PostgresBackend(PostgresTarget target, bool create, BulkPath path = BulkPath::kAutomatic,
+                  NameLookup::Lookup lookup = &LookUpBySystem);
 
   std::string_view kind() const override { return "postgres"; }
   const std::string& name() const override { return target_.name; }
@@ -31,6 +33,7 @@ class PostgresBackend final : public Backend {
 
   const PostgresTarget target_;
   const bool create_;
+  const NameLookup names_;
   PostgresFeatures features_;
 
   mutable Mutex mutex_;

@@ -38,18 +38,18 @@ struct PostgresConnection::Driver {
   bool is_broken = false;
 };
 
-PostgresConnection::PostgresConnection(const PostgresTarget& target)
+PostgresConnection::PostgresConnection(const PostgresTarget& target, Monotonic opens_until)
     : name_(target.name),
       timeout_(target.timeout),
       call_time_(timeout_),
       // libpq bounds the connecting itself; what it leaves of the time is for the rest.
-      opens_until_(Clock::Real().Now() + target.timeout) {}
+      opens_until_(std::min(Clock::Real().Now() + target.timeout, opens_until)) {}
 
 PostgresConnection::~PostgresConnection() = default;
 
 Result<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
-    const PostgresTarget& target) {
-  std::unique_ptr<PostgresConnection> connection(new PostgresConnection(target));
+    const PostgresTarget& target, Monotonic opens_until) {
+  std::unique_ptr<PostgresConnection> connection(new PostgresConnection(target, opens_until));
   try {
     connection->driver_ = std::make_unique<Driver>(target.conninfo);
     return connection;

@@ -32,7 +32,9 @@ std::chrono::milliseconds StatementTime(std::chrono::milliseconds call_time);
 class PostgresConnection : public ConnectionCalls<PostgresConnection> {
  public:
   // kUnavailable for whatever went wrong.
-  static Result<std::unique_ptr<PostgresConnection>> Open(const PostgresTarget& target);
+  // Making it ready is to be done by `opens_until`, or within the time of one call.
+  static Result<std::unique_ptr<PostgresConnection>> Open(
+      const PostgresTarget& target, Monotonic opens_until = Monotonic::max());
   ~PostgresConnection();
   PostgresConnection(const PostgresConnection&) = delete;
   PostgresConnection& operator=(const PostgresConnection&) = delete;
@@ -61,7 +63,7 @@ class PostgresConnection : public ConnectionCalls<PostgresConnection> {
   friend class ConnectionCalls<PostgresConnection>;
   struct Driver;
 
-  explicit PostgresConnection(const PostgresTarget& target);
+  PostgresConnection(const PostgresTarget& target, Monotonic opens_until);
 
   Status StartCall(std::string_view what, std::chrono::milliseconds time);
   void LimitStatements(std::chrono::milliseconds call_time) { call_time_ = call_time; }

@@ -30,6 +30,9 @@ constexpr const char* kDeleteDag =
     "DELETE FROM dag_tasks WHERE dag_id = $1::text AND CASE WHEN wal_id = $2::uuid "
     "THEN wal_lsn < $3::bigint ELSE (wal_stamp, wal_id) < ($4::bigint, $2::uuid) END";
 
+constexpr const char* kEncoding =
+    "SELECT coalesce((SELECT setting FROM pg_settings WHERE name = 'server_encoding'), '')";
+
 constexpr const char* kOurColumns =
     "SELECT c.relname, a.attname, CASE t.typtype WHEN 'd' THEN "
     "format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END, "
@@ -86,13 +89,17 @@ Result<BatchPart> PostgresSession::FindPartRefusedAtCommit(const Batch& batch) {
 
 Result<std::string> PostgresSession::FindSchemaFault() {
   return connection_->RunRepeatedly("check the schema", [&]() -> Result<std::string> {
+    PostgresRows encoding = connection_->Query(kEncoding);
+    encoding.Step();
+    std::string fault = EncodingFault(encoding.Text());
+    if (!fault.empty()) return fault;
     std::vector<FoundColumn> found;
     PostgresRows rows = connection_->Query(kOurColumns);
     while (rows.Step()) {
       std::string table = rows.Text(), name = rows.Text(), type = rows.Text();
       found.push_back({std::move(table), std::move(name), std::move(type), rows.Int() == 1});
     }
-    std::string fault = SchemaFault(DatabaseKind::kPostgres, found);
+    fault = SchemaFault(DatabaseKind::kPostgres, found);
     if (!fault.empty() || !features_.has_key_catalog) return fault;
     std::vector<FoundKey> found_keys;
     PostgresRows keys = connection_->Query(kOurKeys);

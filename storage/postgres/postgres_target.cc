@@ -56,8 +56,9 @@ Result<Settings> ParseUri(const std::string& uri, const std::string& name) {
   if (options == nullptr || HoldsPartOfAPassword(settings, uri)) {
     return Status::InvalidArgument(
         name.substr(0, name.find('?')) +
-        " is no connection URI of PostgreSQL: an unknown parameter, or a character that must be "
-        "percent-encoded (in a password '@' is %40, '/' %2F, ':' %3A, '?' %3F)?");
+        " is no connection URI of PostgreSQL: an unknown parameter, a password without \"@host\" "
+        "behind it, or a character that must be percent-encoded (in a password '@' is %40, '/' "
+        "%2F, ':' %3A, '?' %3F)?");
   }
   return settings;
 }
@@ -86,6 +87,31 @@ std::string ConnectTimeout(const Settings& settings, milliseconds timeout) {
   return std::to_string(std::min(own, kConnectTimeoutMax).count());
 }
 
+std::vector<std::string> ListOf(const Settings& settings, const char* key, const char* variable) {
+  const auto found = settings.find(key);
+  const char* const usual = std::getenv(variable);
+  std::string_view list = usual == nullptr ? "" : usual;
+  if (found != settings.end()) list = found->second;
+  std::vector<std::string> parts;
+  while (!list.empty()) {
+    const std::size_t end = std::min(list.find(','), list.size());
+    parts.emplace_back(list.substr(0, end));
+    list.remove_prefix(std::min(end + 1, list.size()));
+  }
+  return parts;
+}
+
+// libpq goes to the address where one is given beside a name.
+std::vector<std::string> HostsOf(const Settings& settings) {
+  std::vector<std::string> hosts = ListOf(settings, "host", "PGHOST");
+  const std::vector<std::string> addresses = ListOf(settings, "hostaddr", "PGHOSTADDR");
+  hosts.resize(std::max(hosts.size(), addresses.size()));
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    if (!addresses[i].empty()) hosts[i] = addresses[i];
+  }
+  return hosts;
+}
+
 std::string Quoted(const std::string& value) {
   std::string text = "'";
   for (const char c : value) {
@@ -104,6 +130,7 @@ Result<PostgresTarget> ParsePostgresTarget(const std::string& uri, milliseconds 
   auto parsed = ParseUri(uri, target.name);
   if (!parsed.ok()) return parsed.status();
   Settings settings = std::move(parsed).value();
+  target.hosts = HostsOf(settings);
   settings["client_encoding"] = "UTF8";
   settings.try_emplace("fallback_application_name", "taskwal");
   settings["connect_timeout"] = ConnectTimeout(settings, target.timeout);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "taskwal/status.h"
 
@@ -12,6 +13,7 @@ namespace taskwal::storage {
 struct PostgresTarget {
   std::string name;        // the masked DSN, for messages
   std::string conninfo;    // for libpq; holds the password
+  std::vector<std::string> hosts;  // names, addresses and sockets, of the URI or else of PGHOST
   std::chrono::milliseconds timeout{30000};  // of every call
 };
 

@@ -37,6 +37,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     ExpectMasked(storage::MaskDsn(dsn));
     const auto made = storage::MakeBackend(dsn, {.create = false});
     if (!made.ok()) ExpectMasked(made.status().message());
+    // The same with "@host" forgotten.
+    const std::string cut = dsn.substr(0, dsn.find('@')) + dsn.substr(dsn.find('@') + 1);
+    ExpectMasked(storage::MaskDsn(cut));
+    const auto refused = storage::MakeBackend(cut, {.create = false});
+    if (!refused.ok()) ExpectMasked(refused.status().message());
   }
   return 0;
 }

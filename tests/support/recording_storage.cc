@@ -59,6 +59,7 @@ void RecordingStorage::Clear() {
   MutexLock lock(mutex_);
   calls_.clear();
   waits_.clear();
+  kept_.clear();
   tasks_.clear();
   activities_.clear();
 }
@@ -71,6 +72,11 @@ std::vector<std::string> RecordingStorage::calls() {
 std::vector<WaitFor> RecordingStorage::waits() {
   MutexLock lock(mutex_);
   return waits_;
+}
+
+std::vector<std::string> RecordingStorage::kept() {
+  MutexLock lock(mutex_);
+  return kept_;
 }
 
 std::vector<Activity> RecordingStorage::activities(std::string_view action) {
@@ -102,6 +108,7 @@ Result<Ack> RecordingStorage::Record(const std::string& call, const WriteOptions
   if (fault_) TASKWAL_TRY(fault_(attempted_, call));
   calls_.push_back(call);
   waits_.push_back(options.wait);
+  if (options.keep) kept_.push_back(call);
   called_.NotifyAll();
   return Ack{calls_.size()};
 }

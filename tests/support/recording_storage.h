@@ -26,6 +26,8 @@ class RecordingStorage : public TaskStorage {
   std::vector<std::string> calls();
   // What each call waited for, in the same order.
   std::vector<WaitFor> waits();
+  // Those with WriteOptions::keep.
+  std::vector<std::string> kept();
   std::vector<Activity> activities(std::string_view action);
   // Blocks until that call was made; false after 30 s.
   bool AwaitCall(std::string_view call);
@@ -66,6 +68,7 @@ class RecordingStorage : public TaskStorage {
   Fault fault_ GUARDED_BY(mutex_);
   std::vector<std::string> calls_ GUARDED_BY(mutex_);
   std::vector<WaitFor> waits_ GUARDED_BY(mutex_);
+  std::vector<std::string> kept_ GUARDED_BY(mutex_);
   std::map<std::string, Task, std::less<>> tasks_ GUARDED_BY(mutex_);
   std::vector<Activity> activities_ GUARDED_BY(mutex_);  // in order of created_at
   std::uint64_t attempted_ GUARDED_BY(mutex_) = 0;

@@ -202,16 +202,17 @@ TEST_F(PosixFileSystem, FilesAreTheOwnersAloneAndClosedOnExec) {
 
 TEST_F(PosixFileSystem, WhatIsAbsentIsNotFound) {
   const std::string path = dir_.File("none");
-  const auto absent = [&](std::string_view what) {
+  const auto absent = [&](std::string_view what, std::string_view advice = "") {
     return StatusIs(StatusCode::kNotFound, "cannot " + std::string(what) + " " + path +
-                                               ": No such file or directory (errno 2)");
+                                               ": No such file or directory (errno 2)" +
+                                               std::string(advice));
   };
   EXPECT_THAT(Real().OpenWritable(path, false), absent("open"));
   EXPECT_THAT(Real().OpenReadable(path), absent("open"));
   EXPECT_THAT(Real().OpenRing(path), absent("open"));
   EXPECT_THAT(Real().Remove(path), absent("remove"));
   EXPECT_THAT(Real().SyncDirectory(path), absent("open directory"));
-  EXPECT_THAT(Real().List(path), absent("list"));
+  EXPECT_THAT(Real().List(path), absent("list", ": name a directory that is there"));
   EXPECT_THAT(Real().Stat(path), absent("stat"));
   EXPECT_THAT(Real().Space(path), absent("read space of"));
   EXPECT_THAT(ReadFile(Real(), path), absent("open"));
@@ -231,6 +232,27 @@ TEST_F(PosixFileSystem, ReadsUpToTheEnd) {
   EXPECT_EQ(file->Read(10, bytes).value(), 0u);
   EXPECT_EQ(file->Read(99, bytes).value(), 0u);
   EXPECT_EQ(file->Size().value(), 10u);
+}
+
+// More than a pipe holds, and more than one part of what is read.
+TEST_F(PosixFileSystem, ReadsAPipeUpToItsEnd) {
+  const std::string path = dir_.File("fifo");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  std::string text;
+  while (text.size() < 300'000) text += std::to_string(text.size()) + "\n";
+  const std::jthread writer([&] { WriteText(path, text); });
+  ASSERT_OK_AND_ASSIGN(const std::string read, ReadFile(Real(), path));
+  EXPECT_TRUE(read == text) << read.size() << " of " << text.size() << " bytes";
+}
+
+TEST_F(PosixFileSystem, ReadsFilesThatTellNoSize) {
+  ASSERT_OK_AND_ASSIGN(const std::string status, ReadFile(Real(), "/proc/self/status"));
+  EXPECT_THAT(status, HasSubstr("Pid:"));
+  WriteText(dir_.File("empty"), "");
+  ASSERT_OK_AND_ASSIGN(const std::string empty, ReadFile(Real(), dir_.File("empty")));
+  EXPECT_EQ(empty, "");
+  EXPECT_THAT(ReadFile(Real(), "/dev/zero"),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("no end within 256 MiB")));
 }
 
 TEST_F(PosixFileSystem, ReadingADirectoryIsAnError) {

@@ -20,6 +20,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 // The first task leaves a line per run; the second tells that it has begun and waits at a gate,
@@ -75,9 +76,11 @@ class RunCommand : public ::testing::Test {
     EXPECT_EQ(::poll(&polled, 1, 30'000), 1) << "the second task did not begin";
     return child.ok() ? std::move(child).value() : nullptr;
   }
-  void ExpectResumed() {
+  void ExpectResumed(const std::vector<std::string>& more = {}) {
     Write("go", "");
-    const RunOutcome resumed = RunTool({"gated.yaml", "--resume", "--json"});
+    std::vector<std::string> arguments = {"gated.yaml", "--resume", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const RunOutcome resumed = RunTool(arguments);
     EXPECT_EQ(resumed.exit.code, 0) << resumed.err;
     EXPECT_THAT(resumed.out, HasSubstr("\"completed\":3,\"failed\":0}"));
     EXPECT_EQ(Read("first.log"), "ran\n");
@@ -94,6 +97,14 @@ TEST_F(RunCommand, CompletesAWorkflow) {
   EXPECT_THAT(outcome.out, StartsWith("flow-"));
   EXPECT_THAT(outcome.out, HasSubstr("2 of 2 tasks completed, 0 failed"));
   EXPECT_EQ(outcome.err, "");
+}
+
+// As a shell hands over what a command prints: <(…).
+TEST_F(RunCommand, ReadsAWorkflowFromAPipe) {
+  const RunOutcome outcome = taskwal::Run(Command({"/dev/stdin", "--run-id", "r", "--json"}),
+                                          "tasks: [{id: a, kind: noop}]", options_);
+  EXPECT_EQ(outcome.exit.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "{\"dag_id\":\"r\",\"completed\":1,\"failed\":0}\n");
 }
 
 TEST_F(RunCommand, PrintsOneLineOfJson) {
@@ -163,6 +174,46 @@ TEST_F(RunCommand, GoesOnAfterAKillWithoutRunningACompletedTaskAgain) {
   child->Kill(SIGKILL);
   EXPECT_EQ(child->Wait().signal, SIGKILL);
   ExpectResumed();
+}
+
+// By which activities a run is known is no matter of their level.
+class RunCommandFiltered : public RunCommand, public ::testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(WithAndWithoutLog, RunCommandFiltered,
+                         ::testing::Values("wal_enabled=true", "wal_enabled=false"));
+
+TEST_P(RunCommandFiltered, ARunIsResumedWhateverLevelIsKept) {
+  const std::vector<std::string> filter = {"--set", "min_activity_level=fatal", "--set",
+                                           GetParam()};
+  const auto child = StartGated(filter);
+  ASSERT_NE(child, nullptr);
+  child->Kill(SIGKILL);
+  EXPECT_EQ(child->Wait().signal, SIGKILL);
+  ExpectResumed(filter);
+  // And once it is finished, there is nothing to go on with.
+  ExpectResumed(filter);
+  const RunOutcome kept = taskwal::Run(
+      {TASKWAL_TOOL, "query", "activity", "--db", "sqlite://taskwal.db", "--json"}, {}, options_);
+  EXPECT_THAT(kept.out, HasSubstr("task_completed"));
+  EXPECT_THAT(kept.out, Not(HasSubstr("task_started")));
+  EXPECT_THAT(kept.out, Not(HasSubstr("dag_resumed")));
+}
+
+// Every call but the first has to wait for its turn.
+class RunCommandShedding : public RunCommand, public ::testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Policies, RunCommandShedding,
+                         ::testing::Values("drop_newest", "sample"));
+
+TEST_P(RunCommandShedding, ShedActivitiesFailNoRun) {
+  Write("w.yaml", "tasks: [{id: a, kind: noop}, {id: b, kind: noop}, {id: c, kind: noop}]");
+  const std::string policy = "backpressure_strategy=" + std::string(GetParam());
+  const std::vector<std::string> run = {
+      "w.yaml", "--json", "--resume", "--set", policy, "--set", "sample_one_in=1000000000",
+      "--set", "rate_limit=20", "--set", "rate_burst=1"};
+  const RunOutcome outcome = RunTool(run);
+  EXPECT_EQ(outcome.exit.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("\"completed\":3,\"failed\":0}"));
+  // Its end was kept, too.
+  EXPECT_EQ(RunTool(run).out, outcome.out);
 }
 
 // Every process of the command has the FIFO open for writing: its end tells that all are gone.

@@ -352,6 +352,38 @@ TEST_F(TaskManagerTest, AShedActivityStopsNothing) {
   EXPECT_EQ(report.failed, 1u);
 }
 
+// By these a run is known when it is resumed: they are written whatever level is kept.
+TEST_F(TaskManagerTest, KeepsTheActivitiesThatResumeNeeds) {
+  std::atomic<bool> is_first = true;
+  Add("a", [&](const NodeContext& context) -> Status {
+    EXPECT_OK(context.log("task_completed", "of the node's own", Level::kInfo, ""));
+    return is_first.exchange(false) ? Status::Unavailable("broken") : Status::Ok();
+  });
+  EXPECT_EQ(MustRun().failed, 1u);
+  EXPECT_EQ(MustRun({.resume = true}).completed, 1u);
+  EXPECT_THAT(storage_.kept(),
+              ElementsAre("log dag_started d", "log task_completed d/a", "log dag_completed d"));
+}
+
+TEST_F(TaskManagerTest, AnActivityOfTheRunWithoutRoomFailsNoRun) {
+  Add("a", Succeed);
+  for (const bool is_resumed : {false, true}) {
+    storage_.SetFault([&](std::uint64_t, const std::string& call) {
+      const bool may_miss = call == "log dag_resumed d" || call == "log dag_completed d";
+      return may_miss ? Status::Overloaded("no room") : Status::Ok();
+    });
+    EXPECT_EQ(MustRun({.resume = is_resumed}).completed, 1u);
+  }
+  storage_.SetFault([](std::uint64_t, const std::string& call) {
+    return call == "log dag_started d" ? Status::Overloaded("no room") : Status::Ok();
+  });
+  RunOptions unknown;
+  unknown.dag_id = "other";
+  EXPECT_OK(TaskManager(storage_).Run(graph_, unknown));
+  unknown.dag_id = "d";
+  EXPECT_THAT(TaskManager(storage_).Run(graph_, unknown), StatusIs(StatusCode::kOverloaded));
+}
+
 // Once the calls are told to stop, what finds no room is left for a resumed run.
 TEST_F(TaskManagerTest, GivesUpTheCallsThatAreToldToStop) {
   std::stop_source give_up;

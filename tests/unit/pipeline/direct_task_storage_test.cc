@@ -75,6 +75,18 @@ TEST_F(DirectTaskStorageTest, ACallsTimeIsThatOfItsTransaction) {
   }
 }
 
+TEST_F(DirectTaskStorageTest, AnActivityToBeKeptIsNotFiltered) {
+  options_.min_activity_level = Level::kFatal;
+  Open();
+  WriteOptions options;
+  ASSERT_OK(Log(options));
+  options.keep = true;
+  ASSERT_OK(Log(options));
+  ASSERT_OK_AND_ASSIGN(const StoredCounts stored, storage_->Count());
+  EXPECT_EQ(stored.activities, 1u);
+  EXPECT_EQ(storage_->GetStats().filtered, 1u);
+}
+
 TEST_F(DirectTaskStorageTest, AStopIsLookedAtBeforeTheTransaction) {
   int transactions = 0;
   database_.FailApply([&transactions](const storage::Batch&) {

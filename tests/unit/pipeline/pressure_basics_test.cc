@@ -104,6 +104,50 @@ TEST_F(PressureTest, ActivitiesBelowTheLevelAreNotKept) {
   EXPECT_EQ(storage_->GetStats().dropped, 0u);
 }
 
+TEST_F(PressureTest, AnActivityToBeKeptIsNotFiltered) {
+  options_.min_activity_level = Level::kFatal;
+  Open();
+  Activity activity;
+  activity.task_id = "t";
+  activity.level = Level::kDebug;
+  WriteOptions keep;
+  keep.keep = true;
+  ASSERT_OK_AND_ASSIGN(const ActivityAck kept, storage_->LogActivity(activity, keep));
+  EXPECT_GT(kept.lsn, 0u);
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  EXPECT_EQ(Stored().activities, 1u);
+  EXPECT_EQ(storage_->GetStats().filtered, 0u);
+}
+
+TEST_F(PressureTest, AnActivityToBeKeptWaitsForRoomWhateverThePolicy) {
+  options_.max_unflushed_records = 1;
+  options_.backpressure_strategy = Overflow::kDropNewest;
+  database_.GoAway();
+  Open();
+  EXPECT_OK(Log());
+  Activity activity;
+  activity.task_id = "t";
+  WriteOptions keep;
+  keep.keep = true;
+  keep.timeout = seconds(60);
+  Result<ActivityAck> kept = Status::Unavailable("test: no answer yet");
+  {
+    const std::jthread caller([&] { kept = storage_->LogActivity(activity, keep); });
+    Await([&] { return control().FlowControl().waiting == 1; });
+    EXPECT_FALSE(Log().ok());  // any other one is refused
+    database_.ComeBack();
+  }
+  EXPECT_OK(kept);
+  ASSERT_OK(storage_->Flush(seconds(30)));
+  EXPECT_EQ(Stored().activities, 2u);
+  // Without any room it counts among the task operations.
+  database_.GoAway();
+  EXPECT_OK(Log());
+  keep.timeout = milliseconds(0);
+  EXPECT_THAT(storage_->LogActivity(activity, keep), StatusIs(StatusCode::kOverloaded));
+  EXPECT_EQ(storage_->GetStats().drops.of(DropReason::kTimeout, 0), 1u);
+}
+
 TEST_F(PressureTest, ActivitiesCarryTheFieldsOfTheirScope) {
   Open();
   {

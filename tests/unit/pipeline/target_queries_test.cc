@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -81,6 +82,15 @@ class TargetQueriesTest : public ::testing::Test {
     change.id = id;
     Apply(database, std::move(change));
   }
+  void Log(std::uint16_t database, const Activity& activity) {
+    storage::Batch batch;
+    batch.wal_id = wal_id_;
+    batch.idempotent = true;
+    batch.activities.push_back({activity, ++lsn_});
+    auto session = databases_[database]->data().Connect();
+    ASSERT_OK(session);
+    ASSERT_OK((*session)->Apply(batch));
+  }
   // As a rebalance does.
   void Move(const Task& task, std::uint16_t from, std::uint16_t to) {
     homes_[task.id] = to;
@@ -152,6 +162,40 @@ TEST_F(TargetQueriesTest, KeepTheOrderOfPagesWhileTasksMove) {
       } while (!query.paging.after.empty());
       EXPECT_EQ(seen, expected);
       for (int i = 0; i < kTasks; ++i) Delete(homes_[Id(i)], Id(i));
+    }
+  }
+}
+
+// Of every eight the first database has five, the second two, the third one, and four in turn have
+// the same time: pages end within a time and between two, and the last databases end first.
+TEST_F(TargetQueriesTest, PageThroughActivitiesOfSharesThatDiffer) {
+  constexpr int kActivities = 40;
+  constexpr std::uint16_t kShares[] = {0, 0, 1, 2, 0, 1, 0, 0};
+  std::vector<std::string> in_order;
+  for (int i = 0; i < kActivities; ++i) {
+    Activity activity;
+    activity.id = "a" + std::to_string(100 + i);
+    activity.task_id = "t";
+    activity.created_at = Time(seconds(1000 + i / 4));
+    Log(kShares[i % 8], activity);
+    in_order.push_back(activity.id);
+  }
+  for (const std::uint32_t limit : {1, 2, 3, 4, 7, kActivities - 1, kActivities, kActivities + 1}) {
+    for (const bool newest_first : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "limit " << limit << " newest first " << newest_first);
+      std::vector<std::string> expected = in_order, seen;
+      if (newest_first) std::reverse(expected.begin(), expected.end());
+      ActivityQuery query;
+      query.paging.limit = limit;
+      query.paging.newest_first = newest_first;
+      do {
+        ASSERT_OK_AND_ASSIGN(const ActivityPage page, queries_->QueryActivities(query));
+        const std::size_t left = expected.size() - seen.size();
+        ASSERT_EQ(page.activities.size(), std::min<std::size_t>(limit, left));
+        for (const Activity& activity : page.activities) seen.push_back(activity.id);
+        query.paging.after = page.next_page;
+      } while (!query.paging.after.empty());
+      EXPECT_EQ(seen, expected);
     }
   }
 }

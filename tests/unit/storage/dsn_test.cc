@@ -68,6 +68,30 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
   EXPECT_EQ(MaskDsn("memory:"), "memory:");
 }
 
+// "@host" forgotten, or a password that holds an '@' itself: what is no port may be a password, and
+// so may all that follows it.
+TEST(MaskDsn, HidesWhatStandsForAPortAndIsNone) {
+  for (const char* scheme : {"postgresql://", "mysql://"}) {
+    const std::string s = scheme;
+    for (const char* rest : {"u:hunter2", "u:hunter2/db", "u:hunter/2", "u:hunter?2", "u:hunter2,h",
+                             "u:p@hunter2:hunter2", "u:p@hunter2:x/hunter2", "u:70000", "u:5432x",
+                             "u:hunter[2", "u::hunter2", "u:hunter2/db?x=1"}) {
+      EXPECT_EQ(MaskDsn(s + rest), s + "u:***") << rest;
+    }
+    EXPECT_EQ(MaskDsn(s + "u@corp:hunter2"), s + "u@corp:***");
+    EXPECT_EQ(MaskDsn(s + "u@corp:hunter2@h:1/d"), s + "u@corp:***@h:1/d");
+    EXPECT_EQ(MaskDsn(s + "u@h/a@b:c"), s + "u@h/a@b:***");
+    EXPECT_EQ(MaskDsn(s + "h1:1,u:hunter2"), s + "h1:***");
+    EXPECT_EQ(MaskDsn(s + "[::1]:hunter2"), s + "[:***");
+    EXPECT_EQ(MaskDsn(s + "[::1:hunter2"), s + "[:***");
+    for (const char* rest :
+         {"h:5432", "h:", "h:65535/a:b", "h1:1,h2:2/db", "[::1]:5432/db", "u@[::1]/db",
+          "u@[::1]:1,[fe80::1]:,h:3/d?x=a:b", "/db?host=/a:b", "u@h/a@b"}) {
+      EXPECT_EQ(MaskDsn(s + rest), s + rest);
+    }
+  }
+}
+
 TEST(MaskDsn, HidesPasswordParametersInWhateverCaseAndEncoding) {
   for (const char* name :
        {"PASSWORD", "Password", "pass%77ord", "%70%61%73%73%77%6F%72%64", "%50ASSWORD",
@@ -94,7 +118,8 @@ TEST(MakeBackend, UnreadableNamesAreRefusedWithoutTheirPassword) {
         "postgresql://u:hunter2@h:port:1/db?sslmode=x&y", "nonsense",
         "postgresql://h/db?user=u&PASSWORD=hunter2", "postgresql://h/db?pass%77ord=hunter2&y",
         "postgresql://h/db?passwd=hunter2", "mysql://h/db?PASSWORD=hunter2",
-        "mysql://h/db?hunter2", "mysql://h/db?passwd=hunter2"}) {
+        "mysql://h/db?hunter2", "mysql://h/db?passwd=hunter2", "postgresql://u:hunter2",
+        "postgresql://u:hunter2/db", "mysql://u:hunter2", "mysql://u:hunter2/db"}) {
     EXPECT_THAT(MakeBackend(dsn, {}),
                 StatusIs(StatusCode::kInvalidArgument, Not(HasSubstr("hunter2"))))
         << dsn;

@@ -12,6 +12,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -66,6 +67,20 @@ TEST(MysqlDsn, HostsMayBeV6OrSeveral) {
   ASSERT_OK_AND_ASSIGN(const MysqlTarget list, ParseMysqlDsn("mysql://u@a:1,b:2/d"));
   EXPECT_EQ(list.host, "a:1,b:2");
   EXPECT_EQ(list.port, 0);
+}
+
+TEST(MysqlDsn, TellsTheHostsThatAreConnectedTo) {
+  const auto hosts = [](const char* dsn) {
+    const auto target = ParseMysqlDsn(dsn);
+    EXPECT_OK(target);
+    return HostsOf(*target);
+  };
+  EXPECT_THAT(hosts("mysql://u@h:1/d"), ElementsAre("h"));
+  EXPECT_THAT(hosts("mysql://u@[::1]:1/d"), ElementsAre("::1"));
+  EXPECT_THAT(hosts("mysql://u@a:1,[fe80::1]:2,10.0.0.1,c/d"),
+              ElementsAre("a", "fe80::1", "10.0.0.1", "c"));
+  EXPECT_THAT(hosts("mysql:///d"), ElementsAre());
+  EXPECT_THAT(hosts("mysql://u@h/d?unix_socket=/s"), ElementsAre());
 }
 
 TEST(MysqlDsn, UnknownParametersAreRefusedByName) {

@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "tests/support/status_matchers.h"
 
 namespace taskwal::storage {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using std::chrono::milliseconds;
@@ -88,6 +91,20 @@ TEST(PostgresTarget, APasswordThatIsNotEncodedIsRefusedAndNotShown) {
                          AllOf(Not(HasSubstr("hunter2")), HasSubstr("percent-encoded"))))
         << uri;
   }
+}
+
+TEST(PostgresTarget, TellsTheHostsThatAreConnectedTo) {
+  ASSERT_EQ(::unsetenv("PGHOST"), 0);
+  EXPECT_THAT(Parse("postgresql://h:5432/db").hosts, ElementsAre("h"));
+  EXPECT_THAT(Parse("postgresql://h1:1,[::1]:2,h3/db").hosts, ElementsAre("h1", "::1", "h3"));
+  EXPECT_THAT(Parse("postgresql:///db?host=/tmp,h").hosts, ElementsAre("/tmp", "h"));
+  EXPECT_THAT(Parse("postgresql://h1,h2/db?hostaddr=,10.0.0.2").hosts,
+              ElementsAre("h1", "10.0.0.2"));
+  EXPECT_THAT(Parse("postgresql:///db").hosts, ElementsAre());
+  ASSERT_EQ(::setenv("PGHOST", "usual", 1), 0);
+  EXPECT_THAT(Parse("postgresql:///db").hosts, ElementsAre("usual"));
+  EXPECT_THAT(Parse("postgresql://h/db").hosts, ElementsAre("h"));
+  ASSERT_EQ(::unsetenv("PGHOST"), 0);
 }
 
 TEST(PostgresTarget, AHostOrADatabaseMayHoldWhatIsOddInAPassword) {

@@ -121,6 +121,14 @@ TEST(SchemaCheck, NamesATableWithoutItsKey) {
               HasSubstr("wal_checkpoints has no primary key on exactly (partition,wal_id)"));
 }
 
+TEST(SchemaCheck, NamesAnEncodingThatLacksCharactersAndWhatToDo) {
+  for (const char* encoding : {"LATIN1", "EUC_JP", "WIN1252", "MULE_INTERNAL"}) {
+    EXPECT_THAT(EncodingFault(encoding), AllOf(HasSubstr(std::string("encoding ") + encoding),
+                                               HasSubstr("create it again with ENCODING 'UTF8'")));
+  }
+  for (const char* encoding : {"UTF8", "SQL_ASCII", ""}) EXPECT_EQ(EncodingFault(encoding), "");
+}
+
 TEST(SchemaCheck, AFaultFoundAtAContactIsToldInOneLine) {
   EXPECT_THAT(WrongSchema("mysql://h/d", "table t has no key"),
               StatusIs(StatusCode::kUnavailable,

@@ -55,6 +55,8 @@ LogState StateOfTargets() {
   other.removed = true;
   state.targets = {one, other};
   state.rebalancing = true;
+  state.turns = 17;
+  state.turns_lsn = 50;
   return state;
 }
 
@@ -81,6 +83,8 @@ void ExpectSame(const LogState& a, const LogState& b) {
   EXPECT_EQ(a.copied_at, b.copied_at);
   EXPECT_EQ(a.targets, b.targets);
   EXPECT_EQ(a.rebalancing, b.rebalancing);
+  EXPECT_EQ(a.turns, b.turns);
+  EXPECT_EQ(a.turns_lsn, b.turns_lsn);
 }
 
 class StateFile : public ::testing::Test {
@@ -124,6 +128,17 @@ TEST_F(StateFile, OnlySeveralTargetsNeedTheSecondVersion) {
   ASSERT_OK(WriteState(fs_, "/log", StateOfTargets()));
   ASSERT_OK_AND_ASSIGN(const std::string several, ReadFile(fs_, kPath));
   EXPECT_TRUE(several.starts_with("taskwal-state=2\n"));
+}
+
+// A program that did not count them yet left STATE without.
+TEST_F(StateFile, TurnsMayBeMissing) {
+  LogState uncounted = StateOfTargets();
+  uncounted.turns = uncounted.turns_lsn = 0;
+  ASSERT_OK(WriteState(fs_, "/log", uncounted));
+  ASSERT_OK_AND_ASSIGN(const std::string text, ReadFile(fs_, kPath));
+  EXPECT_EQ(text.find("turns"), std::string::npos);
+  ASSERT_OK_AND_ASSIGN(const LogState read, ReadState(fs_, "/log"));
+  ExpectSame(read, uncounted);
 }
 
 TEST(LogStateTest, ATargetsStateLooksLikeThatOfAnOnlyOne) {
@@ -196,6 +211,8 @@ TEST_F(StateFile, WhatAChecksumCannotExcuseIsRefused) {
         "taskwal-state=2\n" + id + "target=1:a\ntarget_unknown=1\n",
         "taskwal-state=2\n" + id + "target=1:a\ntarget_removed=2\n",
         "taskwal-state=2\n" + id + "target=1:a\nrebalancing=2\n",
+        "taskwal-state=1\n" + id + "turns=1\n", "taskwal-state=1\n" + id + "turns_lsn=1\n",
+        "taskwal-state=2\n" + id + "target=1:a\nturns=x\n",
         std::string("taskwal-state=1\nwal_id=1\n")}) {
     WriteText(text);
     EXPECT_THAT(ReadState(fs_, "/log"), StatusIs(StatusCode::kCorruption)) << text;
@@ -284,7 +301,7 @@ TEST_F(StateFile, TheRoomToRewriteIsThatOfTheLargestNumbers) {
     target.watermarks.assign(state.partitions, UINT64_MAX);
   }
   state.flushed_lsn = state.epoch = state.first_lsn = state.copied_at = UINT64_MAX;
-  state.lock_inode = state.lock_born = UINT64_MAX;
+  state.lock_inode = state.lock_born = state.turns = state.turns_lsn = UINT64_MAX;
   std::string written;
   ASSERT_OK(WriteState(fs_, "/log", state));
   ASSERT_OK(KeepTargetList(fs_, "/log", state, &written));
