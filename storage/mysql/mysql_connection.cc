@@ -202,9 +202,23 @@ Status MysqlConnection::Caught(std::string_view what) {
 void MysqlConnection::Begin() {
   Execute("START TRANSACTION");
   in_transaction_ = true;
+  tells_transactions_ = IsTransactionOpen();
+}
+
+// As the server said with its last answer.
+bool MysqlConnection::IsTransactionOpen() const {
+  unsigned long status = 0;  // of which the library writes an int
+  mariadb_get_infov(mysql_, MARIADB_CONNECTION_SERVER_STATUS, &status);
+  return (status & SERVER_STATUS_IN_TRANS) != 0;
 }
 
 Status MysqlConnection::Commit() {
+  // A COMMIT without a transaction succeeds, too. One that another node of a cluster has broken is
+  // told as an error of the statement that meets it; should a server keep that to itself, what came
+  // before is gone, the watermarks first of all.
+  if (tells_transactions_ && !IsTransactionOpen()) {
+    throw MysqlError(kMysqlDeadlock, "the server has ended the transaction by itself");
+  }
   // Crash here: the server rolls back when it notices, and the log brings the batch again. Crash
   // after it: rows and watermarks are both there.
   try {

@@ -88,6 +88,7 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
   void Configure();
   void SetIfKnown(const std::string& setting);
   void Probe();
+  [[nodiscard]] bool IsTransactionOpen() const;
   [[noreturn]] void Throw();
 
   const std::string name_;
@@ -104,6 +105,7 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
   std::map<std::string, st_mysql_stmt*, std::less<>> prepared_;
   std::unique_ptr<CallWatchdog> watchdog_;  // while a call is under way
   bool in_transaction_ = false;
+  bool tells_transactions_ = false;  // the server said that this one is open
   bool is_lost_ = false;
 };
 

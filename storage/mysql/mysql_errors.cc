@@ -42,7 +42,6 @@ constexpr std::array<unsigned, 30> kRowErrors = {
 static_assert(std::is_sorted(kRowErrors.begin(), kRowErrors.end()));
 
 // Deadlock (of Galera also: another node's commit came first), and lock wait timeout.
-constexpr unsigned kDeadlock = 1213;
 constexpr unsigned kLockWaitTimeout = 1205;
 
 std::string_view Meaning(unsigned number) {
@@ -110,7 +109,7 @@ StatusCode MysqlStatusCode(unsigned number) {
   return is_row ? StatusCode::kRejected : StatusCode::kUnavailable;
 }
 
-bool MysqlGaveWay(unsigned number) { return number == kDeadlock; }
+bool MysqlGaveWay(unsigned number) { return number == kMysqlDeadlock; }
 
 bool IsLostConnection(unsigned number) {
   // The client library's own numbers, of which all but these concern the call: commands out of
@@ -138,7 +137,7 @@ bool IsLostConnection(unsigned number) {
 }
 
 bool IsSurelyRolledBack(unsigned number) {
-  return number == kDeadlock || number == kLockWaitTimeout;
+  return number == kMysqlDeadlock || number == kLockWaitTimeout;
 }
 
 Status MysqlFailure(std::string_view database, std::string_view what, unsigned number,

@@ -27,6 +27,7 @@ inline constexpr unsigned kMysqlDuplicateKey = 1062;
 inline constexpr unsigned kMysqlUnknownDatabase = 1049;
 inline constexpr unsigned kMysqlNoSuchTable = 1146;
 inline constexpr unsigned kMysqlPacketTooLarge = 1153;
+inline constexpr unsigned kMysqlDeadlock = 1213;
 inline constexpr unsigned kMysqlServerLost = 2013;
 
 // kRejected for what is wrong with a row, or refused by a trigger; kUnavailable for everything

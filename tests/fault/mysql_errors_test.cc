@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "storage/mysql/mysql_connection.h"
+#include "storage/mysql/mysql_dsn.h"
 #include "tests/fault/mysql_fixture.h"
 
 namespace taskwal::storage {
@@ -26,6 +28,24 @@ TEST_F(MysqlServer, ADroppedColumnOrTableIsNoPoison) {
   server_->Query("DROP TABLE dag_task_activity_logs", database_);
   EXPECT_THAT(session_->Apply(MakeBatch({}, {MakeActivity("a")})),
               StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 1146)")));
+}
+
+// A node of a cluster whose transaction another one broke may go on behind it as if there had been
+// none, and a COMMIT then succeeds.
+TEST_F(MysqlServer, ATransactionThatTheServerEndedIsNotCommitted) {
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget target, ParseMysqlDsn(dsn_));
+  ASSERT_OK_AND_ASSIGN(const auto connection, MysqlConnection::Open(target, "mysql", seconds(30)));
+  const auto write = [&](const char* in_between) {
+    return connection->Run("write", [&]() -> Status {
+      connection->Begin();
+      connection->Execute("DELETE FROM dag_tasks");
+      connection->Execute(in_between);
+      return connection->Commit();
+    });
+  };
+  EXPECT_OK(write("DO 1"));
+  EXPECT_THAT(write("ROLLBACK"), StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 1213)")));
+  EXPECT_OK(write("DO 1"));
 }
 
 TEST_F(MysqlServer, AMissingRightIsNoPoison) {
