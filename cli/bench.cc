@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "bench/comparison.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/stop_on_signal.h"
 #include "storage/backend.h"
 #include "storage/dsn.h"
@@ -183,6 +184,7 @@ int RunBench(const std::string& name, RunBenchmark run, const BenchArguments& ar
   ProgressBar bar(command);
   settings.on_progress = [&](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
   const Result<bench::Report> report = run(settings);
+  bar.End();
   if (!report.ok()) return Fail(command, report.status());
   if (arguments.json) {
     PrintJson(*report, arguments);

@@ -66,6 +66,8 @@ Result<std::vector<TargetOptions>> ResolveTargets(const std::vector<std::string>
 Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targets,
                                                  Options options,
                                                  const std::stop_token& stop = {});
+// For eyes: "waiting for postgresql://u@host/db", "waiting for 3 databases".
+std::string WaitingFor(const std::vector<TargetOptions>& targets);
 
 // --- common.cc -----------------------------------------------------------------------------------
 // --wal DIR.
@@ -142,17 +144,5 @@ std::string Cell(std::string text);
 
 std::string FormatBytes(std::uint64_t bytes);    // "1.5 MiB"
 std::string FormatCount(std::uint64_t count);    // "1,234,567"
-
-// One line on stderr, redrawn, only on a terminal and only after a second has passed.
-class ProgressBar {
- public:
-  explicit ProgressBar(std::string title);
-  ~ProgressBar();   // clears the line
-  void Update(std::uint64_t done, std::uint64_t all);
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
 
 }  // namespace taskwal::cli

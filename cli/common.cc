@@ -17,6 +17,7 @@
 #include "base/nearest_name.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "pipeline/option_fields.h"
 #include "pipeline/query_text.h"
 
@@ -104,7 +105,7 @@ void OnStopSignal(int signal) {
 void PrintError(std::string_view command, std::string_view message) {
   const std::string line =
       "taskwal" + (command.empty() ? "" : " " + std::string(command)) + ": " + OneLine(message);
-  std::fprintf(stderr, "%s\n", line.c_str());
+  PutOnStderr(line + "\n");
 }
 
 int Fail(std::string_view command, const Status& status) {

@@ -6,6 +6,7 @@
 #include "cli/place.h"
 #include "pipeline/open.h"
 #include "pipeline/targets/target_plan.h"
+#include "storage/dsn.h"
 
 namespace taskwal::cli {
 
@@ -46,6 +47,11 @@ Result<std::unique_ptr<TaskStorage>> OpenStorage(std::vector<TargetOptions> targ
   }
   options.targets = std::move(targets);
   return pipeline::OpenStorage(std::move(options), stop);
+}
+
+std::string WaitingFor(const std::vector<TargetOptions>& targets) {
+  if (targets.size() == 1) return "waiting for " + storage::MaskDsn(targets.front().dsn);
+  return "waiting for " + std::to_string(targets.size()) + " databases";
 }
 
 }  // namespace taskwal::cli

@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "cli/place.h"
+#include "cli/progress.h"
 #include "pipeline/letter_desk.h"
 #include "wal/state_file.h"
 
@@ -25,6 +26,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 using pipeline::DeadLetter;
 using pipeline::DeadLetters;
+
+constexpr const char* kReading = "reading the dead letters";
 
 struct DlqArguments {
   std::string directory;
@@ -50,6 +53,7 @@ int RunList(const DlqArguments& arguments) {
   Table table({"ID", "LSN", "TYPE", "TASK", "LAST FAILED", "RETRIES", "ERROR"});
   std::uint64_t rejected = 0;
   std::uint64_t lost = 0;
+  ProgressBar bar(kReading, {.beside_output = arguments.json});
   const int exit_code = ForEachLetter("dlq list", arguments.directory,
                                       [&](const DeadLetter& letter) {
     const DeadLetterInfo info = pipeline::InfoOf(letter);
@@ -63,6 +67,7 @@ int RunList(const DlqArguments& arguments) {
     (info.is_loss ? lost : rejected) += info.is_loss ? letter.lsns.count() : 1;
     return true;
   });
+  bar.End();
   if (arguments.json || exit_code == kExitFailed) return exit_code;
   if (rejected + lost > 0) std::printf("%s", table.ToString().c_str());
   std::printf("%s rejected, %s lost\n", FormatCount(rejected).c_str(), FormatCount(lost).c_str());
@@ -84,10 +89,12 @@ void PrintLetter(const DlqArguments& arguments, const DeadLetterInfo& letter) {
 
 int RunShow(const DlqArguments& arguments) {
   bool found = false;
+  ProgressBar bar(kReading);
   const int exit_code = ForEachLetter("dlq show", arguments.directory,
                                       [&](const DeadLetter& letter) {
     if (letter.id() != arguments.id) return true;
     found = true;
+    bar.End();
     PrintLetter(arguments, pipeline::InfoOf(letter));
     return false;
   });
@@ -140,6 +147,14 @@ class Export {
   std::uint64_t count_ = 0;
 };
 
+void PrintExported(const DlqArguments& arguments, std::uint64_t count) {
+  if (arguments.json) {
+    std::printf("{\"exported\":%llu}\n", static_cast<unsigned long long>(count));
+  } else {
+    std::printf("%s dead letters in %s\n", FormatCount(count).c_str(), arguments.output.c_str());
+  }
+}
+
 int RunExport(const DlqArguments& arguments) {
   auto chosen = arguments.choice;
   const bool is_chosen = chosen.Resolve().ok() || !chosen.failed_before.empty();
@@ -154,6 +169,7 @@ int RunExport(const DlqArguments& arguments) {
   Export out;
   Status written = out.Open(arguments.output);
   int exit_code = kExitFailed;
+  ProgressBar bar(kReading, {.beside_output = arguments.output.empty()});
   if (written.ok()) {
     exit_code = ForEachLetter("dlq export", arguments.directory, [&](const DeadLetter& letter) {
       if (pipeline::IsMeant(*selection, letter)) written = out.Add(letter);
@@ -173,9 +189,9 @@ int RunExport(const DlqArguments& arguments) {
     if (std::ferror(stdout) == 0) PrintError("dlq export", written.message());
     return kExitFailed;
   }
-  if (!arguments.output.empty() && exit_code != kExitFailed && !arguments.json) {
-    std::printf("%s dead letters in %s\n", FormatCount(out.count()).c_str(),
-                arguments.output.c_str());
+  bar.End();
+  if (!arguments.output.empty() && exit_code != kExitFailed) {
+    PrintExported(arguments, out.count());
   }
   return exit_code;
 }
@@ -216,7 +232,7 @@ void AddExportCommand(CLI::App& dlq, int* exit_code) {
   AddLetterChoice(*command, &arguments->choice);
   command->add_option("--output,-o", arguments->output, "File (standard output when not given)")
       ->type_name("FILE");
-  command->add_flag("--json", arguments->json, "Say nothing but the JSON");
+  command->add_flag("--json", arguments->json, "With --output: print {\"exported\":N}");
   command->footer(
       "Each: {\"packet\":{\"id\",\"messages\":[operation],\"retry_count\"},\"final_error\",\n"
       "\"failed_at\",...}. A message is what `taskwal ingest` takes. All letters when none is "

@@ -16,6 +16,7 @@
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "cli/dlq.h"
+#include "cli/progress.h"
 #include "cli/stop_on_signal.h"
 #include "pipeline/letter_desk.h"
 #include "pipeline/wal_task_storage.h"
@@ -148,15 +149,19 @@ int RunRetry(const RetryArguments& arguments) {
   setup.create = false;
   setup.needs_database = true;
   setup.stop = stop.token();
+  ProgressBar bar("opening the log, " + WaitingFor(*targets));
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
   if (!storage.ok()) {
     PrintError("dlq retry", storage.status().message());
     return kExitFailed;
   }
   Status caught_up;
+  bar.GoOnTo("bringing the letters");
   const auto outcomes = CatchUpAndRetry(**storage, *selection, arguments.drain_timeout,
                                         stop.token(), &caught_up);
+  bar.GoOnTo("closing the log");
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
+  bar.End();
   if (outcomes.status().code() == StatusCode::kNotFound) {
     const int exit =
         NothingMeant("dlq retry", *selection, arguments.json,
@@ -196,19 +201,23 @@ int RunPurge(const PurgeArguments& arguments) {
     return kExitUsage;
   }
   std::uint64_t meant = 0;
+  ProgressBar reading("reading the dead letters");
   const int looked = ForEachLetter("dlq purge", arguments.directory,
                                    [&](const pipeline::DeadLetter& letter) {
     meant += pipeline::IsMeant(*selection, letter) ? 1 : 0;
     return true;
   });
+  reading.End();
   if (looked == kExitFailed) return looked;
   if (meant == 0) {
     return GraverExit(looked, NothingMeant("dlq purge", *selection, arguments.json,
                                            R"({"purged":0})"));
   }
   if (!arguments.yes && !Confirm(meant)) return kExitFailed;
+  ProgressBar purging("purging");
   const auto purged =
       pipeline::PurgeOffline(FileSystem::Real(), arguments.directory, *selection);
+  purging.End();
   if (!purged.ok()) {
     PrintError("dlq purge", purged.status().message());
     return purged.status().code() == StatusCode::kCorruption ? kExitDamage : kExitFailed;

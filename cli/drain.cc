@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 
 namespace taskwal::cli {
 namespace {
@@ -14,7 +15,9 @@ constexpr auto kSlice = std::chrono::milliseconds(200);
 Status Drain(TaskStorage& storage, const DrainOptions& options) {
   Clock& clock = Clock::Real();
   const StopSignal::Minded minded;
-  ProgressBar bar("draining");
+  // As long as something goes through there is no end to it.
+  const auto limit = options.while_progressing ? std::chrono::milliseconds(0) : options.timeout;
+  ProgressBar bar("draining", {.limit = limit});
   const Stats before = storage.GetStats();
   std::uint64_t flushed = before.flushed_lsn;
   Monotonic until = clock.Now() + options.timeout;

@@ -1,6 +1,4 @@
 // taskwal dump: the records of a log as NDJSON, beside a live process or not.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -13,6 +11,7 @@
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "pipeline/flush/letter_retry.h"
 #include "recovery/survey.h"
 #include "storage/operation.h"
@@ -84,6 +83,7 @@ class Dumper {
   explicit Dumper(const DumpArguments& arguments) : arguments_(arguments) {}
 
   Result<int> Run() {
+    ProgressBar bar("dumping", {.beside_output = true});
     TASKWAL_ASSIGN(const recovery::Survey survey,
                    recovery::SurveyTail(FileSystem::Real(), arguments_.directory));
     const wal::LogState& state = survey.identity.state;
@@ -93,20 +93,17 @@ class Dumper {
         FileSystem::Real(),
         {arguments_.directory, survey.identity.wal_ids(), state.first_lsn, state.lost},
         arguments_.from);
-    TASKWAL_TRY(Follow(reader, std::min(arguments_.to, survey.judgement.end_lsn)));
+    TASKWAL_TRY(Follow(reader, std::min(arguments_.to, survey.judgement.end_lsn), &bar));
     TASKWAL_TRY(PrintRing(survey));
     return damaged_ ? kExitDamage : kExitDone;
   }
 
  private:
-  Status Follow(wal::TailReader& reader, wal::Lsn limit) {
-    // Not in between the lines that a terminal shows.
-    std::optional<ProgressBar> bar;
-    if (::isatty(STDOUT_FILENO) == 0) bar.emplace("dumping");
+  Status Follow(wal::TailReader& reader, wal::Lsn limit, ProgressBar* bar) {
     const wal::Lsn begin = reader.position();
     wal::Frame frame;
     while (true) {
-      if (bar && limit > begin) bar->Update(reader.position() - begin, limit - begin);
+      if (limit > begin) bar->Update(reader.position() - begin, limit - begin);
       TASKWAL_ASSIGN(const wal::TailEvent event, reader.Next(limit, &frame));
       if (event.kind == wal::TailEvent::Kind::kEnd) break;
       if (event.kind == wal::TailEvent::Kind::kLoss) {

@@ -3,6 +3,7 @@
 // What has arrived is appended as a group, waited for once and answered with one write. A group
 // ends where the input pauses, so that no answer waits for a line that may never come.
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,11 +14,13 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "base/json_text.h"
 #include "base/shell_text.h"
 #include "cli/command.h"
 #include "cli/line_reader.h"
+#include "cli/progress.h"
 #include "cli/stop_on_signal.h"
 #include "pipeline/append_operation.h"
 #include "pipeline/option_fields.h"
@@ -68,7 +71,13 @@ using Appended = pipeline::AppendedOperation;
 class Ingest {
  public:
   Ingest(TaskStorage& storage, Durability level)
-      : storage_(storage), level_(level), reader_(STDIN_FILENO, kLineBytesMax) {}
+      : storage_(storage), level_(level), reader_(STDIN_FILENO, kLineBytesMax) {
+    struct stat input {};
+    // Of a pipe nobody knows how much will come, and most of the time it is waited for.
+    if (::fstat(STDIN_FILENO, &input) != 0 || !S_ISREG(input.st_mode)) return;
+    input_bytes_ = static_cast<std::uint64_t>(input.st_size);
+    bar_.emplace("taking lines", ProgressOptions{.beside_output = true});
+  }
 
   // Until the input ends or a stop is requested.
   void Run() {
@@ -94,6 +103,7 @@ class Ingest {
         PrintError("ingest", "cannot read standard input: " + std::string(std::strerror(errno)));
         report_.failed = true;
       }
+      TellProgress();
     }
     Settle();
   }
@@ -113,6 +123,11 @@ class Ingest {
     while (::poll(polled.data(), polled.size(), -1) < 0 && errno == EINTR) {
     }
     return !StopSignal::requested();
+  }
+
+  void TellProgress() {
+    const off_t at = bar_ ? ::lseek(STDIN_FILENO, 0, SEEK_CUR) : -1;
+    if (at > 0) bar_->Update(static_cast<std::uint64_t>(at), input_bytes_);
   }
 
   void Take(std::string_view line) {
@@ -246,6 +261,8 @@ class Ingest {
   const Durability level_;
   const StopOnSignal stop_;  // for calls that wait
   LineReader reader_;
+  std::uint64_t input_bytes_ = 0;
+  std::optional<ProgressBar> bar_;  // where the input is a file
   std::vector<Answer> group_;
   std::size_t group_bytes_ = 0;
   std::string out_;
@@ -294,15 +311,22 @@ int RunIngest(IngestArguments arguments) {
   arguments.options.on_recovery = [&damaged](const RecoveryEvent& event) {
     damaged = event.corrupt;
   };
+  ProgressBar bar("opening the log, " + WaitingFor(*targets));
   const auto storage = OpenStorage(*targets, arguments.options);
+  bar.End();
   if (!storage.ok()) return Fail("ingest", storage.status());
 
-  Ingest ingest(**storage, arguments.options.durability);
-  ingest.Run();
+  IngestReport report;
+  {
+    Ingest ingest(**storage, arguments.options.durability);
+    ingest.Run();
+    report = ingest.report();
+  }
   const Status flushed = Drain(**storage, {arguments.drain_timeout, false, false});
+  ProgressBar closing("closing the log", {.limit = arguments.drain_timeout});
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, arguments.drain_timeout);
+  closing.End();
   const Stats stats = (*storage)->GetStats();
-  const IngestReport& report = ingest.report();
   PrintReport(arguments, report, stats, closed.ok());
 
   int exit_code = report.failed || report.output_closed ? kExitFailed : kExitDone;

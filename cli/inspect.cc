@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "cli/findings.h"
+#include "cli/progress.h"
 #include "recovery/identity.h"
 #include "recovery/scanner.h"
 #include "wal/log_directory.h"
@@ -35,12 +36,10 @@ struct Contents {
 Result<Contents> ReadContents(const InspectArguments& arguments) {
   FileSystem& fs = FileSystem::Real();
   Contents contents;
-  {
-    ProgressBar bar("inspecting");
-    recovery::ScanOptions options;
-    options.on_progress = [&bar](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
-    TASKWAL_ASSIGN(contents.report, recovery::Scan(fs, arguments.directory, options));
-  }
+  ProgressBar bar("inspecting");
+  recovery::ScanOptions options;
+  options.on_progress = [&bar](std::uint64_t done, std::uint64_t all) { bar.Update(done, all); };
+  TASKWAL_ASSIGN(contents.report, recovery::Scan(fs, arguments.directory, options));
   TASKWAL_ASSIGN(const auto numbers, wal::ListSegments(fs, arguments.directory));
   auto identity = recovery::ReadIdentity(fs, arguments.directory, numbers);
   // Beyond repair is a finding of the scan already.

@@ -13,9 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/line_logger.h"
 #include "base/logging.h"
 #include "base/nearest_name.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/question.h"
 
 namespace {
@@ -112,6 +114,7 @@ int FinishOutput(std::string_view command, int exit_code) {
 // that may lose what it has committed is nothing that goes wrong.
 void SetUpLog(const char* level) {
   if (level != nullptr) {
+    taskwal::SetLogger(taskwal::MakeLineLogger(PutOnStderr));
     taskwal::Logger().set_level(spdlog::level::from_str(level));
   } else {
     taskwal::SetLogger(taskwal::MakeEventLogger(

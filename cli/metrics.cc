@@ -21,6 +21,7 @@
 #include "base/status_macros.h"
 #include "cli/command.h"
 #include "cli/http_get.h"
+#include "cli/progress.h"
 #include "pipeline/metrics_snapshot.h"
 
 namespace taskwal::cli {
@@ -317,8 +318,10 @@ int RunMetrics(const MetricsArguments& arguments) {
   Monotonic taken{};
   const bool clears = arguments.watch && !arguments.json && ::isatty(STDOUT_FILENO) == 1;
   do {
+    ProgressBar bar("waiting for " + (arguments.url.empty() ? arguments.directory : arguments.url));
     auto snapshot = arguments.url.empty() ? ReadSnapshotFile(arguments.directory)
                                           : AskDaemon(arguments);
+    bar.End();
     if (!snapshot.ok()) return Fail("metrics", snapshot.status());
     const Monotonic now = Clock::Real().Now();
     const std::chrono::duration<double> seconds = now - taken;

@@ -10,6 +10,7 @@
 
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "pipeline/query_text.h"
 #include "pipeline/targets/target_queries.h"
 #include "storage/backend.h"
@@ -29,6 +30,7 @@ struct QueryArguments {
 
 // One database, or several as one.
 struct Database {
+  ProgressBar bar{"asking the database"};  // until there is a result to be shown
   std::vector<std::unique_ptr<storage::Backend>> backends;
   std::vector<std::unique_ptr<pipeline::DatabaseCalls>> calls;
   std::unique_ptr<pipeline::TargetQueries> queries;
@@ -45,6 +47,7 @@ int Open(std::string_view command, const QueryArguments& arguments, Database* da
   for (const TargetOptions& target : *targets) {
     auto backend = storage::MakeBackend(target.dsn, options);
     if (!backend.ok()) return Fail(command, backend.status());
+    const ProgressBar bar("waiting for " + (*backend)->name(), {.limit = arguments.timeout});
     if (const auto session = (*backend)->Connect(); !session.ok()) {
       PrintError(command, session.status().message());
       return kExitFailed;
@@ -138,6 +141,7 @@ int RunTasks(const QueryArguments& arguments) {
     return failed;
   }
   const auto page = ReadTasks(database, arguments.id, *query);
+  database.bar.End();
   if (!page.ok()) return Fail("query tasks", page.status());
   PrintTasks(arguments, *page);
   return kExitDone;
@@ -151,6 +155,7 @@ int RunActivity(const QueryArguments& arguments) {
     return failed;
   }
   const auto page = database.queries->QueryActivities(*query);
+  database.bar.End();
   if (!page.ok()) return Fail("query activity", page.status());
   PrintActivities(arguments, *page);
   return kExitDone;
@@ -162,6 +167,7 @@ int RunStats(const QueryArguments& arguments) {
     return failed;
   }
   const auto counts = database.queries->Count();
+  database.bar.End();
   if (!counts.ok()) return Fail("query stats", counts.status());
   PrintCounts(arguments, *counts);
   return kExitDone;

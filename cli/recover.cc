@@ -1,14 +1,17 @@
 // taskwal recover: repairs the log's end, brings the database everything that can be brought, and
-// says what is where. --dry-run tells the same of a directory that it leaves alone.
+// says what is where. --dry-run tells the same of a directory that it leaves alone, with --salvage
+// what that would do.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 
 #include "base/file_system.h"
+#include "base/json_text.h"
 #include "base/shell_text.h"
 #include "cli/command.h"
 #include "cli/findings.h"
 #include "cli/place.h"
+#include "cli/progress.h"
 #include "cli/rehearsal.h"
 #include "cli/stop_on_signal.h"
 #include "pipeline/flush/missing_records.h"
@@ -101,14 +104,21 @@ std::string LostJson(const RecoverReport& report) {
   return ArrayJson(values);
 }
 
-std::string ReportJson(const RecoverReport& report) {
+std::string ReportJson(const RecoverArguments& arguments, const RecoverReport& report) {
   const auto member = [](const char* name, std::uint64_t value) {
     return "\"" + std::string(name) + "\":" + std::to_string(value) + ",";
   };
+  std::string quarantined;
+  if (arguments.salvage) {
+    std::vector<std::string> files;
+    for (const std::string& file : report.quarantined) files.push_back(JsonQuote(file));
+    quarantined = ",\"quarantined\":" + ArrayJson(files);
+  }
   return "{" + member("scanned", report.scanned) + member("replayed", report.replayed) +
          member("already_there", report.already_there) + member("torn", report.torn) +
          member("corrupt", report.corrupt) + member("dead_lettered", report.dead_lettered) +
-         "\"lost\":" + LostJson(report) + ",\"unknown\":" + RangesJson(report.unknown) + "}";
+         "\"lost\":" + LostJson(report) + ",\"unknown\":" + RangesJson(report.unknown) +
+         quarantined + "}";
 }
 
 void PrintDamage(const RecoverArguments& arguments, const RecoverReport& report) {
@@ -122,7 +132,7 @@ void PrintDamage(const RecoverArguments& arguments, const RecoverReport& report)
 
 void PrintReport(const RecoverArguments& arguments, const RecoverReport& report) {
   if (arguments.json) {
-    std::printf("%s\n", ReportJson(report).c_str());
+    std::printf("%s\n", ReportJson(arguments, report).c_str());
     return;
   }
   Table table({arguments.dry_run ? "would be" : "records", "count"});
@@ -135,7 +145,11 @@ void PrintReport(const RecoverArguments& arguments, const RecoverReport& report)
   table.AddRow({"corrupt regions", FormatCount(report.corrupt)});
   std::printf("%s", table.ToString().c_str());
   PrintDamage(arguments, report);
-  if (!report.lost.empty()) std::printf("lost: %s\n", RangesText(report.lost).c_str());
+  if (!report.lost.empty()) {
+    const bool is_to_come = arguments.dry_run && arguments.salvage;
+    std::printf("%s: %s\n", is_to_come ? "would be declared lost" : "lost",
+                RangesText(report.lost).c_str());
+  }
   if (!report.missing.empty()) {
     std::printf("lost by the database: LSN %s\n", pipeline::MissingText(report.missing).c_str());
   }
@@ -143,7 +157,8 @@ void PrintReport(const RecoverArguments& arguments, const RecoverReport& report)
     std::printf("unknown standing: %s\n", RangesText(report.unknown).c_str());
   }
   for (const std::string& file : report.quarantined) {
-    std::printf("kept aside: quarantine/%s\n", file.c_str());
+    std::printf("%s: quarantine/%s\n",
+                arguments.dry_run ? "would be kept aside" : "kept aside", file.c_str());
   }
 }
 
@@ -193,8 +208,12 @@ int ExitCodeOf(const RecoverReport& report, bool drained) {
 
 int DryRun(const RecoverArguments& arguments, const std::vector<TargetOptions>& targets,
            const recovery::ScanReport& scan, RecoverReport report) {
+  ProgressBar bar("reading the log, " + WaitingFor(targets));
   const auto rehearsal =
-      Rehearse({arguments.options.wal_dir, targets, arguments.options.database_timeout}, scan);
+      Rehearse({arguments.options.wal_dir, targets, arguments.options.database_timeout,
+                arguments.salvage},
+               scan);
+  bar.End();
   const Status& failure = rehearsal.ok() ? rehearsal->refused : rehearsal.status();
   if (!failure.ok()) return Fail("recover", failure);
   // Where nothing is left to be brought, nobody is missed.
@@ -205,6 +224,7 @@ int DryRun(const RecoverArguments& arguments, const std::vector<TargetOptions>& 
   report.already_there = report.scanned - std::min(report.scanned, elsewhere);
   report.lost = Merge(rehearsal->lost);
   report.missing = rehearsal->gone;
+  report.quarantined = rehearsal->quarantined;
   PrintReport(arguments, report);
   if (!drained) PrintError("recover", rehearsal->unreachable.message());
   PrintLosses(arguments, report);
@@ -251,7 +271,7 @@ std::string Advice(const wal::LogStats& log) {
 }
 
 int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup> targets,
-            RecoverReport report) {
+            const std::string& waiting, RecoverReport report) {
   pipeline::WalStorageSetup setup;
   setup.options = arguments.options;
   setup.targets = std::move(targets);
@@ -263,10 +283,13 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   const StopOnSignal stop;
   setup.stop = stop.token();
   pipeline::OpenReport opened;
+  ProgressBar bar(waiting);
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
   if (!storage.ok()) return Fail("recover", storage.status());
   const Status drained = Drain(**storage, {arguments.drain_timeout, true, true});
+  bar.GoOnTo("closing the log");
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
+  bar.End();
   Count(**storage, opened, arguments.salvage, &report);
   PrintReport(arguments, report);
   if (!closed.ok()) {
@@ -296,7 +319,8 @@ int RunRecover(const RecoverArguments& arguments) {
   }
   RecoverReport report = WhatIsThere(*scan);
   if (arguments.dry_run) return DryRun(arguments, *targets, *scan, std::move(report));
-  return Recover(arguments, std::move(made).value(), std::move(report));
+  return Recover(arguments, std::move(made).value(), "opening the log, " + WaitingFor(*targets),
+                 std::move(report));
 }
 
 }  // namespace
@@ -307,13 +331,12 @@ void AddRecoverCommand(CLI::App& app, int* exit_code) {
       app.add_subcommand("recover", "Repair the end of a log and bring the database what it lacks");
   AddWalOption(*command, &arguments->options.wal_dir, true);
   AddDatabasesOption(*command, &arguments->databases);
-  CLI::Option* dry_run = command->add_flag("--dry-run", arguments->dry_run,
-                                           "Only report; nothing is changed anywhere");
-  command
-      ->add_flag("--salvage", arguments->salvage,
-                 "Rewrite damaged files with what is intact in them, keep the originals in "
-                 "quarantine/, and declare the rest lost")
-      ->excludes(dry_run);
+  command->add_flag("--dry-run", arguments->dry_run,
+                    "Only report what would be done, with --salvage by that; nothing is changed "
+                    "anywhere");
+  command->add_flag("--salvage", arguments->salvage,
+                    "Rewrite damaged files with what is intact in them, keep the originals in "
+                    "quarantine/, and declare the rest lost");
   AddDurationOption(*command, "--drain-timeout", &arguments->drain_timeout,
                     "Give up when the database has taken nothing for this long");
   command->add_flag("--json", arguments->json, "Print the report as JSON");

@@ -18,6 +18,7 @@
 #include "pipeline/targets/target_plan.h"
 #include "recovery/prepare_log.h"
 #include "recovery/record_owners.h"
+#include "recovery/salvage_plan.h"
 #include "recovery/survey.h"
 #include "storage/backend.h"
 #include "storage/dsn.h"
@@ -284,7 +285,7 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
     rehearsal.refused = planned.status();
     return rehearsal;
   }
-  const wal::LogState& state = *planned;
+  wal::LogState state = *planned;
   const Result<Met> met = MeetAll(plan, end_lsn, state);
   if (!met.ok()) {
     rehearsal.refused = met.status();
@@ -292,6 +293,11 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   }
   rehearsal.unreachable = met->unreachable;
   TASKWAL_ASSIGN(const auto letters, pipeline::DeadLetters::Open(files, plan.directory, true));
+  recovery::SalvagePreview salvaged;
+  if (plan.salvage) {
+    TASKWAL_ASSIGN(salvaged, recovery::PreviewSalvage(files, plan.directory, scan.synced_lsn));
+    state.lost.insert(state.lost.end(), salvaged.lost.begin(), salvaged.lost.end());
+  }
   Count count(state, met->starts, *letters);
   if (!scan.lsns.empty()) TASKWAL_TRY(count.Run(plan, state, scan.lsns));
   rehearsal.missing = count.missing + scan.ring_records;
@@ -302,6 +308,9 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   TASKWAL_TRY(AddKnownLosses(*letters, state.first_lsn, &rehearsal.lost));
   rehearsal.lost = recovery::Without(rehearsal.lost, state.lost);
   AddUntoldLosses(state.lost, met->starts, &rehearsal.lost);
+  // Told by who declares them, whatever the database has.
+  rehearsal.lost.insert(rehearsal.lost.end(), salvaged.lost.begin(), salvaged.lost.end());
+  rehearsal.quarantined = std::move(salvaged.quarantined);
   return rehearsal;
 }
 

@@ -18,7 +18,8 @@ struct Rehearsal {
   Status unreachable;               // not OK: the database would take nothing now
   std::uint64_t missing = 0;        // records that the database lacks
   std::uint64_t dead_lettered = 0;  // before
-  std::vector<wal::LsnRange> lost;  // not declared by salvage
+  std::vector<wal::LsnRange> lost;  // not declared by an earlier salvage
+  std::vector<std::string> quarantined;  // what this one would move there, by its name there
   std::vector<pipeline::MissingRecords> gone;  // from the database, and not in the log any more
 };
 
@@ -26,6 +27,7 @@ struct RehearsalPlan {
   std::string directory;
   std::vector<TargetOptions> targets;
   std::chrono::milliseconds database_timeout{30000};
+  bool salvage = false;
 };
 
 // Changes nothing. An SQLite file is asked by way of a copy in the temporary directory, since

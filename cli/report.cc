@@ -1,7 +1,4 @@
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -12,9 +9,6 @@ namespace taskwal::cli {
 namespace {
 
 constexpr std::size_t kCellBytesMax = 60;
-constexpr int kBarWidth = 30;
-constexpr auto kShownAfter = std::chrono::seconds(1);
-constexpr auto kRedrawEvery = std::chrono::milliseconds(100);
 
 // Characters as a terminal shows them: UTF-8 continuation bytes take no room.
 std::size_t WidthOf(const std::string& text) {
@@ -91,35 +85,6 @@ std::string FormatCount(std::uint64_t count) {
   std::string digits = std::to_string(count);
   for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
   return digits;
-}
-
-struct ProgressBar::Impl {
-  std::string title;
-  bool on_terminal = ::isatty(STDERR_FILENO) == 1;
-  bool shown = false;
-  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point drawn{};
-};
-
-ProgressBar::ProgressBar(std::string title) : impl_(std::make_unique<Impl>()) {
-  impl_->title = std::move(title);
-}
-
-ProgressBar::~ProgressBar() {
-  if (impl_->shown) std::fputs("\r\033[K", stderr);
-}
-
-void ProgressBar::Update(std::uint64_t done, std::uint64_t all) {
-  if (!impl_->on_terminal || all == 0) return;
-  const auto now = std::chrono::steady_clock::now();
-  if (now - impl_->started < kShownAfter || now - impl_->drawn < kRedrawEvery) return;
-  impl_->drawn = now;
-  impl_->shown = true;
-  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(all));
-  const auto full = static_cast<std::size_t>(share * kBarWidth);
-  const std::string bar = std::string(full, '#') + std::string(kBarWidth - full, '.');
-  std::fprintf(stderr, "\r%s [%s] %3.0f %%\033[K", impl_->title.c_str(), bar.c_str(), share * 100);
-  std::fflush(stderr);
 }
 
 }  // namespace taskwal::cli

@@ -12,6 +12,7 @@
 #include "cli/ack_file.h"
 #include "cli/ack_place.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/run_choice.h"
 #include "cli/stop_on_signal.h"
 #include "dag/graph_run.h"
@@ -154,7 +155,9 @@ Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& argum
   const auto begin = std::chrono::steady_clock::now();
   const RunWish wish{arguments.file, arguments.options.wal_dir, arguments.run_id,
                      arguments.resume};
+  ProgressBar bar("asking the database for earlier runs");
   const auto chosen = ChooseRun(storage, wish, workflow, stop.token());
+  bar.End();
   if (!chosen.ok()) {
     // A database that did not answer is not waited for once more.
     return {Fail("run", chosen.status()), chosen.status().code() != StatusCode::kUnavailable};
@@ -190,7 +193,9 @@ Ran RunIn(const std::shared_ptr<TaskStorage>& storage, const RunArguments& argum
 int CloseStorage(TaskStorage& storage, const Options& options, bool damaged,
                  std::chrono::milliseconds drain_timeout) {
   const Status drained = Drain(storage, {.timeout = drain_timeout});
+  ProgressBar bar("closing the log", {.limit = options.shutdown_timeout});
   const Status closed = storage.Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
+  bar.End();
   const Stats stats = storage.GetStats();
   const std::string& directory = options.wal_dir;
   const std::string quoted = ShellQuote(directory);
@@ -249,7 +254,9 @@ int RunWorkflow(const RunArguments& arguments) {
           PrintError("run", "stopping: running tasks are told, what is acknowledged is drained");
         },
         options.shutdown_timeout);
+    ProgressBar bar("opening the log, " + WaitingFor(*targets));
     auto opened = OpenStorage(*targets, options, stop.token());
+    bar.End();
     if (!opened.ok()) return Fail("run", opened.status());
     storage = std::move(opened).value();
     ran = RunIn(storage, arguments, *workflow, stop);

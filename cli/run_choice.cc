@@ -9,6 +9,7 @@
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/question.h"
 #include "dag/activity_log.h"
 #include "dag/resume.h"

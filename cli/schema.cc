@@ -10,6 +10,7 @@
 #include "base/json_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "storage/backend.h"
 
 namespace taskwal::cli {
@@ -56,7 +57,9 @@ int RunMigrate(const SchemaArguments& arguments) {
   if (!dsn.ok()) return Fail("schema migrate", dsn.status());
   const auto backend = storage::MakeBackend(*dsn, {arguments.timeout});
   if (!backend.ok()) return Fail("schema migrate", backend.status());
+  ProgressBar bar("waiting for " + (*backend)->name(), {.limit = arguments.timeout});
   const auto session = (*backend)->Connect();
+  bar.End();
   if (!session.ok()) {
     PrintError("schema migrate", session.status().message());
     return kExitFailed;

@@ -14,11 +14,13 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/line_logger.h"
 #include "base/logging.h"
 #include "base/posix_file.h"
 #include "base/shell_text.h"
 #include "base/status_macros.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/stop_on_signal.h"
 #include "config/daemon_config.h"
 #include "config/reload.h"
@@ -127,6 +129,7 @@ int ExitOf(const Status& drained, const Stats& stats, std::uint64_t damaged,
 // A database that does not answer is not waited for once a signal has come; a second one ends it.
 Result<std::unique_ptr<TaskStorage>> Open(std::vector<TargetOptions> targets, Options options) {
   const StopOnSignal stop;
+  const ProgressBar bar("opening the log, " + WaitingFor(targets));
   return OpenStorage(std::move(targets), std::move(options), stop.token());
 }
 
@@ -135,6 +138,7 @@ Status EndRequestsAndDrain(server::HttpServer* http, TaskStorage* storage, const
   using std::chrono::milliseconds;
   using std::chrono::steady_clock;
   const auto until = steady_clock::now() + options.shutdown_timeout;
+  const ProgressBar bar("ending requests", {.limit = options.shutdown_timeout});
   http->End();
   while (!http->AwaitEnd(std::min(until, steady_clock::now() + kSignalPoll)) &&
          !StopSignal::insisted() && steady_clock::now() < until) {
@@ -171,7 +175,9 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   AwaitStop(hangups, reloader, (*storage)->GetControl());
   service.stopping.request_stop();
   const Status drained = EndRequestsAndDrain(http->get(), storage->get(), options);
+  ProgressBar closing("closing the log", {.limit = options.shutdown_timeout});
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
+  closing.End();
   // What is still under way waited for the storage, or for its caller.
   (*http)->Cut();
   (*http)->Stop();
@@ -190,7 +196,7 @@ int RunServe(ServeArguments arguments) {
   }
   arguments.config.server.token = std::move(token).value();
   // A daemon has no other voice.
-  if (std::getenv("TASKWAL_LOG") == nullptr) SetLogger(nullptr);
+  if (std::getenv("TASKWAL_LOG") == nullptr) SetLogger(MakeLineLogger(PutOnStderr));
   config::SetLogLevel(arguments.config.log_level);
   std::signal(SIGPIPE, SIG_IGN);  // a caller that has gone is an error of write(), not the end
   StopSignal::Install();

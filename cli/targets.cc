@@ -9,6 +9,7 @@
 #include "base/file_system.h"
 #include "base/shell_text.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "cli/stop_on_signal.h"
 #include "pipeline/targets/target_plan.h"
 #include "pipeline/wal_task_storage.h"
@@ -107,21 +108,21 @@ int Rebalance(const TargetsArguments& arguments, pipeline::WalTaskStorage& stora
   std::uint64_t tasks = 0;
   std::uint64_t moved = 0;
   Status done;
-  {
-    ProgressBar bar("moving tasks");
-    done = Drain(storage, {arguments.drain_timeout, true, true});
-    if (done.ok() && StopSignal::requested()) done = Status::Unavailable("told to stop");
-    if (done.ok()) {
-      done = storage.Rebalance(arguments.drain_timeout, [&](std::uint64_t seen, std::uint64_t all,
-                                                            std::uint64_t moved_so_far) {
-        tasks = all;
-        moved = moved_so_far;
-        bar.Update(seen, all);
-      });
-    }
+  ProgressBar bar("moving tasks");
+  done = Drain(storage, {arguments.drain_timeout, true, true});
+  if (done.ok() && StopSignal::requested()) done = Status::Unavailable("told to stop");
+  if (done.ok()) {
+    done = storage.Rebalance(arguments.drain_timeout, [&](std::uint64_t seen, std::uint64_t all,
+                                                          std::uint64_t moved_so_far) {
+      tasks = all;
+      moved = moved_so_far;
+      bar.Update(seen, all);
+    });
   }
   const bool is_begun = storage.log().state().rebalancing;
+  bar.GoOnTo("closing the log");
   const Status closed = storage.Shutdown(ShutdownMode::kImmediate, {});
+  bar.End();
   if (done.ok() && closed.ok()) {
     PrintMoved(arguments, tasks, moved);
     return kExitDone;
@@ -148,7 +149,9 @@ int RunRebalance(const TargetsArguments& arguments) {
   std::optional<StopSignal::Minded> minded(std::in_place);  // until tasks move: see Drain
   const StopOnSignal stop;
   setup.stop = stop.token();
+  ProgressBar bar("opening the log, " + WaitingFor(*targets));
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
+  bar.End();
   if (!storage.ok()) return Fail("targets rebalance", storage.status());
   minded.reset();
   return Rebalance(arguments, **storage);

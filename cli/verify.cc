@@ -9,6 +9,7 @@
 #include "base/file_system.h"
 #include "cli/command.h"
 #include "cli/findings.h"
+#include "cli/progress.h"
 #include "recovery/scanner.h"
 
 namespace taskwal::cli {

@@ -8,6 +8,7 @@
 #include "base/checksum.h"
 #include "base/status_macros.h"
 #include "recovery/quarantine.h"
+#include "recovery/salvage_plan.h"
 #include "recovery/survey.h"
 #include "recovery/tail_repair.h"
 #include "wal/frame.h"
@@ -171,35 +172,23 @@ Result<std::string> Replace(FileSystem& fs, const std::string& directory, std::u
 Result<SalvageReport> Salvage(FileSystem& fs, const std::string& directory, wal::LogStart* start,
                               IndexKeys index_keys) {
   TASKWAL_ASSIGN(const Survey survey, SurveyLog(fs, directory));
+  TASKWAL_ASSIGN(const SalvagePlan plan, PlanSalvage(survey));
   SalvageReport report;
-  std::vector<std::uint64_t> to_replace;
-  std::vector<std::uint64_t> to_move;
-  for (std::size_t i = 0; i < survey.segments.size(); ++i) {
-    const SegmentFacts& facts = survey.segments[i];
-    const SegmentJudgement& judged = survey.judgement.segments[i];
-    if (facts.header_state == wal::HeaderState::kOtherVersion) {
-      return Status::Corruption(wal::SegmentName(facts.number) +
-                                " is of a format version that this program does not read");
-    }
-    if (!judged.damaged && !judged.half_made) continue;
-    if (!judged.owns) {
-      to_move.push_back(facts.number);
-      continue;
-    }
+  for (const std::size_t i : plan.to_replace) {
     TASKWAL_ASSIGN(const std::uint64_t kept, Rewriter(fs, survey, i, index_keys).Run());
     report.kept += kept;
-    to_replace.push_back(facts.number);
   }
   // Crash here: the new files are overwritten next time. The loss is declared before anything
   // moves, or a repeated run would find a gap where it no longer can tell that it was known.
   TASKWAL_TRY(DeclareLost(fs, survey, &start->state));
   report.lost = survey.judgement.lost;
-  for (const std::uint64_t number : to_replace) {
+  for (const std::size_t i : plan.to_replace) {
+    const std::uint64_t number = survey.segments[i].number;
     TASKWAL_ASSIGN(std::string name, Replace(fs, directory, number));
     report.quarantined.push_back(std::move(name));
     std::erase(start->state.unsealed, number);
   }
-  for (const std::uint64_t number : to_move) {
+  for (const std::uint64_t number : plan.to_move) {
     TASKWAL_ASSIGN(std::string name, MoveToQuarantine(fs, directory, wal::SegmentName(number)));
     report.quarantined.push_back(std::move(name));
   }

@@ -143,7 +143,22 @@ void MysqlConnection::Probe() {
   unsigned long extended = 0;  // some versions of the library write an int, some a long
   mariadb_get_infov(mysql_, MARIADB_CONNECTION_EXTENDED_SERVER_CAPABILITIES, &extended);
   capabilities_.array_binding =
-      capabilities_.is_mariadb && (extended & (MARIADB_CLIENT_STMT_BULK_OPERATIONS >> 32)) != 0;
+      capabilities_.is_mariadb && (extended & (MARIADB_CLIENT_STMT_BULK_OPERATIONS >> 32)) != 0 &&
+      !IsGaleraNode();
+}
+
+// A node whose transaction another one breaks in the midst of an array says nothing, and commits
+// each row behind the break alone (seen with 10.11): before those that it rests on, which its guard
+// then keeps out for good, and past the fence. A statement of many rows is broken as a whole, and
+// told as a deadlock.
+bool MysqlConnection::IsGaleraNode() {
+  try {
+    MysqlResult on = Query("SELECT @@wsrep_on");
+    return on.Step() && on.Int() != 0;
+  } catch (const MysqlError& e) {
+    if (IsLostConnection(e.number())) throw;
+    return false;  // it has not even the name
+  }
 }
 
 void MysqlConnection::ForgoCapabilities() {

@@ -31,7 +31,8 @@ namespace taskwal::storage {
 
 struct MysqlCapabilities {
   bool is_mariadb = false;
-  // Many rows in one execution of a prepared statement (MariaDB). Elsewhere: multi-row statements.
+  // Many rows in one execution of a prepared statement (MariaDB, but not as a node of Galera).
+  // Elsewhere: multi-row statements.
   bool array_binding = false;
   bool named_locks = false;            // GET_LOCK: else migrations go without
   bool key_hints = false;              // in the subquery of an UPDATE (not in Vitess)
@@ -88,6 +89,7 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
   void Configure();
   void SetIfKnown(const std::string& setting);
   void Probe();
+  bool IsGaleraNode();
   [[nodiscard]] bool IsTransactionOpen() const;
   [[noreturn]] void Throw();
 

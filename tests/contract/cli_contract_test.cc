@@ -254,7 +254,6 @@ TEST_F(CliContract, BadUsageIs64WithOneLineInEveryCommand) {
       {"ingest", "--wal", wal_, "--db", db_, "--set", "batch_size=0"},
       {"recover", "--db", db_},
       {"recover", "--wal", wal_, "--db", "oracle://x"},
-      {"recover", "--wal", wal_, "--db", db_, "--dry-run", "--salvage"},
       {"adopt", "--wal", wal_, "--db", db_},
       {"adopt", "--wal", wal_, "--db", db_, "--moved", "--relabel"},
       {"verify"},

@@ -54,6 +54,46 @@ TEST_F(Copies, ACopyIsRefusedByTheDatabaseThatKnowsItUntilAdopted) {
   EXPECT_EQ(Stored().activities, 7u);
 }
 
+TEST_F(Copies, AdoptTellsAProgramWhatItTellsAPerson) {
+  ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
+  const std::string copy = dir_.File("copy");
+  Copy(wal_, copy);
+  const auto id_in = [&](const std::string& directory) {
+    return json::parse(Tool({"inspect", directory, "--json"}).out)["wal_id"];
+  };
+  const json original = id_in(wal_);
+  const auto relabelled = Tool({"adopt", "--wal", copy, "--db", db_, "--relabel", "--json"});
+  ASSERT_EQ(relabelled.exit.code, 0) << relabelled.err;
+  EXPECT_NE(id_in(copy), original);
+  const json report = json::parse(relabelled.out);
+  EXPECT_EQ(report["wal_id"], id_in(copy));
+  EXPECT_EQ(report["changed"], true);
+  EXPECT_EQ(report["from"], 6);
+  EXPECT_EQ(report["unknown"], json::array());
+  const auto itself = Tool({"adopt", "--wal", wal_, "--db", db_, "--moved", "--json"});
+  ASSERT_EQ(itself.exit.code, 0) << itself.err;
+  EXPECT_EQ(json::parse(itself.out)["changed"], false);
+  EXPECT_EQ(json::parse(itself.out)["wal_id"], original);
+}
+
+// What a damaged STATE alone could tell, by partition as in other reports.
+TEST_F(Copies, AdoptTellsAProgramWhatNobodyKnows) {
+  ASSERT_EQ(Ingest(Activities(1, 3)).exit.code, 0);
+  ASSERT_EQ(Ingest(Activities(4, 5)).exit.code, 0);
+  ASSERT_TRUE(fs::remove(Segments().front()));
+  std::ofstream(wal_ + "/STATE") << "nothing\n";
+  const auto adopted = Tool({"adopt", "--wal", wal_, "--db", db_, "--moved", "--json"});
+  ASSERT_EQ(adopted.exit.code, 0) << adopted.err;
+  const json unknown = json::parse(adopted.out)["unknown"];
+  ASSERT_FALSE(unknown.empty());
+  for (const json& records : unknown) {
+    EXPECT_GE(records["from"], 1);
+    EXPECT_LE(records["to"], 3);
+    EXPECT_GE(records["to"], records["from"]);
+  }
+  EXPECT_FALSE(unknown[0]["partitions"].empty());
+}
+
 TEST_F(Copies, DryRunRefusesWhatTheRealRunWould) {
   ASSERT_EQ(Ingest(Activities(1, 5)).exit.code, 0);
   Copy(wal_, dir_.File("copy"));

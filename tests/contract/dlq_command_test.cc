@@ -136,6 +136,8 @@ TEST_F(DlqCommand, ExportIsAnArrayOfPacketsWithTheirFinalError) {
   EXPECT_EQ(to_file.exit.code, 0) << to_file.err;
   EXPECT_THAT(to_file.out, HasSubstr("2 dead letters"));
   EXPECT_THAT(json::parse(ContentOf(file)), SizeIs(2));
+  const auto told = Dlq({"export", "--task", "bad-1", "-o", file, "--json"});
+  EXPECT_EQ(json::parse(told.out), json({{"exported", 2}}));
   EXPECT_EQ(Dlq({"export", "-o", "/nonexistent/x.json"}).exit.code, 1);
 }
 
