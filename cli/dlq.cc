@@ -6,14 +6,19 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "base/file_system.h"
+#include "base/posix_file.h"
 #include "base/status_macros.h"
+#include "base/uuid.h"
 #include "cli/command.h"
 #include "cli/place.h"
 #include "cli/progress.h"
@@ -104,14 +109,25 @@ int RunShow(const DlqArguments& arguments) {
   return kExitFailed;
 }
 
-// A JSON array, one letter a line, to standard output or a file that appears as a whole.
+// A JSON array, one letter a line, to standard output, a file that appears as a whole (where a link
+// leads to), or a pipe or device, which is written to as it is.
 class Export {
  public:
   Status Open(const std::string& output) {
+    namespace fs = std::filesystem;
     output_ = output;
-    if (output_.empty()) return Status::Ok();
-    TASKWAL_ASSIGN(file_, FileSystem::Real().OpenWritable(output_ + ".tmp", true));
-    return file_->Truncate(0);
+    if (output.empty()) return Status::Ok();
+    std::error_code ignored;
+    const fs::file_status found = fs::status(output, ignored);
+    if (fs::exists(found) && !fs::is_regular_file(found)) {
+      stream_.reset(std::fopen(output.c_str(), "we"));
+      return stream_ ? Status::Ok() : ErrnoStatus("open " + output, errno);
+    }
+    const fs::path target = fs::exists(found) ? fs::canonical(output, ignored) : fs::path();
+    if (!target.empty()) output_ = target.string();
+    made_ = output_ + "." + Uuid::Make().ToString() + ".tmp";
+    TASKWAL_ASSIGN(file_, FileSystem::Real().OpenWritable(made_, true));
+    return Status::Ok();
   }
   Status Add(const DeadLetter& letter) {
     const std::string line = pipeline::LetterExportJson(pipeline::InfoOf(letter));
@@ -119,18 +135,25 @@ class Export {
   }
   Status Finish() {
     TASKWAL_TRY(Put(count_ == 0 ? "[]\n" : "\n]\n"));
+    if (stream_ != nullptr && std::fclose(stream_.release()) != 0) {
+      return ErrnoStatus("write " + output_, errno);
+    }
     if (file_ == nullptr) return Status::Ok();
     TASKWAL_TRY(file_->Sync());
-    return FileSystem::Real().Rename(output_ + ".tmp", output_);
+    return FileSystem::Real().Rename(made_, output_);
   }
   void Abandon() {
     if (file_ == nullptr) return;
-    IgnoreStatus(FileSystem::Real().Remove(output_ + ".tmp"), "it is nobody's");
+    IgnoreStatus(FileSystem::Real().Remove(made_), "it is nobody's");
   }
   [[nodiscard]] std::uint64_t count() const { return count_; }
 
  private:
   Status Put(const std::string& text) {
+    if (stream_ != nullptr) {
+      return std::fputs(text.c_str(), stream_.get()) >= 0 ? Status::Ok()
+                                                          : ErrnoStatus("write " + output_, errno);
+    }
     if (file_ == nullptr) {
       return std::fputs(text.c_str(), stdout) >= 0
                  ? Status::Ok()
@@ -141,8 +164,14 @@ class Export {
     return Status::Ok();
   }
 
+  struct Close {
+    void operator()(std::FILE* stream) const { std::fclose(stream); }
+  };
+
   std::string output_;
+  std::string made_;  // until it is whole
   std::unique_ptr<WritableFile> file_;
+  std::unique_ptr<std::FILE, Close> stream_;
   std::uint64_t written_ = 0;
   std::uint64_t count_ = 0;
 };

@@ -294,6 +294,11 @@ void PrintReport(const IngestArguments& arguments, const IngestReport& report, c
     PrintError("ingest", FormatCount(report.in_doubt) +
                              " lines are in doubt: they have an LSN and may still take effect");
   }
+  if (stats.dead_lettered > 0) {
+    PrintError("ingest", FormatCount(stats.dead_lettered) +
+                             " records were refused by the database: `taskwal dlq list --wal " +
+                             ShellQuote(arguments.options.wal_dir) + "` shows them");
+  }
 }
 
 void PrintDamage(const std::string& directory) {

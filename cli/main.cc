@@ -122,6 +122,16 @@ void SetUpLog(const char* level) {
   }
 }
 
+// `--json=false` would pass for `--json`.
+void RefuseValuesOfFlags(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_expected_max() == 0) option->disable_flag_override();
+  }
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    RefuseValuesOfFlags(*command);
+  }
+}
+
 int Run(int argc, char** argv) {
   CLI::App app(
       "A write-ahead log in front of a SQL database, for DAG and task engines.\n"
@@ -136,6 +146,7 @@ int Run(int argc, char** argv) {
   int exit_code = kExitDone;
   AddCommands(app, &exit_code);
   RefuseEmptyNames(app);
+  RefuseValuesOfFlags(app);
   const auto is_named = [argv](CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
     PrintError({}, UnknownCommand(app, argv[1]));

@@ -133,18 +133,23 @@ Result<std::unique_ptr<TaskStorage>> Open(std::vector<TargetOptions> targets, Op
   return OpenStorage(std::move(targets), std::move(options), stop.token());
 }
 
-// Within shutdown_timeout in all, and until a second signal.
-Status EndRequestsAndDrain(server::HttpServer* http, TaskStorage* storage, const Options& options) {
-  using std::chrono::milliseconds;
-  using std::chrono::steady_clock;
-  const auto until = steady_clock::now() + options.shutdown_timeout;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+milliseconds LeftUntil(steady_clock::time_point until) {
+  const auto left = std::chrono::duration_cast<milliseconds>(until - steady_clock::now());
+  return std::max(left, milliseconds(0));
+}
+
+// Until a second signal, too.
+Status EndRequestsAndDrain(server::HttpServer* http, TaskStorage* storage, const Options& options,
+                           steady_clock::time_point until) {
   const ProgressBar bar("ending requests", {.limit = options.shutdown_timeout});
   http->End();
   while (!http->AwaitEnd(std::min(until, steady_clock::now() + kSignalPoll)) &&
          !StopSignal::insisted() && steady_clock::now() < until) {
   }
-  const auto left = std::chrono::duration_cast<milliseconds>(until - steady_clock::now());
-  return Drain(*storage, {.timeout = std::max(left, milliseconds(0))});
+  return Drain(*storage, {.timeout = LeftUntil(until)});
 }
 
 // Callers may connect as soon as the address is bound, and are answered once the log is open.
@@ -174,9 +179,14 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed
   AwaitStop(hangups, reloader, (*storage)->GetControl());
   service.stopping.request_stop();
-  const Status drained = EndRequestsAndDrain(http->get(), storage->get(), options);
+  // One deadline for all of it.
+  const auto until = steady_clock::now() + options.shutdown_timeout;
+  const Status drained = EndRequestsAndDrain(http->get(), storage->get(), options, until);
   ProgressBar closing("closing the log", {.limit = options.shutdown_timeout});
-  const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout);
+  const Status closed =
+      StopSignal::insisted()
+          ? (*storage)->Shutdown(ShutdownMode::kImmediate, options.shutdown_timeout)
+          : (*storage)->Shutdown(ShutdownMode::kGraceful, LeftUntil(until));
   closing.End();
   // What is still under way waited for the storage, or for its caller.
   (*http)->Cut();

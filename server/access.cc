@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/status_macros.h"
@@ -60,9 +61,17 @@ Status CheckServerOptions(const ServerOptions& options) {
 }
 
 bool ShowsToken(std::string_view authorization, std::string_view token) {
-  constexpr std::string_view kScheme = "Bearer ";
-  if (!authorization.starts_with(kScheme) || token.empty()) return false;
-  const std::string_view shown = authorization.substr(kScheme.size());
+  constexpr std::string_view kScheme = "bearer";
+  const auto is_same = [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; };
+  const std::size_t blank = authorization.find(' ');
+  const std::string_view scheme = authorization.substr(0, blank);
+  if (blank == std::string_view::npos || token.empty() ||
+      !std::equal(scheme.begin(), scheme.end(), kScheme.begin(), kScheme.end(), is_same)) {
+    return false;
+  }
+  const std::size_t begin = authorization.find_first_not_of(' ', blank);
+  const std::string_view shown =
+      begin == std::string_view::npos ? std::string_view() : authorization.substr(begin);
   // Every byte shown is looked at: the time tells nothing of how many are right.
   std::size_t difference = shown.size() ^ token.size();
   for (std::size_t i = 0; i < shown.size(); ++i) {

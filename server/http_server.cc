@@ -192,6 +192,8 @@ std::optional<HttpResponse> HttpServer::Impl::Refuse(const httplib::Request& req
 
 int HttpServer::Impl::ReadBody(const httplib::Request& request, const httplib::Response& response,
                                const ContentReader& reader, std::string* body) const {
+  // Its body has no bytes (RFC 9112, 6.3); the library would wait for the end of the connection.
+  if (!request.has_header("Content-Length") && !request.has_header("Transfer-Encoding")) return 200;
   if (request.is_multipart_form_data()) {
     reader([](const httplib::MultipartFormData&) { return true; },
            [](const char*, std::size_t) { return true; });

@@ -111,10 +111,13 @@ Result<Dsn> ParseDsn(std::string_view text) {
 std::string MaskDsn(std::string_view text) {
   std::string masked(text);
   const std::size_t scheme_end = masked.find("://");
-  // A file name may hold anything, and no password.
+  // A file name may hold anything, and no password; but a list with a comma is none.
   if (scheme_end == std::string::npos) return MaskParameters(masked, "& ");
-  if (masked.compare(0, scheme_end, "sqlite") == 0) return masked;
   const std::size_t start = scheme_end + 3;
+  if (masked.compare(0, scheme_end, "sqlite") == 0) {
+    if (masked.find("://", start) == std::string::npos) return masked;
+    return masked.substr(0, start) + MaskDsn(std::string_view(text).substr(start));
+  }
   // A password may hold an unescaped '/' or '@': whatever is before the last '@' is hidden, unless
   // that '@' belongs to the query.
   const std::size_t query = std::min(masked.find('?', start), masked.size());

@@ -108,7 +108,8 @@ class Control {
   // Records/s; 0: no limit. Burst 0: a tenth of a second's worth.
   virtual Status SetRate(std::uint64_t records_per_second, std::uint64_t burst) = 0;
   virtual Status SetPolicy(Overflow policy, std::uint32_t sample_one_in) = 0;
-  // Pins the records per transaction; nothing: lets the controller go on from there.
+  // Pins the records per transaction; nothing: lets the controller go on from there, or, where
+  // there is none (target_latency 0), takes Options::batch_size again.
   virtual Status SetBatchSize(std::optional<std::uint32_t> records) = 0;
   // Closes the breaker of one target, or (empty) of all. kNotFound: no target has this name.
   virtual Status ResetBreaker(std::string_view target) = 0;

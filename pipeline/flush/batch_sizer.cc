@@ -30,7 +30,8 @@ BatchSizer::BatchSizer(const Options& options)
       interval_(options.batch_evaluation_interval),
       throughput_target_(static_cast<double>(options.throughput_target)),
       cut_after_(options.batch_timeout),
-      size_(std::max(options.batch_size, 1u)) {
+      configured_(std::max(options.batch_size, 1u)),
+      size_(configured_) {
   if (is_adaptive_) size_ = std::clamp(size_, min_, max_);
 }
 
@@ -141,7 +142,10 @@ double BatchSizer::NextSize(const Seen& seen, double latency_ms, double score) {
 
 void BatchSizer::Pin(std::optional<std::uint32_t> size) {
   MutexLock lock(mutex_);
-  if (pinned_ && !size) size_ = is_adaptive_ ? std::clamp<double>(*pinned_, min_, max_) : *pinned_;
+  // The controller goes on from there; without one the size is again what was configured.
+  if (pinned_ && !size) {
+    size_ = is_adaptive_ ? std::clamp<double>(*pinned_, min_, max_) : configured_;
+  }
   pinned_ = size;
   has_grown_ = false;
   seen_ = {};

@@ -32,7 +32,8 @@ class BatchSizer {
   void OnFailed(Monotonic now) EXCLUDES(mutex_);
   // One of so many records was not done in time.
   void OnCut(std::uint64_t records) EXCLUDES(mutex_);
-  // This size from now on, or (nothing) the controller's again, from there.
+  // This size from now on, or (nothing) the controller's again, from there; without one, as
+  // configured.
   void Pin(std::optional<std::uint32_t> size) EXCLUDES(mutex_);
   [[nodiscard]] BatchSizeSnapshot Snapshot() const EXCLUDES(mutex_);
 
@@ -59,6 +60,7 @@ class BatchSizer {
   const std::chrono::milliseconds interval_;
   const double throughput_target_;
   const std::chrono::nanoseconds cut_after_;
+  const double configured_;
 
   mutable Mutex mutex_;
   double size_ GUARDED_BY(mutex_);

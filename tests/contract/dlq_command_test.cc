@@ -1,19 +1,25 @@
 // taskwal dlq through the built tool: poison rows in a real SQLite file, listed, exported, retried,
 // purged.
 #include <SQLiteCpp/SQLiteCpp.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 
+#include "base/posix_file.h"
 #include "base/random.h"
 #include "tests/contract/tool_fixture.h"
 
 namespace taskwal {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -53,6 +59,8 @@ class DlqCommand : public ToolTest {
         "\n",
         {"--set", "initial_backoff=0"});  // so that they are lettered in their order
     ASSERT_EQ(run.exit.code, 0) << run.err;
+    EXPECT_THAT(run.err, AllOf(HasSubstr("records were refused by the database"),
+                               HasSubstr("taskwal dlq list --wal " + wal_)));
   }
   // A single one, of an activity that the database would take now.
   void MakeLetter() {
@@ -139,6 +147,27 @@ TEST_F(DlqCommand, ExportIsAnArrayOfPacketsWithTheirFinalError) {
   const auto told = Dlq({"export", "--task", "bad-1", "-o", file, "--json"});
   EXPECT_EQ(json::parse(told.out), json({{"exported", 2}}));
   EXPECT_EQ(Dlq({"export", "-o", "/nonexistent/x.json"}).exit.code, 1);
+}
+
+TEST_F(DlqCommand, ExportFollowsLinksAndReplacesNoPipeAndNothingBeside) {
+  MakeLetters();
+  const std::string file = dir_.File("file.json"), link = dir_.File("link.json");
+  std::ofstream(file) << "old";
+  std::ofstream(link + ".tmp") << "somebody's";
+  fs::create_symlink(file, link);
+  EXPECT_EQ(Dlq({"export", "-o", link}).exit.code, 0);
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_THAT(json::parse(ContentOf(file)), SizeIs(3));
+  EXPECT_EQ(ContentOf(link + ".tmp"), "somebody's");
+
+  const std::string pipe = dir_.File("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  auto read = std::async(std::launch::async, [&] { return ContentOf(pipe); });
+  EXPECT_EQ(Dlq({"export", "-o", pipe}).exit.code, 0);
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  // Should nobody have written to it, the reader is let go.
+  const UniqueFd writer(::open(pipe.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  EXPECT_THAT(json::parse(read.get()), SizeIs(3));
 }
 
 TEST_F(DlqCommand, ExportedMessagesAreWhatIngestTakes) {

@@ -148,6 +148,12 @@ TEST_F(MetricsCommand, BadUsageIsSixtyFour) {
   EXPECT_EQ(Tool({"metrics"}).exit.code, 64);
   EXPECT_EQ(Tool({"metrics", "--wal", wal_, "--url", "http://127.0.0.1:1"}).exit.code, 64);
   EXPECT_EQ(Tool({"metrics", "--url", "nonsense"}).exit.code, 64);
+  for (const std::string url : {"http://u:secret@127.0.0.1:1", "u:secret@127.0.0.1:1",
+                                "http://127.0.0.1:1/?password=secret"}) {
+    const auto run = Tool({"metrics", "--url", url});
+    EXPECT_EQ(run.exit.code, 64) << url;
+    EXPECT_EQ(run.err.find("secret"), std::string::npos) << run.err;
+  }
   EXPECT_EQ(Tool({"metrics", "--wal", dir_.File("none")}).exit.code, 1);
 }
 

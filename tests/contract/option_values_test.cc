@@ -45,6 +45,24 @@ TEST_F(OptionValues, AnLsnIsANumberThatFits) {
   EXPECT_EQ(LinesOf(all.out).size(), 2u);  // 8 and 9
 }
 
+// `--json=false` would pass for `--json`; `--json=true` says what it does.
+TEST_F(OptionValues, AFlagTakesNoValue) {
+  ASSERT_EQ(Ingest(Activities(1, 2)).exit.code, 0);
+  const std::vector<std::vector<std::string>> commands{
+      {"query", "stats", "--db", db_, "--json=5"},
+      {"query", "stats", "--db", db_, "--json=false"},
+      {"verify", wal_, "--json=no"},
+      {"inspect", wal_, "--json=0"},
+      {"recover", "--wal", wal_, "--db", db_, "--dry-run=false"},
+      {"dlq", "purge", "--wal", wal_, "--all", "--yes=no"},
+      {"dlq", "purge", "--wal", wal_, "--all=false", "--yes"},
+      {"bench", "append", "--quick", "--json=5"},
+  };
+  for (const auto& command : commands) {
+    ErrorOf(command);
+  }
+}
+
 TEST_F(OptionValues, ARangeOfLsnsEndsBehindItsBegin) {
   ASSERT_EQ(Ingest(Activities(1, 9)).exit.code, 0);
   EXPECT_EQ(ErrorOf({"dump", wal_, "--from", "10", "--to", "5"}),

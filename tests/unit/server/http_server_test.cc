@@ -123,6 +123,21 @@ TEST_F(HttpServerTest, AConnectionServesManyRequests) {
   EXPECT_EQ(answers, 7u);
 }
 
+// RFC 9112, 6.3: what has neither length nor encoding has no body, and the next request follows.
+TEST_F(HttpServerTest, ARequestWithoutALengthHasNoBody) {
+  Caller caller(server_->url());
+  for (const char* method : {"POST", "PUT", "PATCH", "DELETE"}) {
+    caller.Send(std::string(method) + " /none HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+  }
+  caller.Send("GET /none/last HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+  const std::string all = caller.ReadUntil("never");
+  std::size_t answers = 0;
+  for (std::size_t at = 0; (at = all.find("HTTP/1.1 404", at)) != std::string::npos; ++at) {
+    ++answers;
+  }
+  EXPECT_EQ(answers, 5u) << all;
+}
+
 TEST_F(HttpServerTest, ARequestUnderWayIsAnsweredBeforeTheEnd) {
   Caller caller(server_->url());
   caller.Send(kGet);

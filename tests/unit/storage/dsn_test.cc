@@ -65,6 +65,10 @@ TEST(MaskDsn, HidesPasswordsAndNothingElse) {
             "mysql://u:***@h/db?unix_socket=/a@b");
   EXPECT_EQ(MaskDsn("host=h password=hunter2 port=1"), "host=h password=*** port=1");
   EXPECT_EQ(MaskDsn("sqlite://a:b@c.db"), "sqlite://a:b@c.db");
+  EXPECT_EQ(MaskDsn("sqlite://a.db,b=postgresql://u:secret@h/d"),
+            "sqlite://a.db,b=postgresql://u:***@h/d");
+  EXPECT_EQ(MaskDsn("sqlite://a.db,sqlite://b.db,mysql://u:secret@h/d?password=secret"),
+            "sqlite://a.db,sqlite://b.db,mysql:***@h/d?password=***");
   EXPECT_EQ(MaskDsn("memory:"), "memory:");
 }
 
