@@ -77,16 +77,9 @@ Status FlushWorker::LetterRefused(QueuedRecord& record, const Status& why, std::
   // One that is refused again says nothing new of the schema, and takes no more room.
   if (RetryIn(record)) return AddLetter(record, why.message(), attempts);
   const auto type = static_cast<OperationType>(record.type);
-  const auto mark = setting_.guard.Claim(type, record.lsn, batch_records_);
-  if (!mark) {
-    return Status::Overloaded("too many rows are refused for poison: nothing more is dead-lettered "
-                              "and the log waits: " + why.message());
-  }
-  const Status added = AddLetter(record, why.message(), attempts, *mark);
-  if (!added.ok()) {
-    setting_.guard.TakeBack(type);
-    return added;
-  }
+  TASKWAL_TRY(setting_.guard.Letter(
+      type, record.lsn, batch_records_, why.message(),
+      [&](const std::string& mark) { return AddLetter(record, why.message(), attempts, mark); }));
   Logger().warn("flusher event=dead_lettered lsn={} error=\"{}\"", record.lsn, why.message());
   return Status::Ok();
 }

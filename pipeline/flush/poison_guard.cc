@@ -13,31 +13,42 @@ using wal::Lsn;
 constexpr std::uint64_t kOwedForLetter = 5;
 constexpr std::uint64_t kLettersMin = 10;
 
-std::string MarkOf(std::uint64_t owed, std::uint64_t records, Lsn from) {
-  return std::to_string(owed) + "/" + std::to_string(records) + "/" + std::to_string(from);
-}
-
 }  // namespace
 
 void PoisonGuard::Load(std::span<const DeadLetter> letters, Lsn settled) {
   MutexLock lock(mutex_);
   for (const DeadLetter& letter : letters) {
     const auto mark = letter.metadata.find(kGuardMark);
-    unsigned long long owed = 0, records = 0, from = 0;
+    unsigned long long owed = 0, records = 0, from = 0, to = 0;
     if (mark == letter.metadata.end()) continue;
-    if (std::sscanf(mark->second.c_str(), "%llu/%llu/%llu", &owed, &records, &from) != 3) continue;
+    const char* text = mark->second.c_str();
+    // Older builds wrote three.
+    if (std::sscanf(text, "%llu/%llu/%llu/%llu", &owed, &records, &from, &to) < 3) continue;
     // What went through since then is not known, but how far the log has been brought, and how
     // often such records came before.
-    const Lsn last = letter.lsns.from;
+    const Lsn last = std::max<Lsn>(to, letter.lsns.from);
     const double span = static_cast<double>(std::max<Lsn>(last - std::min<Lsn>(from, last), 1));
     const double since = settled > last ? static_cast<double>(settled - last) : 0;
     const double paid = since * static_cast<double>(records) / span;
     if (paid >= static_cast<double>(owed)) continue;
     Account& account = accounts_[letter.type];
-    account = {owed - static_cast<std::uint64_t>(paid), records, from,
+    account = {owed - static_cast<std::uint64_t>(paid), records, from, last,
                records * kOwedForLetter == owed, false};
     account.is_tripped = account.owed + kOwedForLetter > kLettersMin * kOwedForLetter;
   }
+}
+
+Status PoisonGuard::Letter(Type type, Lsn lsn, std::uint64_t batch_records, std::string_view why,
+                           const std::function<Status(const std::string& mark)>& add) {
+  MutexLock adding(adding_);
+  const auto mark = Claim(type, lsn, batch_records);
+  if (!mark) {
+    return Status::Overloaded("too many rows are refused for poison: nothing more is dead-lettered "
+                              "and the log waits: " + std::string(why));
+  }
+  const Status added = add(*mark);
+  if (!added.ok()) TakeBack(type);
+  return added;
 }
 
 std::optional<std::string> PoisonGuard::Claim(Type type, Lsn lsn, std::uint64_t batch_records) {
@@ -49,10 +60,15 @@ std::optional<std::string> PoisonGuard::Claim(Type type, Lsn lsn, std::uint64_t 
     account.is_tripped = true;
     return std::nullopt;
   }
-  if (account.records == 0) account.from = lsn;
+  account.from = account.records == 0 ? lsn : std::min(account.from, lsn);
+  account.to = std::max(account.to, lsn);
   account.owed += kOwedForLetter;
   ++account.records;
-  return MarkOf(account.owed, account.records, account.from);
+  std::string mark;
+  for (const std::uint64_t part : {account.owed, account.records, account.from, account.to}) {
+    mark += (mark.empty() ? "" : "/") + std::to_string(part);
+  }
+  return mark;
 }
 
 void PoisonGuard::TakeBack(Type type) {

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "base/mutex.h"
 #include "pipeline/flush/letter_retry.h"
 
 namespace taskwal::pipeline {
@@ -15,13 +19,19 @@ class PoisonGuardTest : public ::testing::Test {
  protected:
   // A row is refused; false where it must not be lettered.
   bool Letter(std::uint64_t batch = 100, Type type = Type::kActivityLog) {
-    const auto mark = guard_.Claim(type, ++lsn_, batch);
-    if (!mark) return false;
-    last_ = {};
-    last_.type = type;
-    last_.lsns = {lsn_, lsn_};
-    last_.metadata[kGuardMark] = *mark;
-    return true;
+    return LetterAt(++lsn_, batch, type);
+  }
+  bool LetterAt(wal::Lsn lsn, std::uint64_t batch = 100, Type type = Type::kActivityLog) {
+    return guard_
+        .Letter(type, lsn, batch, "why",
+                [&](const std::string& mark) {
+                  last_ = {};
+                  last_.type = type;
+                  last_.lsns = {lsn, lsn};
+                  last_.metadata[kGuardMark] = mark;
+                  return Status::Ok();
+                })
+        .ok();
   }
   int LettersUntilTripped(std::uint64_t batch = 100, Type type = Type::kActivityLog) {
     int letters = 0;
@@ -41,7 +51,10 @@ class PoisonGuardTest : public ::testing::Test {
     PoisonGuard next;
     next.Load({&last_, 1}, settled);
     int letters = 0;
-    while (letters < kManyLetters && next.Claim(last_.type, lsn_ + 1, batch)) ++letters;
+    const auto add = [](const std::string&) { return Status::Ok(); };
+    while (letters < kManyLetters && next.Letter(last_.type, lsn_ + 1, batch, "", add).ok()) {
+      ++letters;
+    }
     return letters;
   }
 
@@ -132,8 +145,10 @@ TEST_F(PoisonGuardTest, ARetryThatGoesThroughPaysForItsLetter) {
 
 TEST_F(PoisonGuardTest, WhatCouldNotBeLetteredIsNotCounted) {
   for (int i = 0; i < 100; ++i) {
-    ASSERT_TRUE(Letter()) << i;
-    guard_.TakeBack(Type::kActivityLog);
+    const Status added = guard_.Letter(Type::kActivityLog, 1, 100, "why", [](const std::string&) {
+      return Status::Unavailable("no space");
+    });
+    ASSERT_EQ(added.message(), "no space") << i;
   }
   EXPECT_EQ(LettersUntilTripped(), 10);
 }
@@ -158,6 +173,23 @@ TEST_F(PoisonGuardTest, ARestartCountsWhatHasBeenBroughtSinceAsOftenAsItCameBefo
   EXPECT_EQ(LettersAfterRestart(last_.lsns.from + 200'000), 10) << "a thousand or so";
 }
 
+// Workers meet them in any order.
+TEST_F(PoisonGuardTest, ARestartCountsFromTheHighestLetterWhicheverCameLast) {
+  for (wal::Lsn lsn = 1000; lsn > 100; lsn -= 100) LetterAt(lsn);
+  LetterAt(50);
+  lsn_ = 1000;
+  EXPECT_EQ(LettersAfterRestart(60), 0);
+  EXPECT_EQ(LettersAfterRestart(1000), 0);
+}
+
+TEST_F(PoisonGuardTest, ARestartReadsTheMarkOfAnOlderBuild) {
+  LettersUntilTripped();
+  last_.metadata[kGuardMark] = "50/10/1";
+  EXPECT_EQ(LettersAfterRestart(lsn_), 0);
+  last_.metadata[kGuardMark] = "30/6/1";
+  EXPECT_EQ(LettersAfterRestart(lsn_), 4);
+}
+
 TEST_F(PoisonGuardTest, ARestartTakesNoLetterForAReasonThatSaysNothing) {
   LettersUntilTripped();
   last_.metadata[kGuardMark] = "x";
@@ -166,20 +198,42 @@ TEST_F(PoisonGuardTest, ARestartTakesNoLetterForAReasonThatSaysNothing) {
   EXPECT_EQ(LettersAfterRestart(lsn_), 10);
 }
 
-TEST_F(PoisonGuardTest, CountsForAllWorkersTogether) {
-  constexpr int kWorkers = 4;
-  std::vector<int> letters(kWorkers);
-  {
-    std::vector<std::jthread> workers;
-    for (int w = 0; w < kWorkers; ++w) {
-      workers.emplace_back([&, w] {
-        for (int i = 0; i < 100; ++i) {
-          if (guard_.Claim(Type::kTaskUpdate, static_cast<wal::Lsn>(i + 1), 100)) ++letters[w];
-        }
-      });
-    }
+// What `workers` of them made of a type, in the order in which they were added.
+std::vector<std::string> MarksOf(PoisonGuard* guard, int workers, int each) {
+  Mutex mutex;
+  std::vector<std::string> marks;
+  const auto add = [&](const std::string& mark) {
+    std::this_thread::yield();  // another would come between
+    MutexLock lock(mutex);
+    marks.push_back(mark);
+    return Status::Ok();
+  };
+  std::barrier begin(workers);
+  std::vector<std::jthread> threads;
+  for (int w = 0; w < workers; ++w) {
+    threads.emplace_back([&] {
+      begin.arrive_and_wait();
+      for (int i = 0; i < each; ++i) {
+        const Status added = guard->Letter(Type::kTaskUpdate, 1, 100, "", add);
+        EXPECT_TRUE(added.ok() || added.code() == StatusCode::kOverloaded) << added.ToString();
+      }
+    });
   }
-  EXPECT_EQ(letters[0] + letters[1] + letters[2] + letters[3], 10);
+  threads.clear();
+  return marks;
+}
+
+TEST_F(PoisonGuardTest, CountsForAllWorkersTogether) {
+  EXPECT_EQ(MarksOf(&guard_, 4, 100).size(), 10u);
+}
+
+TEST_F(PoisonGuardTest, TheLetterAddedLastKnowsOfAllBeforeIt) {
+  for (int round = 0; round < 200; ++round) {
+    PoisonGuard guard;
+    const auto marks = MarksOf(&guard, 4, 3);
+    ASSERT_EQ(marks.size(), 10u);
+    ASSERT_EQ(marks.back(), "50/10/1/1") << "round " << round;
+  }
 }
 
 }  // namespace
