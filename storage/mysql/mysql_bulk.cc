@@ -69,7 +69,7 @@ class Bulk {
   // Escaping at most doubles a row; quotes, names and digits come on top.
   [[nodiscard]] std::size_t SentBytes(std::size_t row) const {
     if (uses_arrays_) return rows_.BytesOf(row);
-    return 2 * rows_.BytesOf(row) + 32 * rows_.columns().size();
+    return 2 * rows_.BytesOf(row) + 32 * rows_.columns().size() + sql_.row_end.size();
   }
 
   // Behind the last row of the next statement; `begin` itself where not even one row fits.
@@ -226,7 +226,7 @@ class Bulk {
         AppendLiteral(&text, rows_.columns()[c], row);
         if (is_union) text += " AS " + sql_.names[c];
       }
-      if (!is_union) text += ')';
+      if (!is_union) text += sql_.row_end;
     }
     text += sql_.tail;
     connection_.Execute(text);

@@ -16,9 +16,10 @@ struct BulkSql {
   // For one row, with '?'; `parameters` names the column of each.
   std::string prepared;
   std::vector<std::size_t> parameters;
-  // For many: head, rows, tail. Without `names` a row is "(1, 'a')", joined by ", "; with them it
-  // is "SELECT 1 AS x, 'a' AS y", joined by " UNION ALL ".
+  // For many: head, rows, tail. Without `names` a row is "(1, 'a'" and `row_end`, joined by ", ";
+  // with them it is "SELECT 1 AS x, 'a' AS y", joined by " UNION ALL ".
   std::string head;
+  std::string row_end = ")";
   std::string tail;
   std::vector<std::string> names;
 };

@@ -22,6 +22,7 @@ class MysqlError : public std::runtime_error {
   unsigned number_;
 };
 
+inline constexpr unsigned kMysqlNotNull = 1048;
 inline constexpr unsigned kMysqlDuplicateColumn = 1060;
 inline constexpr unsigned kMysqlDuplicateKey = 1062;
 inline constexpr unsigned kMysqlUnknownDatabase = 1049;

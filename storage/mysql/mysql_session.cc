@@ -11,6 +11,9 @@
 namespace taskwal::storage {
 namespace {
 
+// Where one row was older than the stored one, others will be: each such batch is written twice.
+constexpr std::uint32_t kComparedBatches = 100;
+
 // The first statement of every transaction that writes rows: it takes effect only where this log is
 // still ours and exactly at the position the batch begins behind. One statement for all partitions;
 // the conditions name its primary keys, so it locks no other worker's.
@@ -99,21 +102,40 @@ Result<ApplyResult> MysqlSession::Write(const Batch& batch, BatchPart* part) {
   const std::string wal_id = batch.wal_id.ToString();
   const auto time = TimeOf(batch, connection_->timeout());
   return connection_->RunWithin(time, "write a batch", [&]() -> Result<ApplyResult> {
-    connection_->Begin();
-    ApplyResult result;
-    if (!MoveWatermarks(batch, wal_id)) {
-      connection_->Rollback();
-      result.outcome = ApplyResult::Outcome::kWatermarkMoved;
-      return result;
+    if (compared_batches_left_ > 0) {
+      --compared_batches_left_;
+      return WriteOnce(batch, wal_id, false, part);
     }
-    *part = BatchPart::kRows;
-    return WriteRows(batch, wal_id);
+    try {
+      return WriteOnce(batch, wal_id, true, part);
+    } catch (const MysqlError& e) {
+      // Another log's row is newer, or a retried letter's. Or it is poison: then it is so again.
+      if (e.number() != kMysqlNotNull) throw;
+    }
+    connection_->Rollback();
+    compared_batches_left_ = kComparedBatches;
+    return WriteOnce(batch, wal_id, false, part);
   });
 }
 
-Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, const std::string& wal_id) {
+Result<ApplyResult> MysqlSession::WriteOnce(const Batch& batch, const std::string& wal_id,
+                                            bool each_newer, BatchPart* part) {
+  *part = BatchPart::kPosition;
+  connection_->Begin();
+  if (!MoveWatermarks(batch, wal_id)) {
+    connection_->Rollback();
+    ApplyResult result;
+    result.outcome = ApplyResult::Outcome::kWatermarkMoved;
+    return result;
+  }
+  *part = BatchPart::kRows;
+  return WriteRows(batch, wal_id, each_newer);
+}
+
+Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, const std::string& wal_id,
+                                            bool each_newer) {
   DeleteDags(*connection_, batch, wal_id);
-  WriteTasks(*connection_, batch, wal_id);
+  WriteTasks(*connection_, batch, wal_id, each_newer);
   ApplyResult result;
   try {
     result.duplicates = InsertActivities(*connection_, batch);

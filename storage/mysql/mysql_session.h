@@ -38,12 +38,15 @@ class MysqlSession final : public Session {
   Result<ApplyResult> Write(const Batch& batch, BatchPart* part);
   Result<std::string> FindSchemaFault();
   // Inside Run.
-  Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id);
+  Result<ApplyResult> WriteOnce(const Batch& batch, const std::string& wal_id, bool each_newer,
+                                BatchPart* part);
+  Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id, bool each_newer);
   bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
   LogRow SelectLog(const std::string& wal_id, std::string_view locking);
   bool InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
   std::unique_ptr<MysqlConnection> connection_;
+  std::uint32_t compared_batches_left_ = 0;  // until rows are taken for newer than stored ones again
   bool has_views_ = false;  // under the names of our tables: a view takes no key hint
 };
 

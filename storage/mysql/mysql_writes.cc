@@ -30,91 +30,102 @@ std::vector<std::size_t> FirstColumns(std::size_t count) {
 std::string Placeholders(std::size_t count) {
   std::string text = "(?";
   for (std::size_t i = 1; i < count; ++i) text += ", ?";
-  return text + ")";
+  return text;
 }
 
 // --- whole rows
 
-constexpr std::array<std::string_view, 20> kTaskFields = {
+// But wal_id, which is the same in every row.
+constexpr std::array<std::string_view, 19> kTaskFields = {
     "id",         "dag_id",      "node_id",    "current_node_id", "sub_dag_path",
     "processing_state", "payload", "status",   "error",           "retry_count",
     "max_retries", "priority",   "created_at", "updated_at",      "started_at",
-    "completed_at", "wal_lsn",   "wal_stamp",  "wal_id",          "created_rank"};
+    "completed_at", "wal_lsn",   "wal_stamp",  "created_rank"};
 
 std::vector<Type> TaskTypes() {
   return {Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes, Type::kText,
           Type::kText,  Type::kText,  Type::kText,  Type::kText,  Type::kInt,
           Type::kInt,   Type::kInt,   Type::kTime,  Type::kTime,  Type::kTime,
-          Type::kTime,  Type::kInt,   Type::kInt,   Type::kBytes, Type::kBytes};
+          Type::kTime,  Type::kInt,   Type::kInt,   Type::kBytes};
 }
 
-// TakesCreatedAt and HandsInCreatedAt, behind the mark that says which of them it is.
-std::string TakesCreatedAtSql(bool is_new, bool open_only) {
-  const std::string taken =
-      is_new ? "TRUE"
-             : "VALUES(created_rank) > IF(wal_id = VALUES(wal_id), '" +
-                   std::string(kGivenCreatedRank) + "', created_rank)";
-  return "IF(wal_lsn < 0, " + taken +
+struct PutForm {
+  bool is_new;      // the row of a task that begins anew: created_at is taken with it
+  bool open_only;
+  bool each_newer;  // than what is stored; an error where one is not
+};
+
+std::string SetTo(const std::string& field, const std::string& condition) {
+  const std::string value = "VALUES(" + field + ")";
+  if (condition.empty()) return ", " + field + " = " + value;
+  return ", " + field + " = IF(" + condition + ", " + value + ", " + field + ")";
+}
+
+// Where a row takes created_at; empty: always.
+std::string TakesCreatedAtSql(const PutForm& form) {
+  const std::string higher = "VALUES(created_rank) > IF(wal_id = VALUES(wal_id), '" +
+                             std::string(kGivenCreatedRank) + "', created_rank)";
+  if (form.each_newer) return form.is_new ? "" : higher;
+  return "IF(wal_lsn < 0, " + (form.is_new ? "TRUE" : higher) +
          ", wal_id <> VALUES(wal_id) AND VALUES(created_rank) > created_rank" +
-         (open_only ? AndIsOpen("") : "") + ")";
+         (form.open_only ? AndIsOpen("") : "") + ")";
 }
 
 // Assignments take effect from left to right, so whatever a comparison reads must be assigned
 // behind it. Three columns say whether the new row comes after the stored one, and all three
-// change. So the first assignment decides, and marks the row by an LSN below zero; the others look
-// at the mark; the last one takes it off. A row that collides by some other unique key than ours
-// would be written into another task's: the NULL there makes it an error, so that it is poison.
-// created_at goes by its own rank, in rows that are not taken, too; what it reads is assigned
-// behind it, its rank last.
-BulkSql PutSql(bool is_new, bool open_only) {
+// change. So the first assignment decides: where each row must come after the stored one, what does
+// not is an error, and the others need not ask. Else it marks a row that does by an LSN below zero;
+// the others look at the mark; the last one takes it off. A row that collides by some other unique
+// key than ours would be written into another task's: the NULL there makes it an error, so that it
+// is poison. created_at goes by its own rank, in rows that are not taken, too; what it reads is
+// assigned behind it, its rank last.
+BulkSql PutSql(const std::string& wal_id, const PutForm& form) {
   BulkSql sql;
   sql.head = "INSERT INTO dag_tasks (";
+  for (const std::string_view field : kTaskFields) sql.head += std::string(field) + ", ";
+  sql.head += "wal_id) VALUES ";
+  sql.row_end = ", '" + wal_id + "')";
+  const std::string is_newer =
+      "IF(wal_id = VALUES(wal_id), wal_lsn < VALUES(wal_lsn), "
+      "(wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id)))" +
+      (form.open_only ? AndIsOpen("") : "");
+  sql.tail = " ON DUPLICATE KEY UPDATE wal_lsn = ";
+  sql.tail += form.each_newer
+                  ? "IF(id = VALUES(id) AND " + is_newer + ", VALUES(wal_lsn), NULL)"
+                  : "IF(id = VALUES(id), IF(" + is_newer + ", -VALUES(wal_lsn), wal_lsn), NULL)";
+  const std::string takes_created_at = TakesCreatedAtSql(form);
+  sql.tail += SetTo("created_at", takes_created_at) + SetTo("created_rank", takes_created_at);
+  const std::string is_taken = form.each_newer ? "" : "wal_lsn < 0";
   for (const std::string_view field : kTaskFields) {
-    if (field != kTaskFields.front()) sql.head += ", ";
-    sql.head += field;
+    if (field == "id" || field == "wal_lsn" || field.starts_with("created_")) continue;
+    sql.tail += SetTo(std::string(field), is_taken);
   }
-  sql.head += ") VALUES ";
-  sql.tail =
-      " ON DUPLICATE KEY UPDATE wal_lsn = IF(id = VALUES(id), IF(IF(wal_id = VALUES(wal_id), "
-      "wal_lsn < VALUES(wal_lsn), (wal_stamp, wal_id) < (VALUES(wal_stamp), VALUES(wal_id)))" +
-      (open_only ? AndIsOpen("") : "") + ", -VALUES(wal_lsn), wal_lsn), NULL)";
-  const std::string takes = TakesCreatedAtSql(is_new, open_only);
-  for (const std::string field : {"created_at", "created_rank"}) {
-    sql.tail += ", " + field + " = IF(" + takes + ", VALUES(" + field + "), " + field + ")";
-  }
-  for (const std::string_view name : kTaskFields) {
-    if (name == "id" || name == "wal_lsn" || name.starts_with("created_")) continue;
-    const std::string field(name);
-    sql.tail += ", " + field + " = IF(wal_lsn < 0, VALUES(" + field + "), " + field + ")";
-  }
-  sql.tail += ", wal_lsn = ABS(wal_lsn)";
+  sql.tail += SetTo("wal_id", is_taken);
+  if (!form.each_newer) sql.tail += ", wal_lsn = ABS(wal_lsn)";
   sql.parameters = FirstColumns(kTaskFields.size());
-  sql.prepared = sql.head + Placeholders(kTaskFields.size()) + sql.tail;
+  sql.prepared = sql.head + Placeholders(kTaskFields.size()) + sql.row_end + sql.tail;
   return sql;
 }
 
-void AddTask(MysqlRows& rows, const TaskChange& change, const std::string& wal_id) {
+void AddTask(MysqlRows& rows, const TaskChange& change) {
   const Task& task = change.task;
   rows.Add(change.id).Add(task.dag_id).Add(task.node_id).Add(task.current_node_id);
   rows.Add(task.sub_dag_path).Add(task.processing_state).Add(task.payload);
   rows.Add(TaskStatusName(task.status)).Add(task.error).Add(std::int64_t{task.retry_count});
   rows.Add(std::int64_t{task.max_retries}).Add(std::int64_t{task.priority});
   rows.Add(task.created_at).Add(task.updated_at).Add(task.started_at).Add(task.completed_at);
-  rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(wal_id).Add(change.created_rank);
+  rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(change.created_rank);
 }
 
 void PutTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-              bool is_new, bool open_only) {
-  static const auto& kSql = NeverDestroyed(std::array<BulkSql, 4>{
-      PutSql(false, false), PutSql(true, false),
-                                              PutSql(false, true), PutSql(true, true)});
+              const PutForm& form) {
   MysqlRows rows(TaskTypes());
   rows.Reserve(changes.size());
   for (const TaskChange& change : changes) {
-    const bool is_meant = change.kind == (is_new ? Kind::kReplace : Kind::kPut);
-    if (is_meant && change.open_only == open_only) AddTask(rows, change, wal_id);
+    const bool is_meant = change.kind == (form.is_new ? Kind::kReplace : Kind::kPut);
+    if (is_meant && change.open_only == form.open_only) AddTask(rows, change);
   }
-  ExecuteBulk(connection, kSql[(is_new ? 1 : 0) + (open_only ? 2 : 0)], rows);
+  if (rows.size() > 0) ExecuteBulk(connection, PutSql(wal_id, form), rows);
 }
 
 // --- patches and deletes: only where the row is, and only where it is older
@@ -199,9 +210,9 @@ void DeleteTasks(MysqlConnection& connection, Changes changes, const std::string
 }
 
 void WriteChanges(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-                  bool open_only) {
-  PutTasks(connection, changes, wal_id, false, open_only);
-  PutTasks(connection, changes, wal_id, true, open_only);
+                  bool open_only, bool each_newer) {
+  PutTasks(connection, changes, wal_id, {false, open_only, each_newer});
+  PutTasks(connection, changes, wal_id, {true, open_only, each_newer});
   PatchTasks(connection, changes, wal_id, open_only);
 }
 
@@ -213,7 +224,7 @@ BulkSql ActivitySql() {
       "INSERT INTO dag_task_activity_logs (id, task_id, dag_id, node_id, action, message, data, "
       "level, created_at, priority) VALUES ";
   sql.parameters = FirstColumns(10);
-  sql.prepared = sql.head + Placeholders(10);
+  sql.prepared = sql.head + Placeholders(10) + sql.row_end;
   return sql;
 }
 
@@ -235,13 +246,15 @@ std::unordered_set<std::string> StoredIds(MysqlConnection& connection, const Bat
 
 }  // namespace
 
-void WriteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
+void WriteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id,
+                bool each_newer) {
   for (const Changes turn : TurnsOf(batch)) {
-    WriteChanges(connection, turn, wal_id, false);
+    WriteChanges(connection, turn, wal_id, false, each_newer);
     const bool is_guarded = std::any_of(turn.begin(), turn.end(), [](const TaskChange& change) {
       return change.open_only;
     });
-    if (is_guarded) WriteChanges(connection, turn, wal_id, true);
+    // That a task is closed is no exception.
+    if (is_guarded) WriteChanges(connection, turn, wal_id, true, false);
     DeleteTasks(connection, turn, wal_id);
   }
 }

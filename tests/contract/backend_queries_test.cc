@@ -218,11 +218,11 @@ TEST_P(BackendQueries, CountsEveryStatus) {
   ASSERT_OK_AND_ASSIGN(const StoredCounts counts, session_->Count());
   EXPECT_EQ(counts.tasks, 3u);
   EXPECT_EQ(counts.activities, 1u);
-  using Pair = std::pair<TaskStatus, std::uint64_t>;
+  using Share = std::pair<TaskStatus, std::uint64_t>;
   EXPECT_THAT(counts.tasks_by_status,
-              ElementsAre(Pair(TaskStatus::kPending, 2), Pair(TaskStatus::kRunning, 0),
-                          Pair(TaskStatus::kCompleted, 0), Pair(TaskStatus::kFailed, 1),
-                          Pair(TaskStatus::kCancelled, 0)));
+              ElementsAre(Share(TaskStatus::kPending, 2), Share(TaskStatus::kRunning, 0),
+                          Share(TaskStatus::kCompleted, 0), Share(TaskStatus::kFailed, 1),
+                          Share(TaskStatus::kCancelled, 0)));
 }
 
 // --- clean-up

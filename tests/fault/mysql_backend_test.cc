@@ -56,6 +56,30 @@ TEST_P(MysqlBulkPath, AThousandRowsOfEachKindAreAFewStatements) {
   EXPECT_LE(server_->Status("Com_insert") - inserts, 2u);
 }
 
+TEST_P(MysqlBulkPath, RowsAreComparedByThemselvesOnlyWhereOneIsOlderThanWhatIsStored) {
+  Reopen(seconds(20), GetParam());
+  const auto apply = [&](Origin one, Origin other) {
+    return session_->Apply(MakeBatch({Put(MakeTask("one"), one), Put(MakeTask("other"), other)}));
+  };
+  const auto stored = [&] {
+    return Admin("SELECT GROUP_CONCAT(wal_lsn ORDER BY id) FROM dag_tasks");
+  };
+  ASSERT_OK(apply({1, 1}, {1, 1}));
+  const std::uint64_t before = server_->Status("Com_rollback");
+  ASSERT_OK(apply({2, 2}, {2, 2}));
+  EXPECT_EQ(stored(), "2,2");
+  EXPECT_EQ(server_->Status("Com_rollback"), before);
+  ASSERT_OK(apply({3, 3}, {1, 1}));
+  EXPECT_EQ(stored(), "3,2");
+  EXPECT_EQ(server_->Status("Com_rollback"), before + 1);
+  for (Lsn lsn = 4; lsn < 104; ++lsn) ASSERT_OK(apply({lsn, lsn}, {1, 1}));
+  EXPECT_EQ(stored(), "103,2");
+  EXPECT_EQ(server_->Status("Com_rollback"), before + 1);
+  ASSERT_OK(apply({1, 1}, {104, 104}));
+  EXPECT_EQ(stored(), "103,104");
+  EXPECT_EQ(server_->Status("Com_rollback"), before + 2);
+}
+
 TEST_F(MysqlServer, ArrayBindingIsTakenWhereTheServerHasIt) {
   const std::uint64_t before = server_->Status("Com_stmt_execute");
   ASSERT_OK(session_->Apply(OneTask()));
