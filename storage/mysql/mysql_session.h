@@ -46,7 +46,7 @@ class MysqlSession final : public Session {
   bool InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
   std::unique_ptr<MysqlConnection> connection_;
-  std::uint32_t compared_batches_left_ = 0;  // until rows are taken for newer than stored ones again
+  std::uint32_t compared_batches_left_ = 0;  // until rows are taken for newer ones again
   bool has_views_ = false;  // under the names of our tables: a view takes no key hint
 };
 
