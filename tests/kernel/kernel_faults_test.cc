@@ -272,6 +272,10 @@ TEST_F(InjectedFaults, CallsThatFailLoseNothing) {
                               {"statfs", 4},
                               {"getdents64", 6},
                               {"newfstatat", 60},
+                              {"close", 60},
+                              {"read", 30},
+                              {"munmap", 8},
+                              {"eventfd2", 1},
                               {"renameat2", 1, "wal/RESERVE", true}};
   RunPoints(kCalls, "error=EIO", Cycles(1));
 }
