@@ -22,8 +22,8 @@ Status WriteNewFile(FileSystem& fs, const std::string& path, const std::string& 
 }  // namespace
 
 std::vector<metrics::Family> StorageMetrics::Collect() const {
+  MutexLock lock(mutex_);  // or the look may be older than the baseline
   std::vector<metrics::Family> families = metrics::Collect(parties_.look());
-  MutexLock lock(mutex_);
   metrics::Rebase(baseline_, &families);
   return families;
 }
@@ -33,10 +33,9 @@ std::string StorageMetrics::Prometheus() { return metrics::PrometheusText(Collec
 std::string StorageMetrics::Json() { return metrics::JsonText(Collect()); }
 
 void StorageMetrics::Reset() {
-  std::vector<metrics::Family> baseline = metrics::Collect(parties_.look());
-  parties_.reset_times();
   MutexLock lock(mutex_);
-  baseline_ = std::move(baseline);
+  baseline_ = metrics::Collect(parties_.look());
+  parties_.reset_times();
 }
 
 Status StorageMetrics::WriteSnapshot(bool has_ended) {

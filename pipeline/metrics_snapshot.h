@@ -41,7 +41,7 @@ class StorageMetrics final : public Metrics {
   std::vector<metrics::Family> Collect() const EXCLUDES(mutex_);
 
   const Parties parties_;
-  mutable Mutex mutex_;
+  mutable Mutex mutex_;  // held while looking
   std::vector<metrics::Family> baseline_ GUARDED_BY(mutex_);
 };
 

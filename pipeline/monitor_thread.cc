@@ -9,39 +9,56 @@ MonitorThread::MonitorThread(std::function<void()> look, std::function<Until()> 
 
 MonitorThread::~MonitorThread() { StopBy({}); }
 
+void MonitorThread::Wake() {
+  MutexLock lock(mutex_);
+  is_woken_ = true;
+  changed_.NotifyAll();
+}
+
 bool MonitorThread::StopBy(Until until) {
   {
     MutexLock lock(mutex_);
     ends_ = true;
     changed_.NotifyAll();
     bool in_time = true;
-    while (is_looking_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
+    while (!has_looked_last_ && in_time) in_time = changed_.WaitUntil(mutex_, until);
+    is_past_ = true;
     if (is_looking_) return false;
   }
   if (thread_.joinable()) thread_.join();
   return true;
 }
 
-// False when it is to end: what `tend` uses may be gone by then.
+// False when that was the last time: what `tend` uses may be gone by then.
 bool MonitorThread::Look() {
+  bool is_last = false;
   {
     MutexLock lock(mutex_);
-    if (ends_) return false;
+    if (is_past_) return false;
+    is_last = ends_;
+    is_woken_ = false;
     is_looking_ = true;
   }
   look_();
   MutexLock lock(mutex_);
   is_looking_ = false;
+  has_looked_last_ = is_last;
   changed_.NotifyAll();
-  return !ends_;
+  return !is_last;
+}
+
+bool MonitorThread::Ends() {
+  MutexLock lock(mutex_);
+  return ends_;
 }
 
 void MonitorThread::Run() {
   while (Look()) {
+    if (Ends()) continue;
     const Until due = tend_();
     MutexLock lock(mutex_);
     bool in_time = true;
-    while (!ends_ && in_time) in_time = changed_.WaitUntil(mutex_, due);
+    while (!ends_ && !is_woken_ && in_time) in_time = changed_.WaitUntil(mutex_, due);
   }
 }
 

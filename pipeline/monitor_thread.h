@@ -1,5 +1,6 @@
 // A thread that looks and tends, again and again, until it is told to end. `look` may call the
-// user's code, which may hang: then the thread is left behind, and whoever owns it goes on.
+// user's code, which may hang: then the thread is left behind, and whoever owns it goes on. It looks
+// once more when it is told to end.
 #pragma once
 
 #include <chrono>
@@ -19,19 +20,26 @@ class MonitorThread {
   MonitorThread(std::function<void()> look, std::function<Until()> tend);
   ~MonitorThread();  // waits for it
 
-  // False when it still hangs in `look` at that time.
+  // Its next turn is due at once. Never waits.
+  void Wake() EXCLUDES(mutex_);
+
+  // False when it still hangs in `look` at that time. Looks no more once it is past.
   bool StopBy(Until until) EXCLUDES(mutex_);
 
  private:
   void Run() EXCLUDES(mutex_);
   bool Look() EXCLUDES(mutex_);
+  bool Ends() EXCLUDES(mutex_);
 
   const std::function<void()> look_;
   const std::function<Until()> tend_;
   Mutex mutex_;
   CondVar changed_;
   bool ends_ GUARDED_BY(mutex_) = false;
+  bool is_woken_ GUARDED_BY(mutex_) = false;
+  bool is_past_ GUARDED_BY(mutex_) = false;  // the time to end
   bool is_looking_ GUARDED_BY(mutex_) = false;
+  bool has_looked_last_ GUARDED_BY(mutex_) = false;
   std::jthread thread_;
 };
 

@@ -108,7 +108,12 @@ Status WalTaskStorage::OpenParts(WalStorageSetup setup, OpenReport* report) {
   admission_->CountBacklog(backlog_.records, backlog_.bytes);
   next_line_ = std::chrono::steady_clock::now() + options_.metrics_interval;
   monitor_ = std::make_unique<MonitorThread>(
-      [admission = admission_.get()] { admission->MaybeLook(); }, [this] { return Tend(); });
+      [admission = admission_.get()] {
+        admission->MaybeLook();
+        admission->TellChanges();
+      },
+      [this] { return Tend(); });
+  admission_->WhenChanged([monitor = monitor_.get()] { monitor->Wake(); });
   return Status::Ok();
 }
 

@@ -231,7 +231,8 @@ struct Options {
   Duration metrics_interval{10000};         // period of the metrics log line
   // Called on a flusher thread, no lock held. Any that hangs is left behind at the shutdown.
   std::function<void(const FlushEvent&)> on_flush;
-  // Called when the state has changed, no lock held, on the thread that found out.
+  // Called when the state has changed, no lock held, on a thread of its own; what is not told
+  // yet at the shutdown is told then.
   std::function<void(const PressureEvent&)> on_pressure;
   std::function<void(const BreakerEvent&)> on_breaker;
   std::function<void(const ErrorEvent&)> on_error;

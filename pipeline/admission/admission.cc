@@ -52,7 +52,7 @@ Result<wal::Lsn> Admission::Enter(const Call& call, const Append& append) {
   TASKWAL_TRY(CheckCall(call));
   const Monotonic now = clock_.Now();
   Visit visit{call, call.timeout >= kYear ? Monotonic::max() : now + call.timeout, {}, {}, {}, {},
-              {}};
+              {}, {}};
   Result<wal::Lsn> entered = EnterAndWait(&visit, append);
   Leave(&visit, entered.ok() || entered.status().code() == StatusCode::kInDoubt);
   return entered;
@@ -113,7 +113,7 @@ bool Admission::TryGate(Visit* visit) {
   if (visit->holds) return true;
   MutexLock lock(mutex_);
   if (is_closed_ || visit->gave_way || !IsNext(*visit)) return false;
-  if (!TakeGate(visit->call, clock_.Now())) return false;
+  if (!TakeGate(visit, clock_.Now())) return false;
   visit->holds = true;
   if (visit->waits) {
     const auto rank = static_cast<std::size_t>(visit->call.rank);
@@ -129,27 +129,33 @@ bool Admission::IsNext(const Visit& visit) const {
   return peers.empty() || peers.front() == &visit;
 }
 
-bool Admission::TakeGate(const Call& call, Monotonic now) {
-  if (!HasBudget(call)) return false;
+bool Admission::TakeGate(Visit* visit, Monotonic now) {
+  if (!HasBudget(visit->call)) return false;
   if (rate_limit_ > 0) {
-    const std::chrono::duration<double> window = options_.rate_window;
-    const double most = static_cast<double>(rate_limit_) * window.count();
-    if (window.count() > 0 && static_cast<double>(window_.Count(now)) + 1 > most) return false;
+    if (options_.rate_window.count() > 0 && window_.Count(now) >= WindowMax()) return false;
     if (!bucket_.TryTake(now)) return false;
-    window_.Add(now);
+    visit->counted = window_.Add(now);
   }
   ++admitted_records_;
-  admitted_bytes_ += call.bytes;
+  admitted_bytes_ += visit->call.bytes;
   return true;
 }
 
-void Admission::GiveBackGate(const Call& call) {
+// Rounded up: a window that is shorter than the pause between two calls lets in one.
+std::uint64_t Admission::WindowMax() const {
+  constexpr std::uint64_t kSecond = 1000;
+  const auto window = static_cast<std::uint64_t>(options_.rate_window.count());
+  if (rate_limit_ > (UINT64_MAX - kSecond) / window) return UINT64_MAX;
+  return (rate_limit_ * window + kSecond - 1) / kSecond;
+}
+
+void Admission::GiveBackGate(const Visit& visit) {
   // SettleDrift may have come in between.
   admitted_records_ -= std::min<std::uint64_t>(admitted_records_, 1);
-  admitted_bytes_ -= std::min<std::uint64_t>(admitted_bytes_, call.bytes);
+  admitted_bytes_ -= std::min<std::uint64_t>(admitted_bytes_, visit.call.bytes);
   if (rate_limit_ == 0) return;
   bucket_.GiveBack();
-  window_.TakeBack(1);
+  window_.TakeBack(visit.counted);
 }
 
 // One record always fits.
@@ -186,7 +192,7 @@ bool Admission::MayAskLog(Visit* visit) {
 // Who ranks above waits for a token or a budget: it must not wait for those of one that waits
 // itself.
 void Admission::StepBack(Visit* visit) {
-  GiveBackGate(visit->call);
+  GiveBackGate(*visit);
   visit->holds = false;
   changed_.NotifyAll();
   if (!visit->waits) return;
@@ -294,7 +300,7 @@ void Admission::Sleep(const Visit& visit) {
 void Admission::Leave(Visit* visit, bool has_entered) {
   if (!visit->waits && (has_entered || !visit->holds)) return;
   MutexLock lock(mutex_);
-  if (visit->holds && !has_entered) GiveBackGate(visit->call);
+  if (visit->holds && !has_entered) GiveBackGate(*visit);
   if (visit->waits) {
     Ranks& ranks = visit->holds ? at_log_ : at_gate_;
     ranks[static_cast<std::size_t>(visit->call.rank)].erase(visit->place);
@@ -372,21 +378,37 @@ void Admission::Look(Monotonic now) {
     admitted = admitted_records_;
   }
   const LoadSample sample = read_load_();
-  const auto event = gauge_.Look(sample, now);
-  if (sample.pending == 0) SettleDrift(admitted);
-  SetGate(kShedding, gauge_.shed_up_to() > 0);
   {
     MutexLock lock(mutex_);
+    const auto event = gauge_.Look(sample, now);
+    if (event) untold_.push_back(*event);
+    if (event && wake_) wake_();
+    SetGate(kShedding, gauge_.shed_up_to() > 0);
     SetGate(kSampling, policy_ == Overflow::kSample && gauge_.state() != Pressure::kNormal);
   }
-  if (!event) return;
-  Logger().warn("admission event=pressure from={} to={} signal={} score={:.2f}",
-                PressureName(event->from), PressureName(event->to), event->signal, event->score);
-  if (!options_.on_pressure) return;
-  try {
-    options_.on_pressure(*event);
-  } catch (...) {
-    Logger().error("admission event=on_pressure_threw");
+  if (sample.pending == 0) SettleDrift(admitted);
+}
+
+void Admission::WhenChanged(std::function<void()> wake) {
+  MutexLock lock(mutex_);
+  wake_ = std::move(wake);
+}
+
+void Admission::TellChanges() {
+  std::vector<PressureEvent> events;
+  {
+    MutexLock lock(mutex_);
+    events.swap(untold_);
+  }
+  for (const PressureEvent& event : events) {
+    Logger().warn("admission event=pressure from={} to={} signal={} score={:.2f}",
+                  PressureName(event.from), PressureName(event.to), event.signal, event.score);
+    if (!options_.on_pressure) continue;
+    try {
+      options_.on_pressure(event);
+    } catch (...) {
+      Logger().error("admission event=on_pressure_threw");
+    }
   }
 }
 

@@ -20,6 +20,7 @@
 #include <functional>
 #include <list>
 #include <stop_token>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -60,8 +61,14 @@ class Admission {
   // Ends all waiting; for good.
   void Close() EXCLUDES(mutex_);
 
-  // Looks at the load where a look is due. The hook of a changed state is called on this thread.
+  // Looks at the load where a look is due; blocks for no code of the user's.
   void MaybeLook() EXCLUDES(mutex_);
+  // Called where a look has found a changed state, on the thread that looked: `wake` lets another
+  // one tell it, and never waits itself.
+  void WhenChanged(std::function<void()> wake) EXCLUDES(mutex_);
+  // Tells of the changes of the state that were found since, in their order: a line in the log, and
+  // the hook, on this thread. One thread at a time.
+  void TellChanges() EXCLUDES(mutex_);
 
   // Records the log holds at open, from which the budgets start.
   void CountBacklog(std::uint64_t records, std::uint64_t bytes) EXCLUDES(mutex_);
@@ -92,6 +99,7 @@ class Admission {
     bool waits = false;
     bool holds = false;         // a token and its part of the budgets
     bool gave_way = false;
+    SlidingWindow::Place counted;  // in the window, where a rate is set
     std::list<Visit*>::iterator place;
   };
   using Ranks = std::array<std::list<Visit*>, kRanks>;
@@ -107,8 +115,9 @@ class Admission {
   void Leave(Visit* visit, bool has_entered) EXCLUDES(mutex_);
 
   [[nodiscard]] bool IsNext(const Visit& visit) const REQUIRES(mutex_);
-  bool TakeGate(const Call& call, Monotonic now) REQUIRES(mutex_);
-  void GiveBackGate(const Call& call) REQUIRES(mutex_);
+  bool TakeGate(Visit* visit, Monotonic now) REQUIRES(mutex_);
+  void GiveBackGate(const Visit& visit) REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t WindowMax() const REQUIRES(mutex_);
   [[nodiscard]] bool HasBudget(const Call& call) const REQUIRES(mutex_);
   bool MakeWaitingRoom(const Visit& visit) REQUIRES(mutex_);
   [[nodiscard]] static bool HasAbove(const Ranks& ranks, std::int32_t rank);
@@ -146,6 +155,8 @@ class Admission {
   std::uint64_t admitted_bytes_ GUARDED_BY(mutex_) = 0;
   std::array<double, kRanks> shed_credit_ GUARDED_BY(mutex_){};
   std::uint64_t visits_ GUARDED_BY(mutex_) = 0;
+  std::vector<PressureEvent> untold_ GUARDED_BY(mutex_);
+  std::function<void()> wake_ GUARDED_BY(mutex_);
   Ranks at_gate_ GUARDED_BY(mutex_);  // by rank, in order of arrival
   Ranks at_log_ GUARDED_BY(mutex_);   // the same; they hold what the gate gave them
 };

@@ -16,16 +16,23 @@ class SlidingWindow {
   explicit SlidingWindow(std::chrono::nanoseconds length)
       : slot_length_(std::max<std::int64_t>(length.count() / (kSlots - 1), 1)) {}
 
-  void Add(Monotonic now, std::uint64_t count = 1) {
+  // Where one was counted.
+  struct Place {
+    std::int64_t slot = 0;
+    std::uint64_t clears = 0;
+  };
+  Place Add(Monotonic now) {
     Advance(now);
-    slots_[Index(slot_)] += count;
-    sum_ += count;
+    ++slots_[Index(slot_)];
+    ++sum_;
+    return {slot_, clears_};
   }
-  // Of what was added just now.
-  void TakeBack(std::uint64_t count) {
-    const std::uint64_t taken = std::min(slots_[Index(slot_)], count);
-    slots_[Index(slot_)] -= taken;
-    sum_ -= taken;
+  // One that does not count after all. No other's place is taken, however late this comes.
+  void TakeBack(const Place& place) {
+    std::uint64_t& slot = slots_[Index(place.slot)];
+    if (place.clears != clears_ || slot_ - place.slot >= kSlots || slot == 0) return;
+    --slot;
+    --sum_;
   }
   std::uint64_t Count(Monotonic now) {
     Advance(now);
@@ -34,6 +41,7 @@ class SlidingWindow {
   void Clear() {
     slots_.fill(0);
     sum_ = 0;
+    ++clears_;
   }
 
  private:
@@ -59,6 +67,7 @@ class SlidingWindow {
   std::array<std::uint64_t, kSlots> slots_{};
   std::int64_t slot_ = 0;
   std::uint64_t sum_ = 0;
+  std::uint64_t clears_ = 0;
 };
 
 }  // namespace taskwal::pipeline

@@ -71,6 +71,13 @@ class AdmissionTest : public ::testing::Test {
       std::this_thread::yield();
     }
   }
+  void AwaitAsked(std::int32_t rank, std::uint64_t times) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (asked_[static_cast<std::size_t>(rank)] < times) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until);
+      std::this_thread::yield();
+    }
+  }
   Result<wal::Lsn> ResultOf(Waiter& waiter) {
     waiter.thread.join();
     return *waiter.result;

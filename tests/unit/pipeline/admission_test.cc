@@ -246,6 +246,86 @@ TEST_F(AdmissionTest, TheWindowBoundsWhatBurstsAddUpTo) {
   EXPECT_EQ(entered, 1000);
 }
 
+// A slot of the window is a 63rd of it: what waited longer than that counts in an older one.
+TEST_F(AdmissionTest, WhatTheLogRefusesIsTakenOutOfTheWindowWhereItWasCounted) {
+  options_.rate_limit = 1;
+  options_.rate_burst = 10;
+  options_.rate_window = seconds(10);
+  Make();
+  room_ = 0;
+  Waiter& refused = Wait(3);
+  AwaitAsked(3, 2);  // it waits for room in the log
+  clock_.Advance(seconds(1));
+  room_ = 1;
+  ASSERT_OK(Enter(kTaskRank));
+  clock_.Advance(seconds(9));  // past its deadline
+  EXPECT_FALSE(ResultOf(refused).ok());
+  EXPECT_EQ(admission_->Snapshot().rate, 0.1) << "the other";
+  clock_.Advance(milliseconds(1500));
+  EXPECT_EQ(admission_->Snapshot().rate, 0);
+}
+
+TEST_F(AdmissionTest, CallsThatTheLogRefusedKeepNobodyOut) {
+  options_.rate_limit = 1;
+  options_.rate_burst = 100;
+  options_.rate_window = seconds(20);
+  Make();
+  room_ = 0;
+  for (int i = 0; i < 30; ++i) {
+    Waiter& refused = Wait(3, seconds(1));
+    AwaitAsked(3, asked_[3] + 1);
+    clock_.Advance(seconds(1));
+    EXPECT_FALSE(ResultOf(refused).ok());
+  }
+  room_ = 100;
+  for (int i = 0; i < 20; ++i) EXPECT_OK(Enter(3)) << i;
+  EXPECT_FALSE(Enter(3).ok());
+}
+
+TEST_F(AdmissionTest, AnotherRateForgetsWhatIsGivenBackLater) {
+  options_.rate_limit = 1;
+  options_.rate_burst = 10;
+  options_.rate_window = seconds(10);
+  Make();
+  room_ = 0;
+  Waiter& refused = Wait(3);
+  AwaitAsked(3, 2);
+  admission_->SetRate(2, 10);
+  room_ = 1;
+  ASSERT_OK(Enter(kTaskRank));
+  refused.stop.request_stop();
+  EXPECT_FALSE(ResultOf(refused).ok());
+  EXPECT_EQ(admission_->Snapshot().rate, 0.1);
+}
+
+TEST_F(AdmissionTest, AWindowShorterThanThePauseBetweenTwoLetsOneIn) {
+  options_.rate_limit = 5;
+  options_.rate_burst = 10;
+  options_.rate_window = milliseconds(100);
+  Make();
+  EXPECT_OK(Enter());
+  EXPECT_FALSE(Enter().ok());
+  clock_.Advance(milliseconds(110));
+  EXPECT_OK(Enter());
+  admission_->SetRate(1, 10);
+  EXPECT_OK(Enter());
+  EXPECT_FALSE(Enter().ok());
+}
+
+// Three a second, in windows of half a second: a window takes one more than one and a half.
+TEST_F(AdmissionTest, AWindowOfAFractionOfCallsLetsTheRateIn) {
+  options_.rate_limit = 3;
+  options_.rate_burst = 1;
+  options_.rate_window = milliseconds(500);
+  Make();
+  int entered = 0;
+  for (int i = 0; i < 1000; ++i) {
+    entered += Enter().ok() ? 1 : 0;
+    clock_.Advance(milliseconds(10));
+  }
+  EXPECT_NEAR(entered, 30, 1);
+}
+
 TEST_F(AdmissionTest, TheRateTurnsAtRunTime) {
   options_.rate_limit = 1;
   options_.rate_burst = 1;
@@ -388,10 +468,31 @@ TEST_F(AdmissionTest, AnEmergencyIsOnlyReportedUnlessSheddingIsOn) {
   LookAt(30);
   EXPECT_EQ(gauge_->state(), Pressure::kEmergency);
   EXPECT_TRUE(admission_->is_open());
+  admission_->TellChanges();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].from, Pressure::kNormal);
   EXPECT_EQ(events[0].to, Pressure::kEmergency);
   EXPECT_EQ(events[0].signal, "errors");
+}
+
+// A call has a deadline, and the hook may take any time.
+TEST_F(AdmissionTest, ACallThatFindsAChangedStateTellsNobody) {
+  std::vector<Pressure> told;
+  options_.rate_limit = 1000;  // so that calls come through the door
+  options_.on_pressure = [&](const PressureEvent& event) { told.push_back(event.to); };
+  Make();
+  for (const bool is_bad : {true, false}) {
+    for (int i = 0; i < 100; ++i) is_bad ? gauge_->OnFailed() : gauge_->OnCommitted({});
+    clock_.Advance(options_.monitoring_interval);
+    ASSERT_OK(Enter());
+    EXPECT_EQ(gauge_->state() == Pressure::kEmergency, is_bad);
+  }
+  EXPECT_THAT(told, ElementsAre());
+  admission_->TellChanges();
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told.front(), Pressure::kEmergency);
+  admission_->TellChanges();
+  EXPECT_EQ(told.size(), 2u);
 }
 
 }  // namespace

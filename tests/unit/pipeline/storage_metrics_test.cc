@@ -85,6 +85,23 @@ TEST_F(StorageMetricsTest, ResetStartsOver) {
   EXPECT_THAT(metrics.Prometheus(), HasSubstr("\ntaskwal_records_applied_total 1\n"));
 }
 
+TEST_F(StorageMetricsTest, NothingIsBelowZeroBesideAReset) {
+  Open();
+  Metrics& metrics = *storage_->GetMetrics();
+  const std::jthread saves([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) EXPECT_OK(Save("t"));
+  });
+  const std::jthread resets([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      metrics.Reset();
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 200 && !HasFailure(); ++i) {
+    EXPECT_THAT(metrics.Prometheus(), ::testing::Not(HasSubstr(" -")));
+  }
+}
+
 TEST_F(StorageMetricsTest, TheFileIsReplacedAsAWholeAndSaysWhoWroteIt) {
   const std::string path = dir_.File("wal/METRICS");
   Open();
