@@ -1,6 +1,6 @@
 // A thread that looks and tends, again and again, until it is told to end. `look` may call the
-// user's code, which may hang: then the thread is left behind, and whoever owns it goes on. It looks
-// once more when it is told to end.
+// user's code, which may hang: then the thread is left behind, and whoever owns it goes on. It
+// looks once more when it is told to end.
 #pragma once
 
 #include <chrono>
