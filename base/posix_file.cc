@@ -96,8 +96,21 @@ StatusCode CodeOf(int error) {
 }
 
 std::string_view AdviceFor(int error) {
-  if (error == EISDIR) return ": name a file";
-  return error == ENOTDIR ? ": name a directory" : "";
+  switch (error) {
+    case EISDIR: return ": name a file";
+    case ENOTDIR: return ": name a directory";
+    case EACCES:
+    case EPERM: return ": give this user the right to it, or name another";
+    case EROFS: return ": name one that can be written";
+    default: return "";
+  }
+}
+
+// What was to be opened, or what it was to be made in, is not there.
+std::string_view AdviceOnAbsent(int flags) {
+  if ((flags & O_CREAT) != 0) return ": make its directory, or name another";
+  return (flags & O_DIRECTORY) != 0 ? ": name a directory that is there"
+                                    : ": name a file that is there";
 }
 
 }  // namespace
@@ -116,7 +129,11 @@ Result<UniqueFd> OpenFd(const std::string& path, int flags, std::string_view wha
   while (true) {
     const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
     if (fd >= 0) return UniqueFd(fd);
-    if (errno != EINTR) return ErrnoStatus(fmt::format("{} {}", what, path), errno);
+    if (errno == EINTR) continue;
+    const int error = errno;
+    const Status failed = ErrnoStatus(fmt::format("{} {}", what, path), error);
+    if (error != ENOENT) return failed;
+    return Status(failed.code(), failed.message() + std::string(AdviceOnAbsent(flags)));
   }
 }
 

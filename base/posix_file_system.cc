@@ -89,7 +89,8 @@ Status MakeDirectory(const std::string& path) {
     return Status::IoError("cannot create directory " + path +
                            ": a file of that name is there: name another");
   }
-  return ErrnoStatus("create directory " + path, error);
+  const Status failed = ErrnoStatus("create directory " + path, error);
+  return error == ENOENT ? Status(failed.code(), failed.message() + ": name another") : failed;
 }
 
 std::uint64_t Nanoseconds(const statx_timestamp& time) {

@@ -148,6 +148,7 @@ Result<std::string> FirstLineOf(const std::string& path) {
   if (!file || !std::getline(file, line)) {
     std::string why = errno != 0 ? std::strerror(errno) : "it is empty";
     if (errno == EISDIR) why += ": name a file";
+    if (errno == ENOENT) why += ": name a file that is there";
     return Status::InvalidArgument("cannot read a first line from " + path + ": " + why);
   }
   while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();

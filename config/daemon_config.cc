@@ -29,6 +29,33 @@ std::vector<std::string_view> NamesAtTop() {
   return names;
 }
 
+// A known key of this very name, or whose option has it.
+std::string KeyNamed(std::string_view name) {
+  for (const std::string_view top : NamesAtTop()) {
+    if (top == name) return std::string(top);
+  }
+  for (const ConfigKey& key : ConfigKeys()) {
+    if (key.name == name || key.option == name) return key.path();
+  }
+  return {};
+}
+
+// For a name that is not among `known`, which stand behind `prefix`: what stands elsewhere under
+// it, else what is near, here or elsewhere. Else the nearest here, however far: the keys are few,
+// and a wrong name is often one of another tool.
+std::string NearestKey(const std::string& prefix, const std::string& name,
+                       const std::vector<std::string_view>& known) {
+  if (std::string same = KeyNamed(name); !same.empty()) return same;
+  const std::string here = prefix + std::string(NearestName(name, known));
+  if (!DidYouMean(name, known).empty()) return here;
+  std::vector<std::string_view> all;
+  for (const ConfigKey& key : ConfigKeys()) {
+    all.push_back(key.name);
+    if (!key.option.empty()) all.push_back(key.option);
+  }
+  return DidYouMean(name, all).empty() ? here : KeyNamed(NearestName(name, all));
+}
+
 // The option's names in a message, as the file has them.
 std::string InKeys(const std::string& message) {
   constexpr std::string_view kOfNames = "abcdefghijklmnopqrstuvwxyz_";
@@ -162,9 +189,8 @@ Status ConfigReader::CheckKeys(const YAML::Node& map, const std::string& where,
         if (declined.path != prefix + name) continue;
         return Error(key, "no key " + JsonQuote(prefix + name) + ": " + std::string(declined.why));
       }
-      // However far it is: the keys are few, and a wrong name is often one of another tool.
       return Error(key, "unknown key " + JsonQuote(prefix + name) + "; did you mean " +
-                            JsonQuote(prefix + std::string(NearestName(name, known))) + "?");
+                            JsonQuote(NearestKey(prefix, name, known)) + "?");
     }
     if (!seen.insert(name).second) return Error(key, prefix + name + " is given twice");
   }

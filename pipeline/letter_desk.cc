@@ -329,12 +329,13 @@ Result<std::vector<RetryOutcome>> LetterDesk::OutcomesOf(const Sending& sending,
 }
 
 Result<std::uint64_t> LetterDesk::Purge(const DeadLetterSelection& selection) {
-  return PurgeLetters(parties_.letters, parties_.log.first_lsn(), selection);
+  return PurgeLetters(parties_.letters, {parties_.log.first_lsn(), parties_.log.end_lsn()},
+                      selection);
 }
 
 // --- without it ---
 
-Result<std::uint64_t> PurgeLetters(DeadLetters& letters, wal::Lsn first_lsn,
+Result<std::uint64_t> PurgeLetters(DeadLetters& letters, const wal::LsnRange& log,
                                    const DeadLetterSelection& selection) {
   std::vector<LetterResolution> purged;
   TASKWAL_TRY(letters.ForEach([&](const DeadLetter& letter) {
@@ -343,7 +344,7 @@ Result<std::uint64_t> PurgeLetters(DeadLetters& letters, wal::Lsn first_lsn,
   }));
   if (purged.empty()) return std::uint64_t{0};
   TASKWAL_TRY(letters.Resolve(purged));
-  TASKWAL_TRY(letters.Clean(first_lsn));
+  TASKWAL_TRY(letters.Clean(log.from, log.to));
   return std::uint64_t{purged.size()};
 }
 
@@ -353,7 +354,7 @@ Result<std::uint64_t> PurgeOffline(FileSystem& fs, const std::string& directory,
   TASKWAL_ASSIGN(const wal::LogState state, wal::ReadState(fs, directory));
   TASKWAL_ASSIGN(const auto lock, fs.Lock(wal::JoinPath(directory, "LOCK")));
   TASKWAL_ASSIGN(const auto letters, DeadLetters::Open(fs, directory, false));
-  return PurgeLetters(*letters, state.first_lsn, selection);
+  return PurgeLetters(*letters, {state.first_lsn, UINT64_MAX}, selection);
 }
 
 }  // namespace pipeline

@@ -88,8 +88,8 @@ class LetterDesk final : public DeadLetterControl {
 // For a directory that no process writes: under its lock (kUnavailable names the holder).
 Result<std::uint64_t> PurgeOffline(FileSystem& fs, const std::string& directory,
                                    const DeadLetterSelection& selection);
-// Purges from an open store, and gives back the disk.
-Result<std::uint64_t> PurgeLetters(DeadLetters& letters, wal::Lsn first_lsn,
+// Purges from an open store, and gives back the disk. `log`: what it holds, or may hold.
+Result<std::uint64_t> PurgeLetters(DeadLetters& letters, const wal::LsnRange& log,
                                    const DeadLetterSelection& selection);
 
 }  // namespace taskwal::pipeline

@@ -284,7 +284,9 @@ void WalTaskStorage::TendLetters() {
   if (options_.dead_letter_age_max.count() > 0) {
     const auto expired = letters_->Expire(clock_.WallNow() - options_.dead_letter_age_max);
     Status status = expired.status();
-    if (expired.ok() && *expired > 0) status = letters_->Clean(log_->first_lsn());
+    if (expired.ok() && *expired > 0) {
+      status = letters_->Clean(log_->first_lsn(), log_->end_lsn());
+    }
     if (!status.ok()) {
       Logger().warn("dead_letters event=expiry_failed error=\"{}\"", status.message());
     }

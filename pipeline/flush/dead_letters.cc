@@ -10,6 +10,7 @@
 #include "pipeline/flush/letter_file.h"
 #include "pipeline/flush/letter_index.h"
 #include "pipeline/flush/letter_loader.h"
+#include "pipeline/flush/letter_rewriter.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -116,46 +117,6 @@ class LetterWriter {
   std::uint64_t number_ = 0;   // of the file in use; 0: none yet
   std::uint64_t end_ = 0;      // its sound bytes
   bool is_condemned_ = false;
-};
-
-// Files made as a whole from what is still wanted, so that they take one sync each and never show
-// half-written.
-class LetterRewriter {
- public:
-  // Behind file `number`, of which `sound_bytes` count.
-  LetterRewriter(FileSystem& fs, const std::string& directory, std::uint64_t number,
-                 std::uint64_t sound_bytes)
-      : fs_(fs), directory_(directory), number_(number), previous_(sound_bytes) {}
-
-  Result<LetterPlace> Add(EntryKind kind, std::span<const std::byte> body) {
-    if (content_.size() >= kLetterFileBytes) TASKWAL_TRY(Finish());
-    if (content_.empty()) Put(MakeLetterFileHeader(++number_, previous_));
-    const LetterPlace place{number_, content_.size(), 0};
-    Put(MakeEntry(kind, body, number_, place.offset));
-    return LetterPlace{number_, place.offset, content_.size() - place.offset};
-  }
-  Status Finish() {
-    TASKWAL_TRY(WriteFileAtomically(fs_, directory_ + "/" + LetterFileName(number_), content_));
-    previous_ = content_.size();
-    total_ += content_.size();
-    content_.clear();
-    return Status::Ok();
-  }
-  [[nodiscard]] std::uint64_t number() const { return number_; }
-  [[nodiscard]] std::uint64_t sound_bytes() const { return previous_; }  // of the last one
-  [[nodiscard]] std::uint64_t total_bytes() const { return total_; }
-
- private:
-  void Put(const std::vector<std::byte>& bytes) {
-    content_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
-
-  FileSystem& fs_;
-  const std::string& directory_;
-  std::uint64_t number_;
-  std::uint64_t previous_;
-  std::uint64_t total_ = 0;
-  std::string content_;
 };
 
 void CountSettled(LetterOutcome outcome, LetterStats* counts) {
@@ -419,9 +380,13 @@ Result<std::uint64_t> DeadLetters::Expire(Time before) {
   return std::uint64_t{expired.size()};
 }
 
-Status DeadLetters::Clean(wal::Lsn first_lsn) {
+Status DeadLetters::Clean(wal::Lsn first_lsn, wal::Lsn end_lsn) {
   const Impl::Turn mine(*impl_);
   TASKWAL_TRY(impl_->CheckOpen());
+  {
+    MutexLock lock(impl_->mutex);
+    impl_->index.NoteEnd(end_lsn);
+  }
   return impl_->IsWorthCleaning() ? impl_->Rewrite(first_lsn) : Status::Ok();
 }
 

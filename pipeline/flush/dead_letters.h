@@ -143,8 +143,10 @@ class DeadLetters {
   // Lets open letters of activities go that failed last before `before`. Returns how many.
   Result<std::uint64_t> Expire(Time before);
   // Gives the disk back what settled letters took, where that is worth it. What a replay can still
-  // meet (from `first_lsn` on) stays known.
-  Status Clean(wal::Lsn first_lsn);
+  // meet stays known: letters from `first_lsn` on, and those that a retry may name which is not
+  // below it. Such retries were sent while the letter was open, so before `end_lsn`, the end of the
+  // log at the first cleaning behind its settlement.
+  Status Clean(wal::Lsn first_lsn, wal::Lsn end_lsn);
 
   // --- tasks whose save was lettered ---
   // A save of this task below `before` has an open letter, and no save or delete since has cleared

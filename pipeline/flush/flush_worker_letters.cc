@@ -40,12 +40,13 @@ std::optional<RetryRecord> FlushWorker::RetryIn(const QueuedRecord& record) {
 Status FlushWorker::TakeRetry(QueuedRecord& record, const RetryRecord& retry,
                               RetryComposer* retries, std::vector<storage::Operation>* operations) {
   const auto taken = retries->Take(record.lsn, retry, operations);
-  if (taken.status().code() == StatusCode::kCorruption) {
-    return LetterRefused(record, taken.status(), 1);
-  }
-  if (!taken.ok()) return taken.status();
-  const bool follows = *taken == RetryComposer::Taken::kFollows;
-  return follows ? AddLetter(record, std::string(kFollowsItsSave), 0) : Status::Ok();
+  const bool is_unreadable = taken.status().code() == StatusCode::kCorruption;
+  if (!taken.ok() && !is_unreadable) return taken.status();
+  if (taken.ok() && *taken != RetryComposer::Taken::kFollows) return Status::Ok();
+  // The letter it comes from goes first: never are there two.
+  TASKWAL_TRY(retries->Claim());
+  if (is_unreadable) return LetterRefused(record, taken.status(), 1);
+  return AddLetter(record, std::string(kFollowsItsSave), 0);
 }
 
 // A partial operation on a task whose save was lettered follows it; a save or delete ends that.

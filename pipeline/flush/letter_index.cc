@@ -236,10 +236,22 @@ void LetterIndex::Move(std::uint64_t sequence, const LetterPlace& place) {
   if (entry != visible_.end()) entry->second = place;
 }
 
+void LetterIndex::NoteEnd(Lsn end) {
+  for (auto& [key, letter] : known_) {
+    const bool is_settled = letter.standing.outcome != LetterOutcome::kOpen;
+    if (is_settled && !letter.named_until) letter.named_until = end;
+  }
+}
+
+bool LetterIndex::IsMetFrom(Lsn first_lsn, const LetterKey& key, const Letter& settled) {
+  return key.lsn >= first_lsn || settled.named_until.value_or(first_lsn) >= first_lsn;
+}
+
 LettersRetired LetterIndex::StandingFrom(Lsn first_lsn) const {
   LettersRetired standing;
   for (const auto& [key, letter] : known_) {
-    if (letter.standing.outcome == LetterOutcome::kOpen || key.lsn < first_lsn) continue;
+    if (letter.standing.outcome == LetterOutcome::kOpen) continue;
+    if (!IsMetFrom(first_lsn, key, letter)) continue;
     standing.settled.push_back({key, letter.standing});
   }
   for (const auto& [task, history] : tasks_) {
@@ -251,7 +263,9 @@ LettersRetired LetterIndex::StandingFrom(Lsn first_lsn) const {
 
 void LetterIndex::ForgetSettledBelow(Lsn first_lsn) {
   std::erase_if(known_, [&](const auto& entry) {
-    return entry.second.standing.outcome != LetterOutcome::kOpen && entry.first.lsn < first_lsn;
+    const auto& [key, letter] = entry;
+    const bool is_settled = letter.standing.outcome != LetterOutcome::kOpen;
+    return is_settled && !IsMetFrom(first_lsn, key, letter);
   });
 }
 

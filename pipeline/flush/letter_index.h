@@ -56,7 +56,10 @@ class LetterIndex {
   // Of those with a guard mark, by type of operation; settled ones, too.
   [[nodiscard]] std::vector<LetterKey> NewestRejected(std::uint16_t target) const;
 
-  // What a rewritten store must still know: settled letters from `first_lsn` on, all clears.
+  // No record beyond `end` names a letter that is settled by now.
+  void NoteEnd(wal::Lsn end);
+  // What a rewritten store must still know: settled letters that records from `first_lsn` on are
+  // about, all clears.
   [[nodiscard]] LettersRetired StandingFrom(wal::Lsn first_lsn) const;
   void ForgetSettledBelow(wal::Lsn first_lsn);
 
@@ -70,6 +73,7 @@ class LetterIndex {
   struct Letter {
     LetterStanding standing;
     std::uint64_t sequence = 0;  // 0: only known to be settled
+    std::optional<wal::Lsn> named_until;  // where it is settled, and that is known
     std::uint64_t bytes = 0;
     wal::Lsn origin = 0;
     bool is_activity = false;
@@ -82,6 +86,7 @@ class LetterIndex {
     std::map<wal::Lsn, wal::Lsn> clears;   // saves and deletes that went through; 0: lost again
   };
 
+  static bool IsMetFrom(wal::Lsn first_lsn, const LetterKey& key, const Letter& settled);
   void AddLoss(const DeadLetter& loss);
   void Show(const LetterPlace& place, std::uint64_t sequence);
   void Settle(const LetterKey& key, Letter* letter, const LetterStanding& standing);

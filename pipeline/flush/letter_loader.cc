@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "pipeline/flush/letter_rewriter.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -26,6 +28,23 @@ LetterLoader::LetterLoader(FileSystem& fs, std::string wal_directory, bool read_
       damage_(damage) {}
 
 Status LetterLoader::Load() {
+  TASKWAL_TRY(LoadAll());
+  if (last_ && !read_only_) {
+    TASKWAL_TRY(WriteLastAgain());
+    TASKWAL_TRY(LoadAll());
+  }
+  index_->ForgetIdleClears();
+  for (const auto& [number, what] : found_) {
+    if (number > retired_to_ && damage_ != nullptr) damage_->push_back("dead-letters/" + what);
+  }
+  return Status::Ok();
+}
+
+Status LetterLoader::LoadAll() {
+  *index_ = LetterIndex();
+  found_.clear();
+  file_bytes_ = 0;
+  last_.reset();
   auto entries = fs_.List(directory_);
   if (!entries.ok()) {
     return entries.status().code() == StatusCode::kNotFound ? Status::Ok() : entries.status();
@@ -44,11 +63,24 @@ Status LetterLoader::Load() {
     file_bytes_ = 0;
     TASKWAL_TRY(LoadFiles(retired_to_ + 1, numbers));
   }
-  index_->ForgetIdleClears();
-  for (const auto& [number, what] : found_) {
-    if (number > retired_to_ && damage_ != nullptr) damage_->push_back("dead-letters/" + what);
-  }
   return Status::Ok();
+}
+
+// Into the next file, which then says that it does not count in this one; or in the place of its
+// own, where it is the first: a power cut may leave what shares a sector with it as garbage, too.
+Status LetterLoader::WriteLastAgain() {
+  const auto [number, offset] = *last_;
+  TASKWAL_ASSIGN(const std::string content,
+                 ReadFile(fs_, directory_ + "/" + LetterFileName(number)));
+  const auto entry = ParseEntry(BytesOf(content).subspan(offset), number, offset);
+  if (!entry) return Status::Corruption("dead-letters/" + LetterFileName(number) + " has changed");
+  const auto previous = ParseLetterFileHeader(BytesOf(content), number);
+  const bool is_first = previous && offset == kLetterFileHeaderBytes;
+  LetterRewriter rewriter(fs_, directory_, is_first ? number - 1 : number,
+                          is_first ? *previous : offset);
+  TASKWAL_TRY(rewriter.Add(entry->kind, entry->body).status());
+  TASKWAL_TRY(rewriter.Add(EntryKind::kRetired, EncodeRetired({})).status());
+  return rewriter.Finish();
 }
 
 Status LetterLoader::LoadFiles(std::uint64_t first, const std::set<std::uint64_t>& present) {
@@ -88,6 +120,7 @@ Status LetterLoader::LoadFile(std::uint64_t number) {
                      [&](const EntryView& entry) { Take(number, entry); });
   for (const auto& [from, to] : scan.bad) Bad(number, from, to);
   file_bytes_ += scan.sound_bytes;
+  if (scan.sound_bytes > 0 && last_ && last_->number < number) last_.reset();
   if (number == last_number_) return EndAt(scan.sound_bytes, name, content);
   if (scan.sound_bytes < counts) Bad(number, scan.sound_bytes, counts);
   return Status::Ok();
@@ -127,6 +160,7 @@ void LetterLoader::Take(std::uint64_t number, const EntryView& entry) {
 }
 
 bool LetterLoader::TakeSound(std::uint64_t number, const EntryView& entry) {
+  const auto before = std::exchange(last_, Unproven{number, entry.offset});
   if (entry.kind == EntryKind::kLetter) {
     const auto letter = DecodeLetter(entry.body);
     if (letter) index_->Add(*letter, {number, entry.offset, entry.end_offset - entry.offset});
@@ -134,6 +168,8 @@ bool LetterLoader::TakeSound(std::uint64_t number, const EntryView& entry) {
   }
   if (entry.kind == EntryKind::kTaskCleared) {
     const auto cleared = DecodeTaskCleared(entry.body);
+    const bool fills_a_sector = cleared && cleared->lsn == 0;
+    if (fills_a_sector) last_ = before;  // written in one with the entry before it
     if (cleared) index_->Clear(*cleared);
     return cleared.has_value();
   }
@@ -146,6 +182,7 @@ bool LetterLoader::TakeSound(std::uint64_t number, const EntryView& entry) {
   if (entry.kind != EntryKind::kRetired) return false;
   const auto retired = DecodeRetired(entry.body);
   if (!retired) return false;
+  last_.reset();
   index_->TakeRetired(*retired);
   retired_to_ = std::max(retired_to_, retired->files_to);
   return true;

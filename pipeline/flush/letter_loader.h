@@ -1,4 +1,6 @@
-// Reads all files of dead letters when the store is opened, and cuts what was never synced.
+// Reads all files of dead letters when the store is opened. Cuts what was never whole, and writes
+// the last entry once more: who wrote it may have been killed before its sync, or behind one that
+// failed, and nobody can ask the page cache.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +32,8 @@ class LetterLoader {
   [[nodiscard]] std::uint64_t file_bytes() const { return file_bytes_; }
 
  private:
+  Status LoadAll();
+  Status WriteLastAgain();
   Status LoadFiles(std::uint64_t first, const std::set<std::uint64_t>& present);
   Status LoadFile(std::uint64_t number);
   Result<std::optional<std::uint64_t>> PreviousBytes(std::uint64_t number);
@@ -46,6 +50,12 @@ class LetterLoader {
   LetterIndex* index_;
   std::vector<std::string>* damage_;
   std::vector<std::pair<std::uint64_t, std::string>> found_;  // damage, by file
+  // Of which nothing shows that it is on disk: no file was begun behind it, and its own was not
+  // made as a whole (such a file ends with what it retires).
+  struct Unproven {
+    std::uint64_t number = 0, offset = 0;
+  };
+  std::optional<Unproven> last_;
   std::uint64_t retired_to_ = 0;
   std::uint64_t last_number_ = 0;
   std::uint64_t sound_bytes_ = 0;

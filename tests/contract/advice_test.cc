@@ -1,6 +1,7 @@
 // What the tool refuses it refuses in one line that says what happened and what to do about it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -82,7 +83,7 @@ TEST_F(Advice, ADatabaseThatIsNotThere) {
                "name a file");
   ExpectAdvice({"query", "tasks", "--db", "oracle://x"}, 64, "oracle", "named by one of");
   ExpectAdvice({"query", "tasks", "--db", "@absent"}, 64, "cannot read a first line from absent",
-               "No such file or directory");
+               ": name a file that is there");
 }
 
 TEST_F(Advice, ADatabaseThatCannotBeOpened) {
@@ -142,7 +143,10 @@ TEST_F(Advice, AWorkflowThatIsNone) {
   ExpectAdvice({"run", "cycle.yaml"}, 1, "cycle.yaml: the nodes form a cycle: a -> b -> a",
                "take out one of these dependencies");
   ExpectAdvice({"run", "bad.json"}, 1, "bad.json:2: it is no JSON", "expected a string");
-  ExpectAdvice({"run", "absent.yaml"}, 1, "absent.yaml", "No such file or directory");
+  ExpectAdvice({"run", "absent.yaml"}, 1, "cannot open absent.yaml: No such file or directory",
+               ": name a file that is there");
+  ExpectAdvice({"serve", "--config", "absent.yaml"}, 64, "absent.yaml: No such file or directory",
+               ": name a file that is there");
 }
 
 TEST_F(Advice, APlaceThatCannotBeWritten) {
@@ -151,6 +155,37 @@ TEST_F(Advice, APlaceThatCannotBeWritten) {
   ExpectAdvice({"bench", "append", "--quick", "--dir", "absent"}, 1,
                "cannot make a directory in absent: No such file or directory",
                "name another by --dir");
+  ExpectAdvice({"run", "w.yaml", "--wal", "/proc/absent/wal", "--db", db_}, 1,
+               "cannot create directory /proc/absent: No such file or directory", "name another");
+}
+
+// Also for root, who passes elsewhere.
+TEST_F(Advice, APlaceWithoutTheRight) {
+  ASSERT_EQ(Ingest("").exit.code, 0);
+  for (const char* place : {"empty", "kept"}) fs::create_directories(dir_.File(place));
+  fs::permissions(dir_.File("empty"), fs::perms::owner_read | fs::perms::owner_exec);
+  fs::permissions(dir_.File("kept"), fs::perms::none);
+  const auto run = [&](std::vector<std::string> arguments) {
+    std::vector<std::string> command;
+    if (::geteuid() == 0) command = {"setpriv", "--bounding-set", "-dac_override,-dac_read_search"};
+    command.emplace_back(TASKWAL_TOOL);
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return taskwal::Run(command, "", {{}, dir_.path()});
+  };
+  const std::vector<std::vector<std::string>> commands = {
+      {"run", "w.yaml", "--wal", "empty/wal", "--db", db_},
+      {"ingest", "--wal", "empty/wal", "--db", db_},
+      {"verify", "kept"},
+      {"run", "kept/w.yaml"},
+      {"dlq", "export", "--wal", wal_, "--output", "empty/letters"}};
+  for (const auto& command : commands) {
+    SCOPED_TRACE(::testing::PrintToString(command));
+    const auto refused = run(command);
+    EXPECT_EQ(refused.exit.code, 1);
+    EXPECT_THAT(refused.err, AllOf(HasSubstr("Permission denied (errno 13)"),
+                                   HasSubstr("give this user the right to it, or name another")));
+    EXPECT_EQ(LinesOf(refused.err).size(), 1u) << refused.err;
+  }
 }
 
 TEST_F(Advice, ADaemonThatIsNotThere) {

@@ -60,7 +60,10 @@ Ledger::Number Ledger::Begin(PlannedOperation operation) {
     task_ids_.insert(task);
   }
   if (operation.kind == Kind::kActivity) by_version_[operation.version] = number;
+  if (operation.is_poison && operation.kind != Kind::kActivity) poison_.push_back(number);
   operations_.push_back({std::move(operation), Fate::kUnknown, 0, 0, false});
+  operations_.back().flushed_before = flushed_;
+  if (may_poison_be_taken_ && operations_.back().planned.is_poison) Tend(operations_.back());
   return number;
 }
 
@@ -134,7 +137,9 @@ void Ledger::Committed(const storage::Batch& batch) {
 
 void Ledger::Repeated(const storage::Batch::ActivityRow& row) {
   coverage_.Note(Seen::kRepeatDropped);
-  if (are_letters_retried_ || !undone_.empty()) return;
+  if (!undone_.empty()) return;
+  const auto known = by_version_.find(row.activity.message);
+  if (known != by_version_.end() && IsTended(operations_[known->second])) return;
   Fail(fmt::format("{} (LSN {}) is brought a second time", row.activity.id, row.lsn));
 }
 
@@ -240,9 +245,8 @@ void Ledger::Take(std::set<Row>* rows, const Operation& operation, Part part,
 }
 
 std::optional<std::set<Ledger::Row>> Ledger::Readable(const std::string& task_id) const {
-  if (may_lose() || are_letters_retried_ || !undone_.empty() || is_behind_move_) {
-    return std::nullopt;
-  }
+  if (may_lose() || !undone_.empty() || is_behind_move_) return std::nullopt;
+  if (tended_tasks_.contains(task_id)) return std::nullopt;
   std::set<Row> rows = {Row()};
   bool may_show_poison = false;
   std::set<Time> refused;  // given by poison: shown until it is known for that
@@ -316,14 +320,14 @@ void Ledger::CheckLost(const Database& database) {
 
 void Ledger::CheckActivity(const Operation& operation, const Database& database) {
   const PlannedOperation& planned = operation.planned;
-  const bool is_lettered = operation.lsn != 0 && database.letters.contains(operation.lsn);
   if (operation.committed > 1) Fail(planned.activity_id + " was committed more than once");
   if (PartOf(operation, database.lost) != Part::kIs) return;
   if (!database.is_all && operation.lsn > database.flushed) return;
   // While letters are retried the database takes poison, too.
   const bool is_taken = operation.committed == 1;
   const bool is_where_it_belongs =
-      planned.is_poison ? is_lettered || may_letters_expire_ || (are_letters_retried_ && is_taken)
+      planned.is_poison ? IsLettered(operation, database) || may_letters_expire_ ||
+                              (IsTended(operation) && is_taken)
                         : is_taken;
   if (!is_where_it_belongs) {
     Fail(fmt::format("{} (LSN {}) was acknowledged and is not {}", planned.activity_id,
@@ -391,9 +395,13 @@ void Ledger::Check(const Database& database) {
   for (const auto& [id, row] : database.tasks) {
     if (!task_ids_.contains(id)) Fail("the database has a task that nobody saved: " + id);
   }
-  if (are_letters_retried_) return;
+  if (database.flushed > 0) Flushed(database.flushed);
+  for (const Number number : poison_) CheckPoison(operations_[number], database);
+  CheckOpenLetters(database);
   for (const std::string& id : task_ids_) {
-    if (!is_astray(id)) CheckTask(id, database);
+    const bool is_skipped =
+        is_astray(id) || tended_tasks_.contains(id) || database.unsure.contains(id);
+    if (!is_skipped) CheckTask(id, database);
   }
 }
 

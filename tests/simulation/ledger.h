@@ -13,6 +13,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "storage/backend.h"
@@ -87,7 +88,15 @@ class Ledger {
   [[nodiscard]] bool is_behind_move() const { return is_behind_move_; }
   // Nothing can be told of it any more.
   void GoesAstray(const std::string& task_id) { astray_.insert(task_id); }
-  void LettersAreRetried() { are_letters_retried_ = true; }
+  // Up to this LSN all is in the database or in the letters: now, whatever a failover undoes later.
+  void Flushed(wal::Lsn lsn);
+  // These letters are about to be retried or purged: nothing is asked of them and of their tasks
+  // any more.
+  void LettersMayGo(const std::set<wal::Lsn>& letters);
+  // For now the database takes poison, or letters may go that nobody has seen yet. A letter that is
+  // among `known` is final.
+  void PoisonMayBeTaken(const std::set<wal::Lsn>& known);
+  void PoisonIsRefused() { may_poison_be_taken_ = false; }
   // Those of activities: unseen, too.
   void LettersMayExpire() { may_letters_expire_ = true; }
   [[nodiscard]] bool is_astray(const std::string& task_id) const {
@@ -104,6 +113,11 @@ class Ledger {
     std::vector<wal::LsnRange> lost;   // declared
     wal::Lsn first_kept = 1;           // what is older is not in the log any more
     std::set<wal::Lsn> letters;        // LSNs as first appended, open or not
+    // Those that are open now, each with its target; nothing: they cannot be read.
+    std::optional<std::set<std::pair<wal::Lsn, std::uint16_t>>> open_letters;
+    // In a database that went back behind a move, while another rebalance is under way: such a row
+    // may be the task's own, or not.
+    std::set<std::string> unsure;
     bool is_all = false;               // nothing is pending
   };
   void Check(const Database& database);
@@ -129,6 +143,9 @@ class Ledger {
     std::uint32_t committed = 0;
     bool has_met_power_cut = false;  // not durable then: it may be lost, declared
     bool was_awaited = false;        // its caller was told that it is durable
+    bool is_tended = false;          // its letter may have been retried or purged
+    bool has_met_database = false;   // a poison that no other operation was folded with
+    wal::Lsn flushed_before = 0;     // when it began
   };
   // What an operation means for a state that has, or may have, or has not met it.
   enum class Part : std::uint8_t { kIs, kMayBe, kIsNot };
@@ -140,6 +157,17 @@ class Ledger {
                    const std::string& task_id);
   void CheckActivity(const Operation& operation, const Database& database);
   void CheckTask(const std::string& task_id, const Database& database);
+  // --- ledger_letters.cc
+  void Tend(Operation& operation);
+  [[nodiscard]] bool IsTended(const Operation& operation) const;
+  [[nodiscard]] bool MayBeFolded(Number number) const;
+  [[nodiscard]] bool HasLaterWhole(Number number, const std::string& task_id, bool or_status) const;
+  [[nodiscard]] bool HasDeleteBefore(Number number) const;
+  [[nodiscard]] bool MayVanish(wal::Lsn lsn) const;
+  [[nodiscard]] bool MayBeLettered(Number number) const;
+  [[nodiscard]] bool IsLettered(const Operation& operation, const Database& database) const;
+  void CheckPoison(const Operation& operation, const Database& database);
+  void CheckOpenLetters(const Database& database);
   void CheckLost(const Database& database);
   void NoteLsn(Number number, wal::Lsn lsn);
 
@@ -159,7 +187,12 @@ class Ledger {
   bool is_behind_move_ = false;
   bool syncs_may_fail_ = false;
   bool data_may_rot_ = false;
-  bool are_letters_retried_ = false;
+  wal::Lsn flushed_ = 0;                 // ever
+  std::vector<Number> poison_;           // of tasks
+  std::set<wal::Lsn> tended_letters_;
+  std::set<std::string> tended_tasks_;
+  std::set<std::pair<wal::Lsn, std::uint16_t>> seen_letters_;  // open, and to be found again
+  bool may_poison_be_taken_ = false;
   bool may_letters_expire_ = false;
   std::string failure_;
   std::function<void()> on_failure_;

@@ -205,6 +205,7 @@ World::Plan World::Draw(bool is_last) {
     const std::uint64_t used = space.ok() ? space->total - space->available : 0;
     disk_.SetCapacity(used + random_.Below(300u << 10));
     plan.is_full_disk = true;
+    disk_was_full_ = true;
   }
   plan.weights = DrawWeights();
   if (random_.OneIn(8)) AddCallbacks(&plan.options);
@@ -238,6 +239,9 @@ void World::Live(const Plan& plan) {
 
 void World::Crash(bool was_killed) {
   if (was_killed) ++crashes_;
+  // The operator may have died in the midst of a retry.
+  for (const auto& database : databases_) database->set_takes_poison(false);
+  ledger_.PoisonIsRefused();
   // The power may go at any time, behind an orderly end, too.
   if (random_.OneIn(was_killed ? 2 : 8)) {
     coverage_.Note(Seen::kPowerCut);
@@ -326,38 +330,56 @@ void World::CheckAll(bool is_all) {
   found.is_all = is_all;
   found.flushed = flushed_;
   found.lost = lost_;
-  std::vector<std::string> damage;
-  auto letters = pipeline::DeadLetters::Open(disk_, kDirectory, /*read_only=*/true, &damage);
-  for (const std::string& what : damage) Trace("dead letters: " + what);
-  if (!letters.ok()) {
-    Trace("dead letters: " + letters.status().ToString());
-  } else {
-    const Status read = (*letters)->ForEach([&](const DeadLetter& letter) {
-      if (is_traced_) {
-        Trace(fmt::format("letter of LSN {} to {}: {}", letter.lsns.from, letter.lsns.to,
-                          letter.error));
-      }
-      if (letter.kind == DeadLetter::Kind::kLoss) {
-        found.lost.push_back(letter.lsns);
-        lost_.push_back(letter.lsns);
-        coverage_.Note(Seen::kDeclaredLoss);
-      } else {
-        const bool is_new = letters_.insert(letter.origin().key.lsn).second;
-        coverage_.Note(Seen::kLetter);
-        // What follows a letter from before goes to it; a bit may have hidden one until now.
-        const bool is_refused = letter.attempts > 0 && !letter.retried_from;
-        if (is_new && is_refused && !takes_letters_ && !ledger_.may_rot()) {
-          ledger_.Fail(fmt::format("LSN {} became a letter where there are to be none",
-                                   letter.lsns.from));
-        }
-      }
-      return true;
-    });
-    if (!read.ok()) ledger_.Fail("dead letters: " + read.ToString());
-  }
+  FindLetters(&found);
   found.letters = letters_;
   FindTasks(&found);
   ledger_.Check(found);
+}
+
+void World::FindLetters(Ledger::Database* found) {
+  std::vector<std::string> damage;
+  auto letters = pipeline::DeadLetters::Open(disk_, kDirectory, /*read_only=*/true, &damage);
+  for (const std::string& what : damage) Trace("dead letters: " + what);
+  // A file that is begun on a full disk tells nothing of how far the one before it counts.
+  const bool may_be_damaged = ledger_.may_rot() || disk_was_rough_ || disk_was_full_;
+  if (!damage.empty() && !may_be_damaged) ledger_.Fail("dead letters: " + damage.front());
+  if (!letters.ok()) {
+    Trace("dead letters: " + letters.status().ToString());
+    if (!may_be_damaged) ledger_.Fail("dead letters: " + letters.status().ToString());
+    return;
+  }
+  found->open_letters.emplace();
+  const Status read = (*letters)->ForEach([&](const DeadLetter& letter) {
+    NoteLetter(letter, found);
+    return true;
+  });
+  if (!read.ok()) ledger_.Fail("dead letters: " + read.ToString());
+}
+
+void World::NoteLetter(const DeadLetter& letter, Ledger::Database* found) {
+  if (is_traced_) {
+    Trace(fmt::format("letter of LSN {} to {}: {}", letter.lsns.from, letter.lsns.to,
+                      letter.error));
+  }
+  if (letter.kind == DeadLetter::Kind::kLoss) {
+    found->lost.push_back(letter.lsns);
+    lost_.push_back(letter.lsns);
+    coverage_.Note(Seen::kDeclaredLoss);
+    return;
+  }
+  const wal::Lsn lsn = letter.origin().key.lsn;
+  const bool is_new = letters_.insert(lsn).second;
+  coverage_.Note(Seen::kLetter);
+  const bool is_second = !found->open_letters->insert({lsn, letter.target}).second;
+  if (is_second && !ledger_.may_rot()) {
+    ledger_.Fail(fmt::format("LSN {} has two open dead letters of one target", lsn));
+  }
+  // What follows a letter from before goes to it; a bit may have hidden one until now.
+  const bool is_refused = letter.attempts > 0 && !letter.retried_from;
+  if (is_new && is_refused && !takes_letters_ && !ledger_.may_rot()) {
+    ledger_.Fail(fmt::format("LSN {} became a letter where there are to be none",
+                             letter.lsns.from));
+  }
 }
 
 // A task is in one database; in two, the same, while it is being moved.
@@ -376,6 +398,7 @@ void World::FindTasks(Ledger::Database* found) {
       if (!row.ok()) continue;
       if (homes && went_behind_move_[i] && IsAstray(id, i, *state, *homes)) {
         --rows;
+        if (state->rebalancing) found->unsure.insert(id);
         continue;
       }
       const auto [known, is_new] = found->tasks.emplace(id, Ledger::RowOf(row->task));

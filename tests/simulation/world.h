@@ -14,6 +14,7 @@
 
 #include "base/random.h"
 #include "pipeline/adoption.h"
+#include "pipeline/flush/dead_letters.h"
 #include "pipeline/identity.h"
 #include "pipeline/targets/home_table.h"
 #include "pipeline/wal_task_storage.h"
@@ -90,6 +91,8 @@ class World {
   void TryWrongList(const Plan& plan);
   void SetUp(std::span<const std::uint32_t> weights, pipeline::WalStorageSetup* setup);
   void FindTasks(Ledger::Database* found);
+  void FindLetters(Ledger::Database* found);
+  void NoteLetter(const pipeline::DeadLetter& letter, Ledger::Database* found);
   bool IsAstray(const std::string& id, std::size_t index, const wal::LogState& state,
                 const pipeline::HomeTable& homes);
   void NoteMoving(bool is_moving);
@@ -104,18 +107,20 @@ class World {
   void BringCopy(std::uint64_t activities);
   void Restore(Random& random);
   Result<pipeline::AdoptReport> AdoptIn(const std::string& directory, pipeline::Adoption word);
-  void HaveAccident(Random& random);
-  void NoteDestroyed(std::uint64_t segment);
   void TryNewerFormat();
   void WriteDirectly();
   void PurgeBetween();
   void KeepHouse();
-  void FlipABit();
-  void ExpectReported(const std::vector<LiveFrame>& before);
-  void FlipInState();
   void Move();
   void AdoptAsMoved();
   void Verify();
+
+  // --- world_damage.cc: what a bad disk does to it
+  void HaveAccident(Random& random);
+  void NoteDestroyed(std::uint64_t segment);
+  void FlipABit();
+  void ExpectReported(const std::vector<LiveFrame>& before);
+  void FlipInState();
 
   // --- world_options.cc: what is drawn
   Options DrawOptions();
@@ -217,6 +222,7 @@ class World {
   bool is_moving_ = false;         // rows, by a rebalance
   bool has_met_ = true;            // the database, since it went back: what is flushed is known
   bool disk_was_rough_ = false;
+  bool disk_was_full_ = false;
   bool has_copy_ = false;
   bool protects_now_ = false;      // calls of this life
   bool takes_letters_ = true;      // the same; else a row that is refused holds up its database

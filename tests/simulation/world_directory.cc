@@ -1,5 +1,5 @@
-// What becomes of the directory between two lives: bits flip, files go, it is copied, moved, given
-// a word by the operator, read by `verify`.
+// What becomes of the directory between two lives: it is copied, moved, given a word by the
+// operator, read by `verify`. What damages it is in world_damage.cc.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -13,7 +13,6 @@
 #include "pipeline/letter_desk.h"
 #include "pipeline/targets/target_plan.h"
 #include "recovery/scanner.h"
-#include "tests/simulation/live_frames.h"
 #include "tests/simulation/world.h"
 #include "wal/format.h"
 #include "wal/log_directory.h"
@@ -243,118 +242,6 @@ void World::AdoptAsMoved() {
   });
 }
 
-// By the headers of the segment and the next that has one.
-void World::NoteDestroyed(std::uint64_t segment) {
-  const auto segments = wal::ListSegments(disk_, kDirectory);
-  wal::LsnRange range{1, UINT64_MAX};
-  for (const std::uint64_t number : *segments) {
-    const std::string content =
-        disk_.Content(wal::JoinPath(kDirectory, wal::SegmentName(number)));
-    wal::SegmentHeader header{};
-    if (number < segment || content.size() < sizeof header) continue;
-    std::memcpy(&header, content.data(), sizeof header);
-    const auto checked = std::as_bytes(std::span(&header, 1)).first(sizeof header - 8);
-    if (header.checksum != Checksum(checked) || header.number != number) continue;
-    if (number > segment) {
-      range.to = header.first_lsn - 1;
-      break;
-    }
-    range.from = header.first_lsn;
-  }
-  destroyed_.push_back(range);
-}
-
-// What a database had before it went back stands in STATE alone: there is no going on without it.
-void World::FlipInState() {
-  bool is_state = random_.OneIn(2) && !has_replica_;
-  std::string name = is_state ? "STATE" : "dead-letters/letters-00000001";
-  const bool has_list = disk_.Exists(wal::JoinPath(kDirectory, "TARGETS"));
-  if (is_state && has_list) {
-    const bool is_list = Random(SeedOf(Concern::kMore, 4)).OneIn(4);
-    coverage_.Note(is_list ? Seen::kDamagedTargetList : Seen::kDamagedStateOfTargets);
-    if (is_list) name = "TARGETS";
-    is_state = !is_list;
-  }
-  const std::string path = wal::JoinPath(kDirectory, name);
-  const auto found = disk_.Stat(path);
-  if (!found.ok() || found->size == 0) return;
-  coverage_.Note(Seen::kDamagedState);
-  is_state_damaged_ = is_state_damaged_ || is_state;
-  ledger_.DataMayRot(NamedSynced(LiveFrames(disk_, kDirectory)));
-  const std::uint64_t offset = random_.Below(found->size);
-  disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
-  Trace("a bit flips in " + path);
-}
-
-void World::FlipABit() {
-  const auto segments = wal::ListSegments(disk_, kDirectory);
-  if (!segments.ok() || segments->empty()) return;
-  const std::string path = wal::JoinPath(
-      kDirectory, wal::SegmentName((*segments)[random_.Below(segments->size())]));
-  const auto found = disk_.Stat(path);
-  if (!found.ok() || found->size == 0) return;
-  coverage_.Note(Seen::kFlippedBit);
-  const std::vector<LiveFrame> before = LiveFrames(disk_, kDirectory);
-  ledger_.DataMayRot(NamedSynced(before));
-  const std::uint64_t offset = random_.Below(random_.OneIn(2) ? found->size : 4096) % found->size;
-  disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
-  Trace(fmt::format("a bit flips in {} at {}", path, offset));
-  ExpectReported(before);
-}
-
-// What was in the log, named by what is still there as synced, and is nowhere as it was: `verify`
-// says so. Below STATE's first record the log has given it up.
-void World::ExpectReported(const std::vector<LiveFrame>& before) {
-  const std::vector<LiveFrame> changed = Changed(disk_, before);
-  const auto state = wal::ReadState(disk_, kDirectory);
-  if (changed.empty() || !state.ok()) return;
-  const std::vector<LiveFrame> left = LiveFrames(disk_, kDirectory);
-  const wal::Lsn named = NamedSynced(left);
-  const auto report = recovery::Scan(disk_, kDirectory);
-  const bool is_reported = !report.ok() || report->damaged();
-  for (const LiveFrame& frame : changed) {
-    if (frame.lsns.empty() || frame.lsns.to > named) continue;
-    if (frame.lsns.from < state->first_lsn) continue;
-    // A file that was condemned may have what was written again behind it.
-    if (HoldsAll(left, frame.lsns)) continue;
-    coverage_.Note(Seen::kSyncedDamage);
-    if (is_reported) continue;
-    ledger_.Fail(fmt::format("{} at {} (LSN {} to {}) is damaged, LSN {} is named as synced, and "
-                             "verify reports nothing",
-                             frame.path, frame.offset, frame.lsns.from, frame.lsns.to, named));
-  }
-}
-
-// A segment is gone, cut, or stands where another belongs.
-void World::HaveAccident(Random& random) {
-  const auto segments = wal::ListSegments(disk_, kDirectory);
-  // Without the newest the log may end before what the database has, and is rightly refused.
-  if (!segments.ok() || segments->size() < 2) return;
-  const auto path_of = [](std::uint64_t segment) {
-    return wal::JoinPath(kDirectory, wal::SegmentName(segment));
-  };
-  const auto any = [&] { return (*segments)[random.Below(segments->size() - 1)]; };
-  const std::uint64_t segment = any();
-  const std::string path = path_of(segment);
-  const auto found = disk_.Stat(path);
-  if (!found.ok()) return;
-  coverage_.Note(Seen::kAccident);
-  const std::vector<LiveFrame> before = LiveFrames(disk_, kDirectory);
-  ledger_.DataMayRot(NamedSynced(before));
-  Trace("an accident happens to " + path);
-  NoteDestroyed(segment);
-  switch (random.Below(4)) {
-    case 0: disk_.RemoveTree(path); break;
-    case 1: disk_.TruncateFile(path, random.Below(found->size + 1)); break;
-    case 2: disk_.TruncateFile(path, 0); break;
-    default:
-      if (const std::uint64_t other = any(); other != segment) {
-        disk_.CopyTree(path_of(other), path);
-      }
-  }
-  ExpectReported(before);
-}
-
 // A program of a later format went on with it: it is not opened, and nothing is changed.
 void World::TryNewerFormat() {
   const auto segments = wal::ListSegments(disk_, kDirectory);
@@ -461,7 +348,7 @@ void World::WriteDirectly() {
 void World::PurgeBetween() {
   if (!disk_.Exists(wal::JoinPath(kDirectory, "STATE"))) return;
   coverage_.Note(Seen::kLetterPurged);
-  ledger_.LettersAreRetried();
+  ledger_.LettersMayGo(letters_);
   RunAside([&] {
     DeadLetterSelection which;
     which.lsns.assign(letters_.begin(), letters_.end());

@@ -194,7 +194,10 @@ void World::NoteFlushed(WalTaskStorage& storage) {
   NoteMoving(storage.log().state().rebalancing);
   const wal::Lsn flushed = storage.flushed_lsn();
   // Without its STATE a log only guesses, until the database is met or the operator has spoken.
-  if (has_met_ && !is_state_damaged_) flushed_ = std::max(flushed_, flushed);
+  if (has_met_ && !is_state_damaged_) {
+    flushed_ = std::max(flushed_, flushed);
+    ledger_.Flushed(flushed_);
+  }
   ledger_.Durable(flushed);
 }
 

@@ -217,13 +217,17 @@ void World::TendChosenLetters(WalTaskStorage& storage, Random& random) {
   }
   const Status noted = NoteLetters(storage);
   if (!noted.ok()) return;
-  ledger_.LettersAreRetried();
+  // One that comes meanwhile may be among them.
+  ledger_.LettersMayGo(which.lsns.empty() ? letters_ : std::set<wal::Lsn>{which.lsns.front()});
+  if (which.lsns.empty()) ledger_.PoisonMayBeTaken(letters_);
   if (random.OneIn(2)) {
     coverage_.Note(Seen::kLetterPurged);
-    return IgnoreStatus(desk.Purge(which).status(), "they may be gone by now");
+    IgnoreStatus(desk.Purge(which).status(), "they may be gone by now");
+    return ledger_.PoisonIsRefused();
   }
   coverage_.Note(Seen::kLetterRetried);
   const auto outcomes = desk.Retry(which, milliseconds(200));
+  ledger_.PoisonIsRefused();
   for (std::size_t i = 0; outcomes.ok() && i < outcomes->size(); ++i) {
     static_cast<void>(RetryResultName((*outcomes)[i].result));
   }
@@ -356,16 +360,18 @@ void World::TendLetters(WalTaskStorage& storage, Random& random) {
   const auto letters = storage.GetDeadLetters()->List(limit);
   if (!letters.ok() || letters->empty()) return;
   DeadLetterSelection which;
+  std::set<wal::Lsn> chosen;
   for (const DeadLetterInfo& letter : *letters) {
     if (letter.is_loss) continue;
     which.ids.push_back(letter.id);
+    chosen.insert(letter.from_lsn);
     letters_.insert(letter.from_lsn);
     coverage_.Note(Seen::kLetterShown);
     IgnoreStatus(storage.GetDeadLetters()->Get(letter.id).status(), "it may be gone by now");
     static_cast<void>(pipeline::LetterJson(letter, true) + pipeline::LetterExportJson(letter));
   }
   if (which.ids.empty()) return;
-  ledger_.LettersAreRetried();
+  ledger_.LettersMayGo(chosen);
   if (random.OneIn(4)) {
     coverage_.Note(Seen::kLetterPurged);
     IgnoreStatus(storage.GetDeadLetters()->Purge(which).status(), "it may be gone by now");
@@ -373,10 +379,12 @@ void World::TendLetters(WalTaskStorage& storage, Random& random) {
   }
   coverage_.Note(Seen::kLetterRetried);
   const bool takes_poison = random.OneIn(2);
+  if (takes_poison) ledger_.PoisonMayBeTaken(letters_);
   for (const auto& database : databases_) database->set_takes_poison(takes_poison);
   IgnoreStatus(storage.GetDeadLetters()->Retry(which, milliseconds(200)).status(),
                "what is pending comes later");
   for (const auto& database : databases_) database->set_takes_poison(false);
+  ledger_.PoisonIsRefused();
 }
 
 }  // namespace taskwal

@@ -209,15 +209,17 @@ TEST_F(PosixFileSystem, WhatIsAbsentIsNotFound) {
                                                ": No such file or directory (errno 2)" +
                                                std::string(advice));
   };
-  EXPECT_THAT(Real().OpenWritable(path, false), absent("open"));
-  EXPECT_THAT(Real().OpenReadable(path), absent("open"));
-  EXPECT_THAT(Real().OpenRing(path), absent("open"));
+  const std::string_view name_a_file = ": name a file that is there";
+  EXPECT_THAT(Real().OpenWritable(path, false), absent("open", name_a_file));
+  EXPECT_THAT(Real().OpenReadable(path), absent("open", name_a_file));
+  EXPECT_THAT(Real().OpenRing(path), absent("open", name_a_file));
   EXPECT_THAT(Real().Remove(path), absent("remove"));
-  EXPECT_THAT(Real().SyncDirectory(path), absent("open directory"));
+  EXPECT_THAT(Real().SyncDirectory(path),
+              absent("open directory", ": name a directory that is there"));
   EXPECT_THAT(Real().List(path), absent("list", ": name a directory that is there"));
   EXPECT_THAT(Real().Stat(path), absent("stat"));
   EXPECT_THAT(Real().Space(path), absent("read space of"));
-  EXPECT_THAT(ReadFile(Real(), path), absent("open"));
+  EXPECT_THAT(ReadFile(Real(), path), absent("open", name_a_file));
   EXPECT_THAT(Real().Lock(path + "/LOCK"), StatusIs(StatusCode::kNotFound));
   EXPECT_THAT(Real().CreateRing(path + "/RING", 4096), StatusIs(StatusCode::kNotFound));
   EXPECT_THAT(Real().Rename(path, path + "2"),

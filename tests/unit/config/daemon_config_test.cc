@@ -99,6 +99,25 @@ TEST(DaemonConfig, NamesTheNearestKey) {
               HasSubstr("f.yaml:2: unknown key \"targets.dns\"; did you mean \"targets.dsn\"?"));
 }
 
+TEST(DaemonConfig, NamesAKeyOfAnotherGroup) {
+  const std::vector<std::pair<std::string, std::string>> meant = {
+      {"batch_size: 5", "worker_pool.batch_size"},
+      {"rate_limit: 5", "buffer.rate_limit"},
+      {"num_workers: 5", "worker_pool.num_workers"},
+      {"ratelimit: 5", "buffer.rate_limit"},
+      {"buffer: {batch_size: 5}", "worker_pool.batch_size"},
+      {"buffer: {batchsize: 5}", "worker_pool.batch_size"},
+      {"reliability: {jitter: 5}", "retry.jitter"},
+      {"worker_pool: {worker_count: 5}", "worker_pool.num_workers"},
+      {"wal: {database: x}", "database"},
+      {"buffer: {worker_count: 5}", "worker_pool.num_workers"},
+      {"buffer: {sise: 5}", "buffer.size"},
+      {"wal: {sgment_size: 5}", "wal.segment_size"}};
+  for (const auto& [text, key] : meant) {
+    EXPECT_THAT(ErrorOf(text), HasSubstr("; did you mean \"" + key + "\"?")) << text;
+  }
+}
+
 TEST(DaemonConfig, SaysWhatToUseInsteadOfAKeyThatItDeclines) {
   EXPECT_EQ(ErrorOf("wal:\n  dir: x\nbuffer:\n  type: memory\n"),
             "f.yaml:4: no key \"buffer.type\": there is one buffer, the log's, and it outlives "

@@ -53,22 +53,46 @@ class DeadLettersCleaning : public DeadLettersTest {
 
 TEST_F(DeadLettersCleaning, GivesBackTheDiskAndForgetsNothingThatAReplayMayMeet) {
   const auto letters = Wasteful(fs_);
-  ASSERT_OK(letters->Clean(10));
+  ASSERT_OK(letters->Clean(10, 40));
   EXPECT_FALSE(fs_.Exists(kFirst));
   EXPECT_LT(fs_.Content("/wal/dead-letters/letters-00000002").size(), 300'000u);
   ExpectComplete(*letters);
   ExpectComplete(*Open());
   EXPECT_THAT(damage_, IsEmpty());
-  EXPECT_FALSE(letters->Contains(wal_id_, 9));  // retired with its segment
   ASSERT_OK(letters->Add(Rejected(50)));
   EXPECT_EQ(Open()->count(), 3u);
+}
+
+// Another retry of it may stand anywhere in the log, up to where that ended then.
+TEST_F(DeadLettersCleaning, ForgetsALetterWithTheLastRetryThatMayNameIt) {
+  const auto letters = Wasteful(fs_);
+  const auto waste_again = [&](wal::Lsn lsn) {
+    DeadLetter letter = Rejected(lsn);
+    letter.body.resize(2u << 20);
+    ASSERT_OK(letters->Add(letter));
+    const LetterResolution purged{letter.key(), {LetterOutcome::kPurged, 0}};
+    ASSERT_OK(letters->Resolve({&purged, 1}));
+  };
+  ASSERT_OK(letters->Clean(10, 40));
+  EXPECT_TRUE(letters->Contains(wal_id_, 9));
+  EXPECT_TRUE(Open()->Contains(wal_id_, 9));
+  waste_again(50);
+  ASSERT_OK(letters->Clean(40, 60));
+  EXPECT_TRUE(letters->Contains(wal_id_, 9));
+  EXPECT_TRUE(Open()->Contains(wal_id_, 9));
+  waste_again(51);
+  ASSERT_OK(letters->Clean(41, 60));
+  EXPECT_FALSE(letters->Contains(wal_id_, 9));  // retired with its segment
+  EXPECT_FALSE(Open()->Contains(wal_id_, 9));
+  EXPECT_TRUE(letters->Contains(wal_id_, 51));
+  EXPECT_TRUE(Open()->Contains(wal_id_, 50));
 }
 
 TEST_F(DeadLettersCleaning, LeavesAStoreAloneThatIsMostlyOpen) {
   const auto letters = Open();
   for (wal::Lsn lsn = 1; lsn <= 4; ++lsn) ASSERT_OK(letters->Add(Rejected(lsn)));
   const auto before = fs_.Dump(kDir);
-  ASSERT_OK(letters->Clean(1));
+  ASSERT_OK(letters->Clean(1, 40));
   EXPECT_EQ(fs_.Dump(kDir), before);
 }
 
@@ -82,7 +106,7 @@ TEST_F(DeadLettersCleaning, WritesAsManyFilesAsItNeeds) {
     if (lsn % 2 == 0) purged.push_back({letter.key(), {LetterOutcome::kPurged, 0}});
   }
   ASSERT_OK(letters->Resolve(purged));
-  ASSERT_OK(letters->Clean(1));
+  ASSERT_OK(letters->Clean(1, 40));
   EXPECT_THAT(LsnsOf(*letters), ElementsAre(1, 3, 5, 7));
   EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 3, 5, 7));
   EXPECT_THAT(damage_, IsEmpty());
@@ -91,7 +115,7 @@ TEST_F(DeadLettersCleaning, WritesAsManyFilesAsItNeeds) {
 TEST_F(DeadLettersCleaning, RefusesToGoOnOverADamagedLetter) {
   const auto letters = Wasteful(fs_);
   fs_.Corrupt(kFirst, kLetterFileHeaderBytes + 4 * 100'300 + 50'000, 0x01);
-  EXPECT_THAT(letters->Clean(1), StatusIs(StatusCode::kCorruption));
+  EXPECT_THAT(letters->Clean(1, 40), StatusIs(StatusCode::kCorruption));
   EXPECT_TRUE(fs_.Exists(kFirst));
 }
 
@@ -103,7 +127,7 @@ TEST_F(DeadLettersCleaning, LosesNothingWhicheverCallFails) {
     auto letters = Wasteful(fs);
     const std::uint64_t before = fs.calls();
     fs.FailNth(n, {});
-    const Status cleaned = letters->Clean(10);
+    const Status cleaned = letters->Clean(10, 40);
     const bool has_failed = fs.calls() - before >= n;
     fs.ClearFaults();
     if (has_failed && cleaned.ok()) ExpectComplete(*letters);  // only removing the old file failed
@@ -123,7 +147,7 @@ TEST_F(DeadLettersCleaning, LosesNothingWhereverItIsKilled) {
     ASSERT_OK(fs.MakeDirectories(kDir));
     auto letters = Wasteful(fs);
     fs.CrashAfter(n);
-    IgnoreStatus(letters->Clean(10), "it is killed in there");
+    IgnoreStatus(letters->Clean(10, 40), "it is killed in there");
     const bool has_crashed = fs.crashed();
     letters.reset();
     Random random(n);

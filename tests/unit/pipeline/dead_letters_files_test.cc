@@ -69,8 +69,12 @@ TEST_F(DeadLettersTest, WritesNothingIntoASectorThatHoldsALetter) {
     EXPECT_EQ(fs_.Content(kFirst).size() % 512, 0u);
   }
   fs_.TruncateFile(kFirst, end);
-  ASSERT_OK(Open()->Add(Rejected(2)));
-  EXPECT_EQ(fs_.Content(kFirst).size(), end);
+  const auto letters = Open();
+  const std::string before = fs_.Content(kFirst);  // made anew as a whole
+  EXPECT_NE(before.size() % 512, 0u);
+  ASSERT_OK(letters->Add(Rejected(2)));
+  EXPECT_EQ(fs_.Content(kFirst), before);
+  EXPECT_TRUE(fs_.Exists("/wal/dead-letters/letters-00000002"));
   EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 2));
   EXPECT_THAT(damage_, IsEmpty());
 }
@@ -258,6 +262,81 @@ TEST_F(DeadLettersTest, KeepsWhatItPromisedWhereverItIsKilled) {
     ASSERT_OK(letters->Add(Rejected(9)));
     if (!has_crashed) break;
   }
+}
+
+// Who wrote a letter was killed before its sync, or behind one that failed. What the next process
+// finds it goes by, and lets the watermark pass: then it must be on disk.
+class UnprovenLetter : public DeadLettersTest {
+ protected:
+  // Letter 2 is added while `disturb` of its n-th call; true when that was reached.
+  template <typename Disturb>
+  bool IsKeptOnceFound(bool is_first, std::uint64_t n, std::uint64_t seed, Disturb&& disturb) {
+    SimulatedFileSystem fs(seed);
+    EXPECT_OK(fs.MakeDirectories(kDir));
+    auto letters = DeadLetters::Open(fs, kDir, false).value();
+    if (!is_first) {
+      EXPECT_OK(letters->Add(Rejected(1)));
+    }
+    const std::uint64_t before = fs.calls();
+    disturb(fs, n);
+    IgnoreStatus(letters->Add(Rejected(2)), "it is disturbed");
+    const bool was_reached = fs.calls() - before >= n;
+    letters.reset();
+    fs.ClearFaults();
+    fs.Kill();
+    const auto found = LsnsOf(**DeadLetters::Open(fs, kDir, false));
+    Random random(seed);
+    fs.PowerLoss(random);
+    std::vector<std::string> damage;
+    const auto left = LsnsOf(**DeadLetters::Open(fs, kDir, false, &damage));
+    EXPECT_EQ(left, found) << "call " << n << " seed " << seed;
+    EXPECT_THAT(damage, IsEmpty()) << "call " << n << " seed " << seed;
+    return was_reached;
+  }
+  template <typename Disturb>
+  void ExpectKeptOnceFound(Disturb&& disturb) {
+    for (const bool is_first : {false, true}) {
+      for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+        for (std::uint64_t n = 1; IsKeptOnceFound(is_first, n, seed, disturb); ++n) {
+        }
+      }
+    }
+  }
+};
+
+TEST_F(UnprovenLetter, OfAProcessThatWasKilledIsKeptOnceFound) {
+  ExpectKeptOnceFound([](SimulatedFileSystem& fs, std::uint64_t n) { fs.CrashAfter(n); });
+}
+
+TEST_F(UnprovenLetter, BehindAFailedSyncIsKeptOnceFound) {
+  ExpectKeptOnceFound([](SimulatedFileSystem& fs, std::uint64_t n) { fs.FailNth(n, {}); });
+}
+
+// Nothing grows by opening alone, and who only reads writes nothing.
+TEST_F(UnprovenLetter, BehindADamagedHeaderHidesNoOther) {
+  DeadLetter large = Rejected(1);
+  large.body.resize(kLetterFileBytes);
+  {
+    const auto letters = Open();
+    ASSERT_OK(letters->Add(large));
+    ASSERT_OK(letters->Add(Rejected(2)));
+  }
+  fs_.Corrupt("/wal/dead-letters/letters-00000002", 20, 1);
+  EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 2));
+  EXPECT_THAT(damage_, SizeIs(1));
+  EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1, 2));
+}
+
+TEST_F(UnprovenLetter, IsWrittenAgainOnce) {
+  ASSERT_OK(Open()->Add(Rejected(1)));
+  const auto before = fs_.Dump(kDir);
+  EXPECT_THAT(LsnsOf(*Open(/*read_only=*/true)), ElementsAre(1));
+  EXPECT_EQ(fs_.Dump(kDir), before);
+  EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1));
+  const auto again = fs_.Dump(kDir);
+  EXPECT_NE(again, before);
+  EXPECT_THAT(LsnsOf(*Open()), ElementsAre(1));
+  EXPECT_EQ(fs_.Dump(kDir), again);
 }
 
 }  // namespace
