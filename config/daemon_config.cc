@@ -46,7 +46,7 @@ std::string KeyNamed(std::string_view name) {
 std::string NearestKey(const std::string& prefix, const std::string& name,
                        const std::vector<std::string_view>& known) {
   if (std::string same = KeyNamed(name); !same.empty()) return same;
-  const std::string here = prefix + std::string(NearestName(name, known));
+  std::string here = prefix + std::string(NearestName(name, known));
   if (!DidYouMean(name, known).empty()) return here;
   std::vector<std::string_view> all;
   for (const ConfigKey& key : ConfigKeys()) {
@@ -204,7 +204,7 @@ Result<std::string> ConfigReader::Text(const std::string& key, const YAML::Node&
 
 // Bounds and combinations; the message starts with the name of the option.
 Status ConfigReader::Checked() const {
-  const Status checked = pipeline::CheckOptions(config_.options);
+  Status checked = pipeline::CheckOptions(config_.options);
   if (checked.ok()) return checked;
   const std::string& message = checked.message();
   const auto at = given_.find(message.substr(0, message.find(' ')));
