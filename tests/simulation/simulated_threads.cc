@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -16,6 +17,7 @@ constexpr std::size_t kStackBytes = 256u << 10;
 constexpr std::uint64_t kStepBits = 10;  // of nanoseconds
 constexpr std::uint64_t kShunBits = 9;   // one step in so many shuns a thread
 constexpr std::uint64_t kShunSteps = 2000;
+constexpr std::size_t kThreadsMax = 64;  // a bit for each
 
 SimulatedThreads* g_current = nullptr;
 
@@ -28,11 +30,10 @@ struct ExceptionState {
 }  // namespace
 
 struct SimulatedThreads::Thread {
-  // In front and together: they are looked at in every thread at each step.
   std::uint64_t id = 0;
+  std::size_t place_in_mask = 0;
   const void* waits_for = nullptr;
   Nanoseconds wakes_at = kNever;
-  bool is_ready = true;
   bool has_ended = false;
   bool has_started = false;
   bool timed_out = false;
@@ -72,12 +73,11 @@ SimulatedThreads::End SimulatedThreads::Run(std::function<void()> main, const Od
   alone_ = 0;
   next_wake_ = kNever;
   auto first = std::make_unique<Thread>();
-  first->id = next_id_++;
   first->body = [this, main = std::move(main)] {
     main();
     Leave(End::kReturned);
   };
-  threads_.push_back(std::move(first));
+  Add(std::move(first));
   if (_setjmp(outside_) == 0) Enter(threads_.front().get());
   for (const auto& thread : threads_) {
     if (thread->stack != nullptr) free_stacks_.push_back(thread->stack);
@@ -85,7 +85,9 @@ SimulatedThreads::End SimulatedThreads::Run(std::function<void()> main, const Od
     static_cast<void>(new std::function<void()>(std::move(thread->body)));
   }
   threads_.clear();
+  ready_ = 0;
   running_ = nullptr;
+  shunned_ = nullptr;
   *reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals()) = ExceptionState();
   g_current = nullptr;
   return end_;
@@ -103,7 +105,7 @@ void SimulatedThreads::Trampoline() {
   Thread* const thread = self.running_;
   thread->body();
   thread->has_ended = true;
-  thread->is_ready = false;
+  self.ready_ &= ~BitOf(*thread);
   self.WakeAll(thread);
   self.SwitchTo(self.Next());
 }
@@ -140,7 +142,7 @@ std::uint32_t SimulatedThreads::StepTime() {
   now_ += 100 + static_cast<Nanoseconds>(drawn & ((1u << kStepBits) - 1));
   if (steps_ >= kill_at_) Die();
   if ((drawn >> kStepBits & ((1u << kShunBits) - 1)) == 0) {
-    shunned_ = running_->id;
+    shunned_ = running_;
     shunned_until_ = steps_ + random_.Below(kShunSteps);
   }
   if (now_ >= next_wake_) WakeSleepers();
@@ -150,7 +152,7 @@ std::uint32_t SimulatedThreads::StepTime() {
 void SimulatedThreads::WakeSleepers() {
   next_wake_ = kNever;
   for (const auto& thread : threads_) {
-    if (thread->is_ready || thread->has_ended) continue;
+    if (IsReady(*thread) || thread->has_ended) continue;
     if (thread->wakes_at <= now_) {
       Ready(thread.get(), true);
     } else {
@@ -160,18 +162,16 @@ void SimulatedThreads::WakeSleepers() {
 }
 
 SimulatedThreads::Thread* SimulatedThreads::PickReady() {
-  Thread* shunned = nullptr;
-  ready_.clear();
-  for (const auto& thread : threads_) {
-    if (!thread->is_ready) continue;
-    if (thread->id == shunned_ && steps_ < shunned_until_) {
-      shunned = thread.get();
-    } else {
-      ready_.push_back(thread.get());
-    }
+  std::uint64_t ready = ready_;
+  if (ready == 0) return nullptr;
+  if (shunned_ != nullptr && steps_ < shunned_until_) {
+    ready &= ~BitOf(*shunned_);
+    if (ready == 0) return shunned_;
   }
-  if (ready_.empty()) return shunned;
-  return ready_.size() == 1 ? ready_.front() : ready_[random_.Below(ready_.size())];
+  const int count = std::popcount(ready);
+  std::uint64_t skipped = count == 1 ? 0 : random_.Below(static_cast<std::uint64_t>(count));
+  for (; skipped > 0; --skipped) ready &= ready - 1;
+  return threads_[static_cast<std::size_t>(std::countr_zero(ready))].get();
 }
 
 SimulatedThreads::Thread* SimulatedThreads::Next() {
@@ -198,7 +198,7 @@ void SimulatedThreads::Yield() {
 void SimulatedThreads::StepAside() {
   if (alone_ > 0) return;
   StepTime();
-  shunned_ = running_->id;
+  shunned_ = running_;
   shunned_until_ = steps_ + random_.Below(kShunSteps);
   SwitchTo(PickReady());
 }
@@ -209,7 +209,7 @@ void SimulatedThreads::KillWithin(std::uint64_t steps) {
 
 void SimulatedThreads::Block(const void* what, Nanoseconds until) {
   TASKWAL_CHECK(alone_ == 0);
-  running_->is_ready = false;
+  ready_ &= ~BitOf(*running_);
   running_->timed_out = false;
   running_->waits_for = what;
   running_->wakes_at = until;
@@ -219,7 +219,7 @@ void SimulatedThreads::Block(const void* what, Nanoseconds until) {
 }
 
 void SimulatedThreads::Ready(Thread* thread, bool timed_out) {
-  thread->is_ready = true;
+  ready_ |= BitOf(*thread);
   thread->timed_out = timed_out;
   thread->waits_for = nullptr;
   thread->wakes_at = kNever;
@@ -232,17 +232,46 @@ void SimulatedThreads::Sleep(Nanoseconds duration) {
 
 // --- threads -----------------------------------------------------------------------------------
 
+std::uint64_t SimulatedThreads::BitOf(const Thread& thread) {
+  return std::uint64_t{1} << thread.place_in_mask;
+}
+
+bool SimulatedThreads::IsReady(const Thread& thread) const {
+  return (ready_ & BitOf(thread)) != 0;
+}
+
+void SimulatedThreads::Add(std::unique_ptr<Thread> thread) {
+  TASKWAL_CHECK(threads_.size() < kThreadsMax);
+  thread->id = next_id_++;
+  thread->place_in_mask = threads_.size();
+  ready_ |= BitOf(*thread);
+  threads_.push_back(std::move(thread));
+}
+
+// Nobody runs on their stacks any more.
+void SimulatedThreads::RemoveEnded() {
+  std::uint64_t ready = 0;
+  std::size_t kept = 0;
+  for (auto& thread : threads_) {
+    if (thread->has_ended) {
+      free_stacks_.push_back(thread->stack);
+      if (shunned_ == thread.get()) shunned_ = nullptr;
+      continue;
+    }
+    if (IsReady(*thread)) ready |= std::uint64_t{1} << kept;
+    thread->place_in_mask = kept;
+    std::swap(threads_[kept++], thread);
+  }
+  threads_.resize(kept);
+  ready_ = ready;
+}
+
 std::uint64_t SimulatedThreads::Start(void* (*body)(void*), void* argument) {
   auto thread = std::make_unique<Thread>();
-  thread->id = next_id_++;
   thread->body = [body, argument] { body(argument); };
-  const std::uint64_t id = thread->id;
-  // Ended threads go when others come: nobody runs on their stacks any more.
-  std::erase_if(threads_, [&](const auto& one) {
-    if (one->has_ended) free_stacks_.push_back(one->stack);
-    return one->has_ended;
-  });
-  threads_.push_back(std::move(thread));
+  RemoveEnded();
+  Add(std::move(thread));
+  const std::uint64_t id = threads_.back()->id;
   Preempt();
   return id;
 }
@@ -309,7 +338,7 @@ void SimulatedThreads::WakeOne(const void* condition) {
   Thread* picked = nullptr;
   std::uint64_t count = 0;
   for (const auto& thread : threads_) {
-    if (thread->is_ready || thread->waits_for != condition) continue;
+    if (IsReady(*thread) || thread->waits_for != condition) continue;
     if (random_.Below(++count) == 0) picked = thread.get();
   }
   if (picked != nullptr) Ready(picked, false);
@@ -317,7 +346,7 @@ void SimulatedThreads::WakeOne(const void* condition) {
 
 void SimulatedThreads::WakeAll(const void* condition) {
   for (const auto& thread : threads_) {
-    if (!thread->is_ready && thread->waits_for == condition) Ready(thread.get(), false);
+    if (!IsReady(*thread) && thread->waits_for == condition) Ready(thread.get(), false);
   }
 }
 
@@ -333,7 +362,7 @@ std::string SimulatedThreads::Describe() const {
   std::string text;
   for (const auto& thread : threads_) {
     text += "thread " + std::to_string(thread->id) +
-            (thread->has_ended ? " ended" : thread->is_ready ? " ready" : " waits") + "\n";
+            (thread->has_ended ? " ended" : IsReady(*thread) ? " ready" : " waits") + "\n";
   }
   return text;
 }

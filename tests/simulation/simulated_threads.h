@@ -119,7 +119,11 @@ class SimulatedThreads {
   Thread* PickReady();
   Thread* Next();
   void WakeSleepers();
+  static std::uint64_t BitOf(const Thread& thread);
+  [[nodiscard]] bool IsReady(const Thread& thread) const;
   void Ready(Thread* thread, bool timed_out);
+  void Add(std::unique_ptr<Thread> thread);
+  void RemoveEnded();
   void Block(const void* what, Nanoseconds until);
   void SwitchTo(Thread* next);
   [[noreturn]] void Leave(End end);
@@ -136,13 +140,13 @@ class SimulatedThreads {
   Nanoseconds now_ = 3'600'000'000'000;
   Nanoseconds wall_offset_ = 1'767'225'600'000'000'000;  // 2026-01-01
   Nanoseconds next_wake_ = kNever;
-  std::uint64_t shunned_ = 0;          // a thread that is not given its turn …
+  Thread* shunned_ = nullptr;          // a thread that is not given its turn …
   std::uint64_t shunned_until_ = 0;    // … before this step, while there is another
   int alone_ = 0;
   std::uint64_t next_id_ = 1;
 
   std::vector<std::unique_ptr<Thread>> threads_;
-  std::vector<Thread*> ready_;  // while one of them is picked
+  std::uint64_t ready_ = 0;  // a bit for each of threads_, by its place there
   std::vector<std::byte*> free_stacks_;
   Thread* running_ = nullptr;
   std::jmp_buf outside_;
