@@ -138,8 +138,9 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// As one cell of it: cut where it is long, and nothing in it breaks the line or plays with the
-// terminal.
+// Nothing in it breaks the line or plays with the terminal.
+std::string OneLine(std::string text);
+// As one cell of a table: the same, cut where it is long.
 std::string Cell(std::string text);
 
 std::string FormatBytes(std::uint64_t bytes);    // "1.5 MiB"

@@ -64,6 +64,7 @@ Result<Snapshot> ReadSnapshotFile(const std::string& directory) {
   snapshot["pid"] = file.value("pid", 0);
   snapshot["ended"] = file.value("ended", false);
   snapshot["running"] = !file.value("ended", false) && age.count() < kFreshSeconds;
+  if (file.contains("targets")) snapshot["targets"] = std::move(file["targets"]);
   snapshot["metrics"] = std::move(file["metrics"]);
   return snapshot;
 }
@@ -179,6 +180,20 @@ Json MetricsOf(const std::string& text) {
   return metrics;
 }
 
+// Of a daemon's report what its file METRICS has of them.
+Json TargetsOf(const std::string& report) {
+  Json targets = Json::array();
+  const Json parsed = Json::parse(report, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("targets")) return targets;
+  for (const Json& target : parsed["targets"]) {
+    Json& kept = targets.emplace_back(Json::object());
+    for (const char* const name : {"name", "alarm", "last_error", "last_error_at"}) {
+      kept[name] = target.is_object() && target.contains(name) ? target[name] : Json(nullptr);
+    }
+  }
+  return targets;
+}
+
 Result<Snapshot> AskDaemon(const MetricsArguments& arguments) {
   std::string token = arguments.token;
   if (token.empty()) {
@@ -188,10 +203,12 @@ Result<Snapshot> AskDaemon(const MetricsArguments& arguments) {
     TASKWAL_ASSIGN(token, FirstLineOf(token.substr(1)));
   }
   TASKWAL_ASSIGN(const std::string text, HttpGet(arguments.url, "/metrics", token));
+  TASKWAL_ASSIGN(const std::string report, HttpGet(arguments.url, "/api/v1/targets", token));
   Snapshot snapshot;
   snapshot["taken_at"] = FormatTime(Clock::Real().WallNow());
   snapshot["url"] = arguments.url;
   snapshot["running"] = true;
+  snapshot["targets"] = TargetsOf(report);
   snapshot["metrics"] = MetricsOf(text);
   return snapshot;
 }
@@ -305,6 +322,27 @@ std::string TitleOf(const Snapshot& snapshot) {
   return "of " + who + ", " + age + ": it was killed, or hangs\n";
 }
 
+std::string WordOf(const Json& target, const char* name) {
+  return target.contains(name) && target[name].is_string() ? target[name].get<std::string>()
+                                                           : std::string();
+}
+
+// Behind the table: what no figure tells.
+std::string ErrorsOf(const Snapshot& snapshot) {
+  std::string text;
+  if (!snapshot.contains("targets") || !snapshot["targets"].is_array()) return text;
+  for (const Json& target : snapshot["targets"]) {
+    const std::string alarm = WordOf(target, "alarm");
+    const std::string failed_at = WordOf(target, "last_error_at");
+    const std::string who = "target " + WordOf(target, "name") + ": ";
+    if (!alarm.empty()) text += OneLine(who + "alarm: " + alarm) + "\n";
+    if (failed_at.empty()) continue;
+    text += OneLine(who + "last error, at " + failed_at + ": " + WordOf(target, "last_error"));
+    text += "\n";
+  }
+  return text;
+}
+
 // False when a stop signal came.
 bool Rest(std::chrono::milliseconds interval) {
   pollfd polled{StopSignal::fd(), POLLIN, 0};
@@ -329,8 +367,8 @@ int RunMetrics(const MetricsArguments& arguments) {
       std::printf("%s\n", snapshot->dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
     } else {
       MetricsTable table(before.is_null() ? nullptr : &before, seconds.count());
-      std::printf("%s%s%s", clears ? "\033[H\033[2J" : "", TitleOf(*snapshot).c_str(),
-                  table.TextOf((*snapshot)["metrics"]).c_str());
+      std::printf("%s%s%s%s", clears ? "\033[H\033[2J" : "", TitleOf(*snapshot).c_str(),
+                  table.TextOf((*snapshot)["metrics"]).c_str(), ErrorsOf(*snapshot).c_str());
     }
     if (std::fflush(stdout) != 0) return kExitFailed;
     before = std::move((*snapshot)["metrics"]);
@@ -358,6 +396,7 @@ void AddMetricsCommand(CLI::App& app, int* exit_code) {
   command->footer(
       "With --wal no process is asked: it refreshes DIR/METRICS every second, and leaves it when\n"
       "it ends. Labelled figures that are 0 are left out of the table, but not of the JSON.\n"
+      "Behind the table: each database's alarm, and what failed there last.\n"
       "Exit codes: 0 done, 1 no metrics, or no answer.\n"
       "Examples:\n"
       "  taskwal metrics --wal taskwal.wal --watch\n"

@@ -176,6 +176,7 @@ Status ConfigReader::ReadTarget(const YAML::Node& map, TargetOptions* target) {
 Status ConfigReader::CheckKeys(const YAML::Node& map, const std::string& where,
                                const std::vector<std::string_view>& known) const {
   const std::string prefix = where.empty() ? "" : where + ".";
+  if (!where.empty() && map.IsNull()) return Status::Ok();  // a group whose keys are all left out
   if (!map.IsMap()) {
     return Error(map, (where.empty() ? "the file" : where) + " is no map of keys and values");
   }

@@ -19,12 +19,32 @@ Status WriteNewFile(FileSystem& fs, const std::string& path, const std::string& 
   return file->Write(0, std::as_bytes(std::span(text)));
 }
 
+// What no figure tells of each database.
+std::string TargetsJson(const std::vector<TargetStats>& targets) {
+  std::string json = "[";
+  for (const TargetStats& target : targets) {
+    const auto& failed_at = target.last_error_time;
+    if (json.size() > 1) json += ',';
+    json += "{\"name\":" + JsonQuote(target.name) + ",\"alarm\":" + JsonQuote(target.alarm) +
+            ",\"last_error\":" + JsonQuote(target.last_error) +
+            ",\"last_error_at\":" + (failed_at ? JsonQuote(FormatTime(*failed_at)) : "null") + "}";
+  }
+  return json + "]";
+}
+
 }  // namespace
 
 std::vector<metrics::Family> StorageMetrics::Collect() const {
+  std::vector<TargetStats> targets;
+  return Collect(&targets);
+}
+
+std::vector<metrics::Family> StorageMetrics::Collect(std::vector<TargetStats>* targets) const {
   MutexLock lock(mutex_);  // or the look may be older than the baseline
-  std::vector<metrics::Family> families = metrics::Collect(parties_.look());
+  metrics::Source source = parties_.look();
+  std::vector<metrics::Family> families = metrics::Collect(source);
   metrics::Rebase(baseline_, &families);
+  *targets = std::move(source.stats.targets);
   return families;
 }
 
@@ -39,10 +59,13 @@ void StorageMetrics::Reset() {
 }
 
 Status StorageMetrics::WriteSnapshot(bool has_ended) {
+  std::vector<TargetStats> targets;
+  const std::string figures = metrics::JsonText(Collect(&targets));
   const std::string text = "{\"taken_at\":" + JsonQuote(FormatTime(parties_.clock.WallNow())) +
                            ",\"pid\":" + std::to_string(::getpid()) +
                            ",\"ended\":" + (has_ended ? "true" : "false") +
-                           ",\"metrics\":" + Json() + "}\n";
+                           ",\"targets\":" + TargetsJson(targets) +
+                           ",\"metrics\":" + figures + "}\n";
   const std::string path = wal::JoinPath(parties_.directory, kMetricsFileName);
   const std::string made = path + ".tmp";
   // Not the last room there is: the log and a database beside it have better use for that.

@@ -33,12 +33,14 @@ class StorageMetrics final : public Metrics {
   std::string Json() override;
   void Reset() override EXCLUDES(mutex_);
 
-  // Replaces METRICS as a whole: {"taken_at":…,"pid":…,"ended":…,"metrics":{…}}. Not synced: it is
-  // worth nothing after a power cut. `has_ended`: the process is done with the directory.
+  // Replaces METRICS as a whole: {"taken_at":…,"pid":…,"ended":…,"targets":[{"name":…,"alarm":…,
+  // "last_error":…,"last_error_at":…}],"metrics":{…}}. Not synced: it is worth nothing after a
+  // power cut. `has_ended`: the process is done with the directory.
   Status WriteSnapshot(bool has_ended);
 
  private:
   std::vector<metrics::Family> Collect() const EXCLUDES(mutex_);
+  std::vector<metrics::Family> Collect(std::vector<TargetStats>* targets) const EXCLUDES(mutex_);
 
   const Parties parties_;
   mutable Mutex mutex_;  // held while looking

@@ -16,10 +16,11 @@
 namespace taskwal::server {
 namespace {
 
-// {"name":N,…} of a few numbers; null is an absent one. An empty body is {}.
-Result<std::map<std::string, std::uint64_t>> ReadNumbers(std::string_view body,
-                                                         const std::set<std::string>& names) {
-  std::map<std::string, std::uint64_t> numbers;
+using Numbers = std::map<std::string, std::optional<std::uint64_t>>;
+
+// {"name":N,…} of a few numbers, each of which may be null. An empty body is {}.
+Result<Numbers> ReadNumbers(std::string_view body, const std::set<std::string>& names) {
+  Numbers numbers;
   if (body.empty()) return numbers;
   JsonCursor in(body);
   for (bool more = in.EnterObject(); more; more = in.NextMember()) {
@@ -27,10 +28,13 @@ Result<std::map<std::string, std::uint64_t>> ReadNumbers(std::string_view body,
     if (!names.contains(name)) {
       return Status::InvalidArgument(JsonQuote(name.substr(0, 64)) + " is no field here");
     }
-    if (in.ReadNull()) continue;
-    const auto number = in.ReadInteger();
-    if (!number || *number < 0) return Status::InvalidArgument(name + " is no number from 0 on");
-    if (!numbers.emplace(name, static_cast<std::uint64_t>(*number)).second) {
+    std::optional<std::uint64_t> value;
+    if (!in.ReadNull()) {
+      const auto number = in.ReadInteger();
+      if (!number || *number < 0) return Status::InvalidArgument(name + " is no number from 0 on");
+      value = static_cast<std::uint64_t>(*number);
+    }
+    if (!numbers.emplace(name, value).second) {
       return Status::InvalidArgument(name + " is given twice");
     }
   }
@@ -40,19 +44,23 @@ Result<std::map<std::string, std::uint64_t>> ReadNumbers(std::string_view body,
 
 Status SetRate(Control& control, const HttpRequest& request) {
   TASKWAL_ASSIGN(auto numbers, ReadNumbers(request.body, {"rate", "burst"}));
-  if (!numbers.contains("rate")) {
+  if (!numbers["rate"]) {
     return Status::InvalidArgument(R"(the body is {"rate":RECORDS_PER_SECOND,"burst":RECORDS})");
   }
-  return control.SetRate(numbers["rate"], numbers["burst"]);
+  return control.SetRate(*numbers["rate"], numbers["burst"].value_or(0));
 }
 
 Status SetBatchSize(Control& control, const HttpRequest& request) {
   TASKWAL_ASSIGN(auto numbers, ReadNumbers(request.body, {"size"}));
-  if (numbers.empty()) return control.SetBatchSize(std::nullopt);
-  if (numbers["size"] > std::numeric_limits<std::uint32_t>::max()) {
+  if (!numbers.contains("size")) {
+    return Status::InvalidArgument(R"(the body is {"size":RECORDS}, or {"size":null} for none)");
+  }
+  const std::optional<std::uint64_t> size = numbers["size"];
+  if (!size) return control.SetBatchSize(std::nullopt);
+  if (*size > std::numeric_limits<std::uint32_t>::max()) {
     return Status::InvalidArgument("size does not fit in 32 bits");
   }
-  return control.SetBatchSize(static_cast<std::uint32_t>(numbers["size"]));
+  return control.SetBatchSize(static_cast<std::uint32_t>(*size));
 }
 
 // {"target":"name"}; an empty body or {}: of all.

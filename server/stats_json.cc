@@ -25,6 +25,10 @@ std::size_t ActiveTargets(const Stats& stats) {
                     [](const TargetStats& target) { return target.healthy && !target.drained; }));
 }
 
+Json TimeOrNull(const std::optional<Time>& time) {
+  return time ? Json(FormatTime(*time)) : Json(nullptr);
+}
+
 Json ToJson(const LatencySummary& latency) {
   return {{"count", latency.count}, {"mean", latency.mean}, {"p50", latency.p50},
           {"p95", latency.p95},     {"p99", latency.p99},   {"max", latency.max}};
@@ -41,7 +45,13 @@ Json ToJson(const TargetStats& target) {
           {"dead_lettered", target.dead_lettered},
           {"pending", target.pending},
           {"flushed_lsn", target.flushed_lsn},
+          {"transactions", target.flush_operations},
+          {"rows_written", target.rows_written},
+          {"bytes_written", target.bytes_flushed},
+          {"flush_time_us", ToJson(target.flush_time)},
           {"breaker_state", target.breaker_state},
+          {"last_error", target.last_error},
+          {"last_error_at", TimeOrNull(target.last_error_time)},
           {"alarm", target.alarm}};
 }
 
@@ -141,14 +151,13 @@ Json FlushFigures(const Stats& stats) {
   return {{"operations", stats.flush_operations},
           {"errors", stats.flush_errors},
           {"time_us", ToJson(stats.flush_time)},
-          {"last_at",
-           stats.last_flush_time ? Json(FormatTime(*stats.last_flush_time)) : Json(nullptr)}};
+          {"last_at", TimeOrNull(stats.last_flush_time)}};
 }
 
 Json ToJson(const DeadLetterStats& letters) {
   return {{"open", letters.open},
           {"bytes", letters.bytes},
-          {"oldest", letters.oldest ? Json(FormatTime(*letters.oldest)) : Json(nullptr)},
+          {"oldest", TimeOrNull(letters.oldest)},
           {"added", letters.added},
           {"retried", letters.retried},
           {"superseded", letters.superseded},

@@ -545,9 +545,7 @@ Status FlushWorker::RefusedAlone(const Status& why) {
 void FlushWorker::CountError(const Status& why, bool answers) {
   const Time now = setting_.clock.WallNow();
   setting_.counters.Update([&](FlusherStats& stats) {
-    ++stats.flush_errors;
-    stats.last_error = why.message();
-    stats.last_error_time = now;
+    stats.CountError(why.message(), now);
     if (!answers) stats.database_available = false;
   });
 }

@@ -147,11 +147,7 @@ bool Flusher::Impl::TryReaderStep() {
 
 void Flusher::Impl::ReaderThrew(const std::string& what) {
   const Time now = clock.WallNow();
-  counters.Update([&](FlusherStats& stats) {
-    ++stats.flush_errors;
-    stats.last_error = what;
-    stats.last_error_time = now;
-  });
+  counters.Update([&](FlusherStats& stats) { stats.CountError(what, now); });
   if (counters.RaiseAlarm(FlushCounters::kReader, what)) {
     Logger().error("flusher event=reader_threw error=\"{}\"", what);
   }

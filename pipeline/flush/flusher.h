@@ -57,6 +57,11 @@ struct FlusherStats {
   std::optional<Time> last_flush_time;
   std::string last_error;             // of an attempt that failed or was refused
   std::optional<Time> last_error_time;
+  void CountError(std::string_view why, Time at) {
+    ++flush_errors;
+    last_error = why;
+    last_error_time = at;
+  }
   bool database_available = false;
   std::string breaker_state = "closed";
   std::string alarm;                  // empty when all is well

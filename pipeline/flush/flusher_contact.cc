@@ -273,8 +273,9 @@ Status Flusher::Impl::ContactFailed(const Status& status) {
   const Monotonic now = clock.Now();
   breaker.OnFailure(now);
   if (target.gauge != nullptr) target.gauge->OnFailed();
-  counters.Update([](FlusherStats& stats) {
-    ++stats.flush_errors;
+  const Time at = clock.WallNow();
+  counters.Update([&](FlusherStats& stats) {
+    stats.CountError(status.message(), at);
     stats.database_available = false;
   });
   if (counters.RaiseAlarm(FlushCounters::kContact, status.message())) {

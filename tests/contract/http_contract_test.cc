@@ -108,7 +108,20 @@ TEST_F(HttpContractTest, ReportsHealthAndTargets) {
   EXPECT_THAT(health.body, HasSubstr(R"("active_targets":1,"total_targets":1)"));
   EXPECT_THAT(health.body, HasSubstr(R"("uptime_seconds":)"));
   EXPECT_THAT(health.body, HasSubstr(R"("timestamp":"2)"));
-  EXPECT_THAT(client_.Get("/api/v1/targets").body, HasSubstr(R"("name":"default")"));
+  const std::string targets = client_.Get("/api/v1/targets").body;
+  EXPECT_THAT(targets, HasSubstr(R"("name":"default")"));
+  EXPECT_THAT(targets, HasSubstr(R"("last_error":"","last_error_at":null,"alarm":"")"));
+}
+
+TEST_F(HttpContractTest, TargetsTellWhatFailedLast) {
+  db_ = "postgresql://someone:hunter2@127.0.0.1:1/nowhere";
+  auto daemon = Start();
+  ASSERT_NE(daemon, nullptr);
+  ASSERT_EQ(client_.Post(kLogs, SaveTasks(1, 3)).status, 200);
+  const HttpAnswer targets = Await("/api/v1/targets", R"("last_error_at":"2)");
+  EXPECT_THAT(targets.body, HasSubstr("refused"));
+  EXPECT_THAT(targets.body, Not(HasSubstr("hunter2")));
+  EXPECT_EQ(StopOf(*daemon), 4);
 }
 
 TEST_F(HttpContractTest, TakesATargetOutOfServiceAndBack) {
@@ -339,10 +352,14 @@ TEST_F(HttpContractTest, TurnsKnobsWhileItRuns) {
   EXPECT_THAT(client_.Get("/buffer/stats").body, HasSubstr(R"("pinned":null)"));
   EXPECT_EQ(client_.Post("/buffer/circuit-breaker/reset", "").status, 200);
   EXPECT_EQ(client_.Post("/buffer/circuit-breaker/reset", R"({"target":"none"})").status, 404);
+  ASSERT_EQ(client_.Post("/buffer/batch-size", R"({"size":456})").status, 200);
   for (const char* path : {"/buffer/flow-control/rate", "/buffer/batch-size"}) {
+    EXPECT_EQ(client_.Post(path, "").status, 400) << path;
+    EXPECT_EQ(client_.Post(path, "{}").status, 400) << path;
     EXPECT_EQ(client_.Post(path, R"({"size":"x","rate":"x"})").status, 400) << path;
     EXPECT_EQ(client_.Post(path, "nonsense").status, 400) << path;
   }
+  EXPECT_THAT(client_.Get("/buffer/stats").body, HasSubstr(R"("pinned":456)"));  // as it was
 }
 
 TEST_F(HttpContractTest, ExposesMetrics) {

@@ -73,6 +73,18 @@ TEST_F(MetricsCommand, LeavesTheLastFiguresBehindAtTheEnd) {
   EXPECT_THAT(Tool({"metrics", "--wal", wal_}).out, HasSubstr("left them"));
 }
 
+TEST_F(MetricsCommand, TellsWhatFailedLastAndWithoutThePassword) {
+  db_ = "postgresql://someone:hunter2@127.0.0.1:1/nowhere";
+  ASSERT_EQ(Ingest(Activities(1, 7), {"--drain-timeout", "0"}).exit.code, 4);
+  const json target = Metrics()["targets"].at(0);
+  EXPECT_EQ(target["name"], "default");
+  EXPECT_THAT(target["last_error"].get<std::string>(),
+              AllOf(HasSubstr("refused"), Not(HasSubstr("hunter2"))));
+  const auto failed_at = target["last_error_at"].get<std::string>();
+  EXPECT_THAT(Tool({"metrics", "--wal", wal_}).out,
+              HasSubstr("target default: last error, at " + failed_at + ": "));
+}
+
 TEST_F(MetricsCommand, SaysWhenTheFiguresAreOld) {
   ASSERT_EQ(Ingest(Activities(1, 1)).exit.code, 0);
   std::ofstream(wal_ + "/METRICS")

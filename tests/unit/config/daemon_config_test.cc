@@ -174,6 +174,14 @@ TEST(DaemonConfig, RefusesWhatIsNoYaml) {
   EXPECT_THAT(ErrorOf("- wal\n"), HasSubstr("no map"));
 }
 
+TEST(DaemonConfig, AGroupWithoutKeysIsItsDefaults) {
+  const auto config = ParseConfig("retry:\n  # max_retries: 3\nwal:\n  dir: x\n", "f.yaml");
+  ASSERT_OK(config);
+  EXPECT_EQ(config->options.wal_dir, "x");
+  EXPECT_THAT(ErrorOf("targets:\n"), HasSubstr("targets takes a list of databases"));
+  EXPECT_THAT(ErrorOf("targets:\n  -\n"), HasSubstr("a target has no name"));
+}
+
 TEST(DaemonConfig, AnEmptyFileIsTheDefaults) {
   const auto config = ParseConfig("# nothing\n", "f.yaml");
   ASSERT_OK(config);
