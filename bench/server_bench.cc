@@ -15,6 +15,7 @@
 #include "bench/workload.h"
 #include "bench/yardsticks.h"
 #include "storage/backend.h"
+#include "storage/created_rank.h"
 #include "taskwal/open.h"
 
 namespace taskwal::bench {
@@ -342,6 +343,8 @@ class ServerBench {
         change.task = MakeRow<Row>(n);
         change.id = change.task.id;
         change.origin = {n + 1, kStamp + n};
+        change.created_rank =
+            storage::MakeCreatedRank(true, {change.origin.stamp, batch->wal_id, change.origin.lsn});
       }
     }
   }

@@ -295,7 +295,7 @@ Result<Rehearsal> Rehearse(const RehearsalPlan& plan, const recovery::ScanReport
   TASKWAL_ASSIGN(const auto letters, pipeline::DeadLetters::Open(files, plan.directory, true));
   recovery::SalvagePreview salvaged;
   if (plan.salvage) {
-    TASKWAL_ASSIGN(salvaged, recovery::PreviewSalvage(files, plan.directory, scan.synced_lsn));
+    TASKWAL_ASSIGN(salvaged, recovery::PreviewSalvage(files, plan.directory, scan));
     state.lost.insert(state.lost.end(), salvaged.lost.begin(), salvaged.lost.end());
   }
   Count count(state, met->starts, *letters);

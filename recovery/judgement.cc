@@ -30,7 +30,7 @@ class Judge {
         identity_(*input.identity),
         facts_(input.segments),
         from_(input.from),
-        ceiling_(input.synced_ceiling),
+        ceiling_(input.ceiling),
         used_(input.segments.size()) {
     out_.segments.resize(facts_.size());
     for (std::size_t i = 0; i < facts_.size(); ++i) used_[i].resize(facts_[i].bad.size());
@@ -100,7 +100,7 @@ class Judge {
   const LogIdentity& identity_;
   const std::span<const SegmentFacts> facts_;
   const Lsn from_;
-  const Lsn ceiling_;
+  const Ceiling ceiling_;
   std::vector<std::vector<bool>> used_;  // bad regions that a finding names already
   std::vector<CountingRun> runs_;        // ascending
   Judgement out_;
@@ -126,7 +126,7 @@ void Judge::FindSynced() {
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
   }
-  out_.synced_lsn = std::min(synced, ceiling_);
+  out_.synced_lsn = std::min(synced, ceiling_.synced_lsn);
 }
 
 bool Judge::IsOlderUse(std::size_t i) const {
@@ -170,17 +170,23 @@ std::size_t Judge::NextOwner(std::size_t i) const {
   return facts_.size();
 }
 
-// A clean end seals every segment, and so does opening: those of an earlier epoch. But a file whose
-// sync failed is not written again, and STATE says so.
+// A clean end seals every segment, and so does opening: those of an earlier epoch. Each footer is
+// on disk before the next is written. But a file whose sync failed is not written again: STATE says
+// so first, and what it holds beyond that is void.
 void Judge::DecideSealed() {
-  for (std::size_t i = 0; i < facts_.size(); ++i) {
+  bool precedes_sealed = false;
+  for (std::size_t i = facts_.size(); i-- > 0;) {
     const SegmentFacts& facts = facts_[i];
+    const bool has_void = !facts.runs.empty() &&
+                          facts.runs.back().lsns.to > out_.segments[i].owned_to;
+    const bool must_be = state_.clean || facts.epoch < state_.epoch ||
+                         (precedes_sealed && !has_void && !identity_.state_damaged);
+    precedes_sealed = precedes_sealed || (facts.was_sealed && facts.number <= ceiling_.sealed);
     if (std::find(state_.unsealed.begin(), state_.unsealed.end(), facts.number) !=
         state_.unsealed.end()) {
       out_.segments[i].sealed = facts.has_footer;
       continue;
     }
-    const bool must_be = state_.clean || facts.epoch < state_.epoch;
     out_.segments[i].sealed = facts.was_sealed || (facts.broken_footer && !identity_.other_boot) ||
                               (facts.header_state == HeaderState::kValid && must_be);
   }

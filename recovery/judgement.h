@@ -18,12 +18,18 @@
 
 namespace taskwal::recovery {
 
+// Beside a live writer: what was on disk before the files were read. What is named or sealed later
+// became so behind the reader's back, and is held against nobody.
+struct Ceiling {
+  wal::Lsn synced_lsn = UINT64_MAX;
+  std::uint64_t sealed = UINT64_MAX;  // number of the last sealed segment
+};
+
 struct JudgementInput {
   const LogIdentity* identity = nullptr;
   std::span<const SegmentFacts> segments;  // ascending; all, or the last ones
   wal::Lsn from = 1;                       // older LSNs were retired, or not read
-  // Beside a live writer: what is named as synced above this became so after the files were read.
-  wal::Lsn synced_ceiling = UINT64_MAX;
+  Ceiling ceiling;
 };
 
 struct SegmentJudgement {

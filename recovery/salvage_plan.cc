@@ -28,9 +28,12 @@ Result<SalvagePlan> PlanSalvage(const Survey& survey) {
 }
 
 Result<SalvagePreview> PreviewSalvage(FileSystem& fs, const std::string& directory,
-                                      wal::Lsn synced_ceiling) {
+                                      const ScanReport& before) {
   SurveyOptions options;
-  options.synced_ceiling = synced_ceiling;
+  options.ceiling = {before.synced_lsn, 0};
+  for (const SegmentSummary& segment : before.segments) {
+    if (segment.sealed) options.ceiling.sealed = segment.number;
+  }
   TASKWAL_ASSIGN(const Survey survey, SurveyLog(fs, directory, options));
   TASKWAL_ASSIGN(const SalvagePlan plan, PlanSalvage(survey));
   std::vector<std::uint64_t> numbers;

@@ -27,9 +27,9 @@ struct SalvagePreview {
   std::vector<wal::LsnRange> lost;       // what would be declared lost
 };
 
-// Beside a live writer nothing above `synced_ceiling`, of a scan before, is damage yet. Errors as
+// Beside a live writer nothing above what a scan before has found is damage yet. Errors as
 // SurveyLog and PlanSalvage.
 Result<SalvagePreview> PreviewSalvage(FileSystem& fs, const std::string& directory,
-                                      wal::Lsn synced_ceiling);
+                                      const ScanReport& before);
 
 }  // namespace taskwal::recovery

@@ -44,7 +44,7 @@ Result<Survey> ReadUntilCertain(FileSystem& fs, const std::string& directory,
   TASKWAL_ASSIGN(Survey survey, SurveyLog(fs, directory, options));
   options.on_progress = nullptr;
   for (int reading = 1; reading < kReadingsMax && HasDamage(survey.judgement); ++reading) {
-    options.synced_ceiling = survey.judgement.synced_lsn;
+    options.ceiling = CeilingOf(survey);
     TASKWAL_ASSIGN(const Fingerprint before, TakeFingerprint(fs, directory));
     TASKWAL_ASSIGN(survey, SurveyLog(fs, directory, options));
     TASKWAL_ASSIGN(const Fingerprint after, TakeFingerprint(fs, directory));

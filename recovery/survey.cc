@@ -47,9 +47,9 @@ void NoteStamp(Survey* survey) {
   }
 }
 
-void Conclude(wal::Lsn from, wal::Lsn synced_ceiling, Survey* survey) {
+void Conclude(wal::Lsn from, const Ceiling& ceiling, Survey* survey) {
   NoteStamp(survey);
-  survey->judgement = JudgeLog({&survey->identity, survey->segments, from, synced_ceiling});
+  survey->judgement = JudgeLog({&survey->identity, survey->segments, from, ceiling});
 }
 
 // Everything below was retired: by what STATE says now, for segments may have gone while we read.
@@ -61,6 +61,14 @@ Result<wal::Lsn> RetiredUpTo(FileSystem& fs, const Survey& survey) {
 }
 
 }  // namespace
+
+Ceiling CeilingOf(const Survey& survey) {
+  Ceiling ceiling{survey.judgement.synced_lsn, 0};
+  for (const SegmentFacts& facts : survey.segments) {
+    if (facts.has_footer) ceiling.sealed = facts.number;
+  }
+  return ceiling;
+}
 
 Result<Survey> SurveyLog(FileSystem& fs, const std::string& directory,
                          const SurveyOptions& options) {
@@ -80,7 +88,7 @@ Result<Survey> SurveyLog(FileSystem& fs, const std::string& directory,
     if (options.on_progress) options.on_progress(done, std::max(done, all));
   }
   TASKWAL_ASSIGN(const wal::Lsn from, RetiredUpTo(fs, survey));
-  Conclude(from, options.synced_ceiling, &survey);
+  Conclude(from, options.ceiling, &survey);
   return survey;
 }
 
@@ -103,7 +111,7 @@ Result<Survey> SurveyTail(FileSystem& fs, const std::string& directory,
     survey.segments.push_back(std::move(facts));
   }
   std::reverse(survey.segments.begin(), survey.segments.end());
-  Conclude(from, options.synced_ceiling, &survey);
+  Conclude(from, options.ceiling, &survey);
   return survey;
 }
 

@@ -29,8 +29,11 @@ struct SurveyOptions {
   std::function<void(std::uint64_t done, std::uint64_t all)> on_progress;
   // Told each valid frame of a segment that is read as a whole. May be empty.
   std::function<void(std::uint64_t segment, const wal::Frame& frame)> on_frame;
-  wal::Lsn synced_ceiling = UINT64_MAX;
+  Ceiling ceiling;
 };
+
+// What another reading may hold the files against.
+Ceiling CeilingOf(const Survey& survey);
 
 // Every byte of every segment. Errors as ReadIdentity, and kIoError.
 Result<Survey> SurveyLog(FileSystem& fs, const std::string& directory,

@@ -3,6 +3,7 @@
 #include <mysql.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace taskwal::storage {
 namespace {
@@ -38,17 +39,19 @@ MYSQL_TIME DriverTime(Time time) {
   return value;
 }
 
-class Bulk {
+}  // namespace
+
+class BulkWrite::Bulk {
  public:
-  Bulk(MysqlConnection& connection, const BulkSql& sql, const MysqlRows& rows)
-      : connection_(connection), sql_(sql), rows_(rows),
+  Bulk(MysqlConnection& connection, BulkSql sql, MysqlRows rows)
+      : connection_(connection), sql_(std::move(sql)), rows_(std::move(rows)),
         uses_arrays_(connection.capabilities().array_binding) {
     const auto packet = static_cast<std::size_t>(connection.capabilities().packet_bytes_max);
     row_bytes_max_ = packet > 2 * kPacketOverhead ? packet - kPacketOverhead : packet / 2;
+    if (uses_arrays_) TranslateTimes();
   }
 
   void Run() {
-    if (uses_arrays_) TranslateTimes();
     for (std::size_t begin = 0; begin < rows_.size();) {
       const std::size_t end = EndOf(begin);
       if (end == begin) {
@@ -254,8 +257,8 @@ class Bulk {
   }
 
   MysqlConnection& connection_;
-  const BulkSql& sql_;
-  const MysqlRows& rows_;
+  const BulkSql sql_;
+  const MysqlRows rows_;
   const bool uses_arrays_;
   std::size_t row_bytes_max_ = 0;
   // By column; arrays of times are arrays of pointers to the driver.
@@ -263,10 +266,13 @@ class Bulk {
   std::vector<std::vector<MYSQL_TIME*>> time_pointers_;
 };
 
-}  // namespace
+BulkWrite::BulkWrite(MysqlConnection& connection, BulkSql sql, MysqlRows rows)
+    : bulk_(std::make_unique<Bulk>(connection, std::move(sql), std::move(rows))) {}
 
-void ExecuteBulk(MysqlConnection& connection, const BulkSql& sql, const MysqlRows& rows) {
-  if (rows.size() > 0) Bulk(connection, sql, rows).Run();
-}
+BulkWrite::~BulkWrite() = default;
+BulkWrite::BulkWrite(BulkWrite&& other) noexcept = default;
+BulkWrite& BulkWrite::operator=(BulkWrite&& other) noexcept = default;
+
+void BulkWrite::Execute() { bulk_->Run(); }
 
 }  // namespace taskwal::storage

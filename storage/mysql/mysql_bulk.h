@@ -3,6 +3,7 @@
 // values in pieces.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,21 @@ struct BulkSql {
   std::vector<std::string> names;
 };
 
-// Inside MysqlConnection::Run; throws MysqlError. Rows are taken in their order.
-void ExecuteBulk(MysqlConnection& connection, const BulkSql& sql, const MysqlRows& rows);
+// A statement with its rows, laid out as the driver wants them, without a word to the server.
+// Borrows the connection, and what the rows point to.
+class BulkWrite {
+ public:
+  BulkWrite(MysqlConnection& connection, BulkSql sql, MysqlRows rows);
+  ~BulkWrite();
+  BulkWrite(BulkWrite&& other) noexcept;
+  BulkWrite& operator=(BulkWrite&& other) noexcept;
+
+  // Inside MysqlConnection::Run; throws MysqlError. Rows are taken in their order.
+  void Execute();
+
+ private:
+  class Bulk;
+  std::unique_ptr<Bulk> bulk_;
+};
 
 }  // namespace taskwal::storage

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -255,6 +256,21 @@ void MysqlConnection::Rollback() {
 
 std::uint64_t MysqlConnection::Execute(std::string_view sql) {
   if (mysql_real_query(mysql_, sql.data(), sql.size()) != 0) Throw();
+  return mysql_affected_rows(mysql_);
+}
+
+std::uint64_t MysqlConnection::Execute(std::string_view sql,
+                                       const std::function<void()>& meanwhile) {
+  if (mysql_send_query(mysql_, sql.data(), sql.size()) != 0) Throw();
+  std::exception_ptr failure;
+  try {
+    meanwhile();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  // In any case: left there, the answer would be taken for that to the next statement.
+  if (mysql_read_query_result(mysql_) != 0) Throw();
+  if (failure != nullptr) std::rethrow_exception(failure);
   return mysql_affected_rows(mysql_);
 }
 

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -59,6 +60,8 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
   void Rollback();
   // A statement without rows; the number of rows it found (whether or not they changed).
   std::uint64_t Execute(std::string_view sql);
+  // The same, with `meanwhile` done while the server is at it; not with this connection.
+  std::uint64_t Execute(std::string_view sql, const std::function<void()>& meanwhile);
   MysqlResult Query(std::string_view sql);
   // Kept prepared.
   st_mysql_stmt* Prepared(const std::string& sql);

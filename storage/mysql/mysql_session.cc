@@ -122,23 +122,24 @@ Result<ApplyResult> MysqlSession::WriteOnce(const Batch& batch, const std::strin
                                             bool each_newer, BatchPart* part) {
   *part = BatchPart::kPosition;
   connection_->Begin();
-  if (!MoveWatermarks(batch, wal_id)) {
+  // Moving many watermarks takes the server about as long as the rows of a small batch take us.
+  BatchWrites writes(*connection_, batch, wal_id);
+  if (!MoveWatermarks(batch, wal_id, [&] { writes.LayOut(each_newer); })) {
     connection_->Rollback();
     ApplyResult result;
     result.outcome = ApplyResult::Outcome::kWatermarkMoved;
     return result;
   }
   *part = BatchPart::kRows;
-  return WriteRows(batch, wal_id, each_newer);
+  return WriteRows(batch, &writes);
 }
 
-Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, const std::string& wal_id,
-                                            bool each_newer) {
-  DeleteDags(*connection_, batch, wal_id);
-  WriteTasks(*connection_, batch, wal_id, each_newer);
+Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, BatchWrites* writes) {
+  writes->DeleteDags();
+  writes->WriteTasks();
   ApplyResult result;
   try {
-    result.duplicates = InsertActivities(*connection_, batch);
+    result.duplicates = writes->InsertActivities();
   } catch (const MysqlError& e) {
     // In the idempotent form it is no id that collides, but some key that somebody added: poison.
     if (e.number() != kMysqlDuplicateKey || batch.idempotent) throw;
@@ -150,15 +151,18 @@ Result<ApplyResult> MysqlSession::WriteRows(const Batch& batch, const std::strin
   return result;
 }
 
-bool MysqlSession::MoveWatermarks(const Batch& batch, const std::string& wal_id) {
+bool MysqlSession::MoveWatermarks(const Batch& batch, const std::string& wal_id,
+                                  const std::function<void()>& meanwhile) {
   if (!batch.moves.empty()) {
     const bool can_hint = connection_->capabilities().key_hints && !has_views_;
     const std::string_view also = can_hint ? kWhileKeysStand : "";
-    return connection_->Execute(MoveWatermarkSql(batch, wal_id, also)) == batch.moves.size();
+    return connection_->Execute(MoveWatermarkSql(batch, wal_id, also), meanwhile) ==
+           batch.moves.size();
   }
   connection_->Execute("UPDATE wal_checkpoints SET stamp = GREATEST(stamp, " +
                        std::to_string(HighestStampOf(batch)) + ") WHERE wal_id = '" + wal_id +
-                       "' AND `partition` = 0");
+                       "' AND `partition` = 0",
+                       meanwhile);
   return true;
 }
 

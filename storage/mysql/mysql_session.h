@@ -1,6 +1,7 @@
 // One connection's calls. Writing is in mysql_session.cc, the queries are in mysql_queries.cc.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -9,6 +10,8 @@
 #include "storage/schema_check.h"
 
 namespace taskwal::storage {
+
+class BatchWrites;
 
 class MysqlSession final : public Session {
  public:
@@ -40,8 +43,9 @@ class MysqlSession final : public Session {
   // Inside Run.
   Result<ApplyResult> WriteOnce(const Batch& batch, const std::string& wal_id, bool each_newer,
                                 BatchPart* part);
-  Result<ApplyResult> WriteRows(const Batch& batch, const std::string& wal_id, bool each_newer);
-  bool MoveWatermarks(const Batch& batch, const std::string& wal_id);
+  Result<ApplyResult> WriteRows(const Batch& batch, BatchWrites* writes);
+  bool MoveWatermarks(const Batch& batch, const std::string& wal_id,
+                      const std::function<void()>& meanwhile);
   LogRow SelectLog(const std::string& wal_id, std::string_view locking);
   bool InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 

@@ -5,8 +5,8 @@
 #include <span>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
-#include "base/never_destroyed.h"
 #include "storage/mysql/mysql_bulk.h"
 #include "storage/mysql/mysql_result.h"
 #include "storage/mysql/mysql_rows.h"
@@ -20,6 +20,17 @@ using Kind = TaskChange::Kind;
 using Type = MysqlRows::Type;
 
 constexpr std::size_t kIdsPerQuery = 1000;
+
+// Where the statements of a batch are gathered.
+struct Gathered {
+  MysqlConnection& connection;
+  const std::string& wal_id;
+  std::vector<BulkWrite>* writes;
+
+  void Add(BulkSql sql, MysqlRows rows) const {
+    writes->emplace_back(connection, std::move(sql), std::move(rows));
+  }
+};
 
 std::vector<std::size_t> FirstColumns(std::size_t count) {
   std::vector<std::size_t> columns(count);
@@ -117,15 +128,14 @@ void AddTask(MysqlRows& rows, const TaskChange& change) {
   rows.Add(change.origin.lsn).Add(change.origin.stamp).Add(change.created_rank);
 }
 
-void PutTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-              const PutForm& form) {
+void PutTasks(const Gathered& gathered, Changes changes, const PutForm& form) {
   MysqlRows rows(TaskTypes());
   rows.Reserve(changes.size());
   for (const TaskChange& change : changes) {
     const bool is_meant = change.kind == (form.is_new ? Kind::kReplace : Kind::kPut);
     if (is_meant && change.open_only == form.open_only) AddTask(rows, change);
   }
-  if (rows.size() > 0) ExecuteBulk(connection, PutSql(wal_id, form), rows);
+  if (rows.size() > 0) gathered.Add(PutSql(gathered.wal_id, form), std::move(rows));
 }
 
 // --- patches and deletes: only where the row is, and only where it is older
@@ -173,8 +183,7 @@ BulkSql PatchSql(const std::string& wal_id, bool open_only) {
   return sql;
 }
 
-void PatchTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-                bool open_only) {
+void PatchTasks(const Gathered& gathered, Changes changes, bool open_only) {
   MysqlRows rows({Type::kBytes, Type::kText, Type::kText, Type::kTime, Type::kInt, Type::kTime,
                   Type::kInt, Type::kTime, Type::kInt, Type::kInt});
   for (const TaskChange& change : changes) {
@@ -186,7 +195,7 @@ void PatchTasks(MysqlConnection& connection, Changes changes, const std::string&
     }
     rows.Add(change.origin.lsn).Add(change.origin.stamp);
   }
-  if (rows.size() > 0) ExecuteBulk(connection, PatchSql(wal_id, open_only), rows);
+  if (rows.size() > 0) gathered.Add(PatchSql(gathered.wal_id, open_only), std::move(rows));
 }
 
 BulkSql DeleteSql(const std::string& wal_id) {
@@ -200,20 +209,19 @@ BulkSql DeleteSql(const std::string& wal_id) {
   return sql;
 }
 
-void DeleteTasks(MysqlConnection& connection, Changes changes, const std::string& wal_id) {
+void DeleteTasks(const Gathered& gathered, Changes changes) {
   MysqlRows rows({Type::kBytes, Type::kInt, Type::kInt});
   for (const TaskChange& change : changes) {
     if (change.kind != Kind::kDelete) continue;
     rows.Add(change.id).Add(change.origin.lsn).Add(change.origin.stamp);
   }
-  if (rows.size() > 0) ExecuteBulk(connection, DeleteSql(wal_id), rows);
+  if (rows.size() > 0) gathered.Add(DeleteSql(gathered.wal_id), std::move(rows));
 }
 
-void WriteChanges(MysqlConnection& connection, Changes changes, const std::string& wal_id,
-                  bool open_only, bool each_newer) {
-  PutTasks(connection, changes, wal_id, {false, open_only, each_newer});
-  PutTasks(connection, changes, wal_id, {true, open_only, each_newer});
-  PatchTasks(connection, changes, wal_id, open_only);
+void WriteChanges(const Gathered& gathered, Changes changes, bool open_only, bool each_newer) {
+  PutTasks(gathered, changes, {false, open_only, each_newer});
+  PutTasks(gathered, changes, {true, open_only, each_newer});
+  PatchTasks(gathered, changes, open_only);
 }
 
 // --- activities
@@ -244,42 +252,15 @@ std::unordered_set<std::string> StoredIds(MysqlConnection& connection, const Bat
   return stored;
 }
 
-}  // namespace
-
-void WriteTasks(MysqlConnection& connection, const Batch& batch, const std::string& wal_id,
-                bool each_newer) {
-  for (const Changes turn : TurnsOf(batch)) {
-    WriteChanges(connection, turn, wal_id, false, each_newer);
-    const bool is_guarded = std::any_of(turn.begin(), turn.end(), [](const TaskChange& change) {
-      return change.open_only;
-    });
-    // That a task is closed is no exception.
-    if (is_guarded) WriteChanges(connection, turn, wal_id, true, false);
-    DeleteTasks(connection, turn, wal_id);
-  }
-}
-
-void DeleteDags(MysqlConnection& connection, const Batch& batch, const std::string& wal_id) {
-  for (const auto& [dag_id, origin] : batch.dag_deletes) {
-    std::string sql = "DELETE FROM dag_tasks WHERE dag_id = ";
-    connection.AppendQuoted(&sql, dag_id);
-    connection.Execute(sql + " AND " + IsOlder("", wal_id, std::to_string(origin.lsn),
-                                               std::to_string(origin.stamp)));
-  }
-}
-
-std::uint64_t InsertActivities(MysqlConnection& connection, const Batch& batch) {
-  if (batch.activities.empty()) return 0;
-  static const BulkSql& kSql = NeverDestroyed(ActivitySql());
-  std::unordered_set<std::string> known;
-  if (batch.idempotent) known = StoredIds(connection, batch);
-  std::uint64_t duplicates = 0;
+// Those of `known` are left out, and `known` learns the others.
+MysqlRows ActivityRows(const Batch& batch, std::unordered_set<std::string>* known,
+                       std::uint64_t* duplicates) {
   MysqlRows rows({Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes, Type::kBytes,
                   Type::kText, Type::kText, Type::kText, Type::kTime, Type::kInt});
   rows.Reserve(batch.activities.size());
   for (const auto& [activity, lsn] : batch.activities) {
-    if (batch.idempotent && !known.insert(activity.id).second) {
-      ++duplicates;
+    if (known != nullptr && !known->insert(activity.id).second) {
+      ++*duplicates;
       continue;
     }
     rows.Add(activity.id).Add(activity.task_id).Add(activity.dag_id).Add(activity.node_id);
@@ -287,7 +268,45 @@ std::uint64_t InsertActivities(MysqlConnection& connection, const Batch& batch) 
     rows.Add(LevelName(activity.level)).Add(activity.created_at);
     rows.Add(std::int64_t{activity.priority});
   }
-  ExecuteBulk(connection, kSql, rows);
+  return rows;
+}
+
+}  // namespace
+
+void BatchWrites::LayOut(bool each_newer) {
+  const Gathered gathered{connection_, wal_id_, &tasks_};
+  for (const Changes turn : TurnsOf(batch_)) {
+    WriteChanges(gathered, turn, false, each_newer);
+    const bool is_guarded = std::any_of(turn.begin(), turn.end(), [](const TaskChange& change) {
+      return change.open_only;
+    });
+    // That a task is closed is no exception.
+    if (is_guarded) WriteChanges(gathered, turn, true, false);
+    DeleteTasks(gathered, turn);
+  }
+  if (batch_.activities.empty() || batch_.idempotent) return;
+  activities_.emplace(connection_, ActivitySql(), ActivityRows(batch_, nullptr, nullptr));
+}
+
+void BatchWrites::DeleteDags() {
+  for (const auto& [dag_id, origin] : batch_.dag_deletes) {
+    std::string sql = "DELETE FROM dag_tasks WHERE dag_id = ";
+    connection_.AppendQuoted(&sql, dag_id);
+    connection_.Execute(sql + " AND " + IsOlder("", wal_id_, std::to_string(origin.lsn),
+                                                std::to_string(origin.stamp)));
+  }
+}
+
+void BatchWrites::WriteTasks() {
+  for (BulkWrite& write : tasks_) write.Execute();
+}
+
+std::uint64_t BatchWrites::InsertActivities() {
+  if (activities_) activities_->Execute();
+  if (batch_.activities.empty() || !batch_.idempotent) return 0;
+  std::unordered_set<std::string> known = StoredIds(connection_, batch_);
+  std::uint64_t duplicates = 0;
+  BulkWrite(connection_, ActivitySql(), ActivityRows(batch_, &known, &duplicates)).Execute();
   return duplicates;
 }
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <future>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,54 @@ TEST_F(MysqlServer, ATransactionThatTheServerEndedIsNotCommitted) {
   EXPECT_OK(write("DO 1"));
   EXPECT_THAT(write("ROLLBACK"), StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 1213)")));
   EXPECT_OK(write("DO 1"));
+}
+
+TEST_F(MysqlServer, WorkBesideAStatementIsDoneWhileTheServerIsAtIt) {
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget target, ParseMysqlDsn(dsn_));
+  ASSERT_OK_AND_ASSIGN(const auto connection, MysqlConnection::Open(target, "mysql", seconds(30)));
+  ASSERT_OK_AND_ASSIGN(const auto holder, MysqlConnection::Open(target, "mysql", seconds(30)));
+  EXPECT_OK(holder->Run("hold", [&]() -> Status {
+    holder->Execute("DO GET_LOCK('beside', 0)");
+    return Status::Ok();
+  }));
+  // The statement ends with the lock only because of what is done beside it.
+  const auto is_ours = connection->Run("wait", [&]() -> Result<std::int64_t> {
+    connection->Execute("DO GET_LOCK('beside', 10)", [&] {
+      EXPECT_OK(holder->Run("release", [&]() -> Status {
+        holder->Execute("DO RELEASE_LOCK('beside')");
+        return Status::Ok();
+      }));
+    });
+    MysqlResult owner = connection->Query("SELECT IS_USED_LOCK('beside') <=> CONNECTION_ID()");
+    owner.Step();
+    return owner.Int();
+  });
+  ASSERT_OK(is_ours);
+  EXPECT_EQ(*is_ours, 1);
+}
+
+TEST_F(MysqlServer, WorkThatFailsBesideAStatementLeavesNoAnswerBehind) {
+  ASSERT_OK(session_->Apply(OneTask()));
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget target, ParseMysqlDsn(dsn_));
+  ASSERT_OK_AND_ASSIGN(const auto connection, MysqlConnection::Open(target, "mysql", seconds(30)));
+  const auto write = [&](const char* sql) {
+    return connection->Run("write", [&]() -> Status {
+      connection->Begin();
+      connection->Execute(sql, [] { throw std::runtime_error("out of memory"); });
+      return connection->Commit();
+    });
+  };
+  EXPECT_THAT(write("DELETE FROM dag_tasks"),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("out of memory")));
+  EXPECT_THAT(write("DELETE FROM nowhere"),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 1146)")));
+  const auto stored = connection->Run("count", [&]() -> Result<std::int64_t> {
+    MysqlResult count = connection->Query("SELECT count(*) FROM dag_tasks");
+    count.Step();
+    return count.Int();
+  });
+  ASSERT_OK(stored);
+  EXPECT_EQ(*stored, 1);
 }
 
 TEST_F(MysqlServer, AMissingRightIsNoPoison) {

@@ -24,7 +24,7 @@ enum class Seen : std::uint8_t {
   kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
   kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList,
   kDestroyedUnknown, kLettersOff, kSyncedDamage, kRepeatDropped, kStoreMet,
-  kKillBehindSync, kCount,
+  kKillBehindSync, kUnreadable, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -56,6 +56,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "destroyed records that nothing tells of", "lives without dead letters",
     "synced frames damaged and reported", "activities brought again and dropped",
     "stores into the ring put off", "kills soon behind a failed sync",
+    "segments unreadable behind a failed sync",
 };
 
 class Coverage {

@@ -11,6 +11,7 @@ namespace {
 constexpr SimulatedThreads::Nanoseconds kMillisecond = 1'000'000;
 constexpr std::uint64_t kPutOffOneIn = 64;  // calls: the ring's next store behind one
 constexpr std::uint64_t kSoon = 1500;       // points of preemption
+constexpr std::uint64_t kReadsFailed = 16;  // more than a rewrite tries
 
 const Status& StatusOf(const Status& status) { return status; }
 template <typename T>
@@ -29,7 +30,11 @@ class PreemptingFileSystem::Writable final : public WritableFile {
     return fs_.Do(Seen::kFailedWrite, [&] { return file_->Write(offset, bytes); });
   }
   Status Sync() override {
-    return fs_.Do(Seen::kFailedSync, [&] { return file_->Sync(); });
+    return fs_.Do(Seen::kFailedSync, [&] {
+      Status synced = file_->Sync();
+      fs_.FailReads(synced);
+      return synced;
+    });
   }
   Status WriteAndSync(std::uint64_t offset, std::span<const std::byte> bytes) override {
     TASKWAL_TRY(Write(offset, bytes));
@@ -93,6 +98,18 @@ void PreemptingFileSystem::Follow(Seen failure, const Status& status) {
     threads.KillWithin(kSoon);
   }
   if (random_.OneIn(2)) threads.StepAside();
+}
+
+// A disk that does not take what it is given may not give it back for a while, either: what is in
+// the files alone is then gone. Once in a life.
+void PreemptingFileSystem::FailReads(const Status& synced) {
+  if (has_failed_reads_ || !synced.message().starts_with("injected")) return;
+  has_failed_reads_ = true;
+  if (!for_reads_.OneIn(3)) return;
+  coverage_.Note(Seen::kUnreadable);
+  for (std::uint64_t n = 1; n <= kReadsFailed; ++n) {
+    disk_.FailNth(n, {.call = SimulatedCall::kRead, .path_part = "/wal-"});
+  }
 }
 
 template <typename Call>

@@ -22,9 +22,13 @@ class PreemptingFileSystem final : public FileSystem {
   };
 
   PreemptingFileSystem(SimulatedFileSystem& disk, std::uint64_t seed, Coverage& coverage)
-      : disk_(disk), random_(seed), coverage_(coverage) {}
+      : disk_(disk), random_(seed), for_reads_(~seed), coverage_(coverage) {}
   void SetOdds(const Odds& odds) { odds_ = odds; }
-  void Reseed(std::uint64_t seed) { random_ = Random(seed); }
+  void Reseed(std::uint64_t seed) {
+    random_ = Random(seed);
+    for_reads_ = Random(~seed);
+    has_failed_reads_ = false;
+  }
 
   Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
                                                      bool create) override;
@@ -52,9 +56,12 @@ class PreemptingFileSystem final : public FileSystem {
   void TakeTime();
   void Note(Seen failure, const Status& status);
   void Follow(Seen failure, const Status& status);
+  void FailReads(const Status& synced);
 
   SimulatedFileSystem& disk_;
   Random random_;
+  Random for_reads_;  // behind a failed sync
+  bool has_failed_reads_ = false;
   Coverage& coverage_;
   Odds odds_;
 };

@@ -120,6 +120,8 @@ class World {
   void NoteDestroyed(std::uint64_t segment);
   void FlipABit();
   void ExpectReported(const std::vector<LiveFrame>& before);
+  void ExpectUnknownTail(const recovery::ScanReport& report);
+  void ExpectDeclared(const recovery::SalvageReport& salvaged, const wal::LogState& state);
   void FlipInState();
 
   // --- world_options.cc: what is drawn

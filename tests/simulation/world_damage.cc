@@ -138,6 +138,39 @@ void World::ExpectReported(const std::vector<LiveFrame>& before) {
   }
 }
 
+// What salvage gives up is named in STATE from then on, as long as the log has not retired it.
+void World::ExpectDeclared(const recovery::SalvageReport& salvaged, const wal::LogState& state) {
+  for (const wal::LsnRange& lost : salvaged.lost) {
+    if (lost.to < state.first_lsn) continue;
+    if (Covers(state.lost, lost.to)) continue;
+    ledger_.Fail(
+        fmt::format("salvage lost LSN {} to {}, and does not declare it", lost.from, lost.to));
+  }
+}
+
+// Behind the last sync that is named, nobody can tell after a power cut whether there was more:
+// what the process wrote that died then is told as of unknown standing.
+void World::ExpectUnknownTail(const recovery::ScanReport& report) {
+  const auto state = wal::ReadState(disk_, kDirectory);
+  if (!after_power_cut_ || !state.ok() || state->clean || ledger_.may_rot()) return;
+  const auto is_open = [&](const std::string& path) {
+    const std::string file = path.substr(path.rfind('/') + 1);
+    return std::any_of(report.segments.begin(), report.segments.end(), [&](const auto& segment) {
+      return file == wal::SegmentName(segment.number) && !segment.sealed &&
+             segment.epoch == state->epoch;
+    });
+  };
+  for (const LiveFrame& frame : LiveFrames(disk_, kDirectory)) {
+    if (frame.lsns.empty() || frame.lsns.from <= report.synced_lsn) continue;
+    if (frame.lsns.to > report.lsns.to || !is_open(frame.path)) continue;
+    if (Covers(report.unknown, frame.lsns.from) && Covers(report.unknown, frame.lsns.to)) continue;
+    ledger_.Fail(
+        fmt::format("{} at {} (LSN {} to {}) was named by nothing as synced before the "
+                    "power cut, and verify takes it for known",
+                    frame.path, frame.offset, frame.lsns.from, frame.lsns.to));
+  }
+}
+
 // A segment is gone, cut, or stands where another belongs.
 void World::HaveAccident(Random& random) {
   const auto segments = wal::ListSegments(disk_, kDirectory);

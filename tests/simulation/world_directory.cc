@@ -397,6 +397,7 @@ void World::Verify() {
     ledger_.Fail(fmt::format("verify reports damage, and there is none: {} at {}: {}", finding.file,
                              finding.offset, finding.detail));
   }
+  ExpectUnknownTail(*report);
 }
 
 }  // namespace taskwal

@@ -174,6 +174,7 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
     is_state_damaged_ = false;  // who the log is has been settled
   }
   if (plan.salvage) coverage_.Note(Seen::kSalvage);
+  ExpectDeclared(report.salvaged, storage.log().state());
   if (storage.log().state().rebalancing) coverage_.Note(Seen::kRebalanceFinished);
   coverage_.Note(Seen::kRescued, report.rescued);
   if (report.prepared.torn_bytes > 0) coverage_.Note(Seen::kTornTail);

@@ -79,6 +79,17 @@ TEST_F(SalvageTest, SettlesEveryChangedByte) {
   }
 }
 
+TEST_F(SalvageTest, GivesASegmentOfAKilledProcessItsFooterBack) {
+  PutKilledLog();
+  const std::vector<Lsn> before = ReadLsns(18);
+  fs_.TruncateFile(PathOf(1), fs_.Content(PathOf(1)).size() - 512);
+  ASSERT_TRUE(MustScan().damaged());
+  const SalvageReport report = MustSalvage();
+  EXPECT_EQ(report.quarantined, (std::vector<std::string>{"wal-00000001.log"}));
+  EXPECT_TRUE(report.lost.empty());
+  EXPECT_EQ(ReadLsns(18), before);
+}
+
 TEST_F(SalvageTest, DeclaresMissingSegments) {
   PutCleanLog();
   ASSERT_OK(fs_.Remove(PathOf(3)));

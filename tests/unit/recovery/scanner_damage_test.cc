@@ -9,11 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "recovery/survey.h"
 #include "tests/unit/recovery/log_fixture.h"
 
 namespace taskwal::recovery {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using wal::LsnRange;
 
@@ -121,6 +123,29 @@ TEST_F(ScannerTest, DamageThatCostsNoRecordNamesThoseOfItsFrameOrSegment) {
   fs_.TruncateFile(PathOf(1), size - 512);  // without its footer
   EXPECT_THAT(Describe(MustScan().findings), HasSubstr(":damage[1-6] "));
   WriteFile(fs_, PathOf(1), bytes);
+}
+
+TEST_F(ScannerTest, AFooterThatIsGoneInFrontOfASealedSegmentIsDamageAfterAKill) {
+  PutKilledLog();
+  const auto last_sealed = ReadBytes(fs_, PathOf(2));
+  fs_.TruncateFile(PathOf(2), last_sealed.size() - 512);
+  EXPECT_FALSE(MustScan().damaged());  // the process may have been killed before it wrote that
+  WriteFile(fs_, PathOf(2), last_sealed);
+  fs_.TruncateFile(PathOf(1), fs_.Content(PathOf(1)).size() - 512);
+  EXPECT_THAT(Describe(MustScan().findings),
+              AllOf(HasSubstr("wal-00000001.log@"), HasSubstr(":damage[1-6] ")));
+}
+
+TEST_F(ScannerTest, AFooterIsMissedOnlyWhereTheNextWasThereBeforeTheReading) {
+  PutKilledLog();
+  fs_.TruncateFile(PathOf(1), fs_.Content(PathOf(1)).size() - 512);
+  SurveyOptions options;
+  for (const std::uint64_t sealed : {1, 2}) {
+    options.ceiling.sealed = sealed;
+    const auto survey = SurveyLog(fs_, kDirectory, options);
+    ASSERT_OK(survey);
+    EXPECT_EQ(Has(survey->judgement.findings, Verdict::kDamage), sealed == 2) << sealed;
+  }
 }
 
 TEST_F(ScannerTest, ALossOverSeveralSegmentsIsToldPerFile) {
