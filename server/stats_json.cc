@@ -117,7 +117,10 @@ Json ToJson(const WorkerSnapshot& worker) {
           {"in_hand", worker.in_hand}};
 }
 
-Json ToJson(const TargetFlow& target) {
+Json ToJson(const TargetFlow& target, const Stats& stats) {
+  const auto found = std::find_if(stats.targets.begin(), stats.targets.end(),
+                                  [&](const TargetStats& one) { return one.name == target.name; });
+  const bool is_known = found != stats.targets.end();
   Json workers = Json::array();
   for (const WorkerSnapshot& worker : target.workers) workers.push_back(ToJson(worker));
   return {{"name", target.name},
@@ -126,6 +129,8 @@ Json ToJson(const TargetFlow& target) {
           {"queue_utilization", target.queue_utilization},
           {"batch_size", ToJson(target.batch_size)},
           {"breaker", ToJson(target.breaker)},
+          {"last_error", is_known ? found->last_error : std::string()},
+          {"last_error_at", TimeOrNull(is_known ? found->last_error_time : std::nullopt)},
           {"workers", std::move(workers)}};
 }
 
@@ -215,7 +220,9 @@ std::string TargetsToJson(const Stats& stats) { return Dump({{"targets", TargetL
 
 std::string BufferToJson(const BufferSnapshot& buffer) {
   Json targets = Json::array();
-  for (const TargetFlow& target : buffer.targets) targets.push_back(ToJson(target));
+  for (const TargetFlow& target : buffer.targets) {
+    targets.push_back(ToJson(target, buffer.stats));
+  }
   return Dump({{"state", PressureName(buffer.state)},
                {"unflushed_records", buffer.stats.pending},
                {"log_bytes", buffer.stats.log_bytes},

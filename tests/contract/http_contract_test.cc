@@ -115,12 +115,14 @@ TEST_F(HttpContractTest, ReportsHealthAndTargets) {
 
 TEST_F(HttpContractTest, TargetsTellWhatFailedLast) {
   db_ = "postgresql://someone:hunter2@127.0.0.1:1/nowhere";
-  auto daemon = Start();
+  auto daemon = Start({"--set", "recovery_timeout=0", "--set", "shutdown_timeout=100ms"});
   ASSERT_NE(daemon, nullptr);
   ASSERT_EQ(client_.Post(kLogs, SaveTasks(1, 3)).status, 200);
-  const HttpAnswer targets = Await("/api/v1/targets", R"("last_error_at":"2)");
-  EXPECT_THAT(targets.body, HasSubstr("refused"));
-  EXPECT_THAT(targets.body, Not(HasSubstr("hunter2")));
+  for (const char* path : {"/api/v1/targets", "/api/v1/stats", "/buffer/stats"}) {
+    const HttpAnswer answer = Await(path, R"("last_error_at":"2)");
+    EXPECT_THAT(answer.body, HasSubstr("refused")) << path;
+    EXPECT_THAT(answer.body, Not(HasSubstr("hunter2"))) << path;
+  }
   EXPECT_EQ(StopOf(*daemon), 4);
 }
 
