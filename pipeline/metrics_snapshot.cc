@@ -73,7 +73,7 @@ Status StorageMetrics::WriteSnapshot(bool has_ended) {
   if (space.ok() && space->available < kSpaceLeft) {
     return Status::Unavailable("no room to spare for " + path);
   }
-  const Status written = WriteNewFile(parties_.fs, made, text);
+  Status written = WriteNewFile(parties_.fs, made, text);
   if (!written.ok()) {
     IgnoreStatus(parties_.fs.Remove(made), "gives back what it took");
     return written;

@@ -209,7 +209,7 @@ bool MysqlConnection::MayRepeat() {
 }
 
 Status MysqlConnection::Caught(std::string_view what) {
-  const Status status = MysqlCaught(name_, what);
+  Status status = MysqlCaught(name_, what);
   if (!watchdog_->has_fired()) return status;
   is_lost_ = true;
   return MysqlFailure(name_, what, kMysqlServerLost, "took longer than the time limit");
