@@ -29,6 +29,9 @@ using namespace taskwal::wal;
 constexpr std::uint64_t kNumber = 1;
 constexpr std::uint64_t kEpoch = 1;
 const Uuid kWalId = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+// Of segments made here: no other, since what the corpus has of whole ones would be valid frames in
+// the midst of a body, which nobody made.
+const Uuid kMadeWalId = {{16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1}};
 
 struct MadeFrame {
   FrameHeader header{};
@@ -76,7 +79,7 @@ void AppendPacked(FuzzInput* input, bool compress, bool is_changed, Made* made) 
   std::vector<std::byte>* file = &made->file;
   file->resize(AlignUp(file->size(), kSectorBytes));
   const std::uint64_t offset = file->size();
-  const std::uint64_t seed = FrameSeed(kWalId, kNumber, kEpoch);
+  const std::uint64_t seed = FrameSeed(kMadeWalId, kNumber, kEpoch);
   const Lsn first_lsn = 1 + input->TakeValue<std::uint16_t>();
   const Lsn synced_lsn = input->TakeValue<std::uint16_t>();
   FrameBuilder builder;
@@ -121,7 +124,7 @@ void AppendForged(FuzzInput* input, std::uint8_t shape, Made* made) {
 
   std::vector<std::byte>* file = &made->file;
   const std::uint64_t offset = file->size();
-  const std::uint64_t seed = FrameSeed(kWalId, kNumber, kEpoch);
+  const std::uint64_t seed = FrameSeed(kMadeWalId, kNumber, kEpoch);
   header.body_checksum = Checksum(body, seed);
   header.header_checksum = HeaderChecksum(header, seed, offset);
   Put(std::as_bytes(std::span(&header, 1)), file);
@@ -140,7 +143,7 @@ void AppendFrame(FuzzInput* input, Made* made) {
 }
 
 Made ForgedSegment(FuzzInput input) {
-  SegmentHeader header = SegmentFile::MakeHeader(kWalId, kNumber, kEpoch, 16);
+  SegmentHeader header = SegmentFile::MakeHeader(kMadeWalId, kNumber, kEpoch, 16);
   header.first_lsn = 1;
   header.checksum = Checksum(std::as_bytes(std::span(&header, 1)).first(sizeof header - 8));
   Made made;
@@ -192,7 +195,8 @@ const std::vector<std::byte>* ExpectMade(const Frame& frame, const Made& made) {
 
 // `made`: what is in it, where that is known.
 void ReadAll(const std::string& directory, const Made* made) {
-  auto opened = SegmentReader::Open(FileSystem::Real(), directory, kNumber, {kWalId});
+  const Uuid& wal_id = made == nullptr ? kWalId : kMadeWalId;
+  auto opened = SegmentReader::Open(FileSystem::Real(), directory, kNumber, {wal_id});
   if (!opened.ok()) return;
   SegmentReader& reader = **opened;
   (void)reader.header_padding_clean();
