@@ -36,15 +36,17 @@ Status LogWriter::RewriteAfterFailure() {
   std::vector<std::uint64_t> numbers;
   for (const OpenSegment& segment : open_) numbers.push_back(segment.file->number());
   std::uint64_t number = next_number_;
+  const std::uint64_t bytes = next_bytes_;
+  const Status lacked = roll_status_;
   mutex_.Unlock();
   std::vector<LsnRange> lost;
   DirectWriter writer(
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
-        return MakeSegment(number++, first_lsn,
-                           std::max(config_.segment_bytes, kSegmentHeaderBytes + frame_bytes));
+        return MakeSegment(number++, first_lsn, std::max(bytes, kSegmentHeaderBytes + frame_bytes));
       },
       {config_.frame_bytes, config_.index_keys}, from);
   const Status copied = CopyUnsynced(from, to, numbers, released, &writer, &lost);
+  if (copied.ok() && !lacked.ok() && on_space_) on_space_(copied);
   mutex_.Lock();
   next_number_ = number;
   is_rewriting_ = false;
@@ -159,6 +161,10 @@ void LogWriter::AdoptRewritten(std::vector<std::unique_ptr<SegmentFile>> segment
   entries_.clear();
   written_count_ = released_count_ = 0;
   for (auto& segment : segments) open_.push_back({std::move(segment), 0, false});
+  // A segment that could not be made before is not waited for any more.
+  roll_status_ = Status::Ok();
+  roll_retry_at_ = {};
+  lacked_bytes_ = 0;
   written_lsn_.store(end, std::memory_order_release);
   durable_lsn_.store(end, std::memory_order_release);
   ReleaseUpTo(ring_end);

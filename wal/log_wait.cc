@@ -220,13 +220,18 @@ void LogWriter::WaitForRoom(std::chrono::nanoseconds most) {
 }
 
 bool LogWriter::WantsSync() {
-  if (config_.sync_interval.count() == 0 && entries_.empty()) return false;
+  const bool has_interval = config_.sync_interval.count() > 0;
   const Monotonic old = clock_.Now() - config_.sync_interval;
+  bool has_unsynced = false;
   for (const Entry& entry : entries_) {
-    if (entry.is_synced || entry.syncing != 0 || !entry.is_written) continue;
-    // Level `disk` with nobody waiting (appended now, waited for later) is not left lying.
-    if (entry.needs_sync) return true;
-    if (config_.sync_interval.count() > 0 && entry.placed_at <= old) return true;
+    if (!entry.is_written) continue;
+    if (!entry.is_synced && entry.syncing == 0) {
+      if (has_interval && entry.placed_at <= old) return true;
+      has_unsynced = true;
+    }
+    // Level `disk` with nobody waiting (appended now, waited for later) is not left lying, neither
+    // for its own sync nor for that of what stands before it.
+    if (entry.needs_sync && has_unsynced) return true;
   }
   return false;
 }

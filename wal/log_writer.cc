@@ -73,14 +73,18 @@ void LogWriter::RaiseStamp(std::uint64_t seen) {
 // --- one commit
 // ------------------------------------------------------------------------------------
 
-// Writes what is published as one frame; syncs it, and what is written before it, where asked.
+// Writes what is published as one frame; syncs it, and what is written before it, where asked. The
+// sync needs no room: where the next segment has none, what is written is synced all the same.
 Status LogWriter::Commit(std::uint32_t lane, bool sync) {
   Work work;
   work.lane = lane;
+  Status gathered;
   {
     MutexLock lock(mutex_);
-    const Status gathered = Gather(lane, &work);
-    if (gathered.ok() && sync) PlanSyncs(nullptr, &work);
+    gathered = Gather(lane, &work);
+    if (sync && (gathered.ok() || gathered.code() == StatusCode::kUnavailable)) {
+      PlanSyncs(nullptr, &work);
+    }
     if (work.segment == nullptr && work.to_sync.empty()) {
       lanes_[lane].busy = false;
       return gathered;
@@ -88,7 +92,8 @@ Status LogWriter::Commit(std::uint32_t lane, bool sync) {
     ++busy_lanes_;
   }
   Perform(&work);
-  return Conclude(work);
+  const Status concluded = Conclude(work);
+  return concluded.ok() ? gathered : concluded;
 }
 
 Status LogWriter::SyncSegment(std::uint32_t lane, SegmentFile* segment) {
@@ -329,12 +334,14 @@ void LogWriter::Advance() {
   }
 }
 
-// Space goes back once its records have reached their level: written, or synced for `disk`.
+// Space goes back once its records have reached their level: written, or durable for `disk`. What
+// is synced behind a frame that is not may have to be written again with it.
 void LogWriter::ReleaseRing() {
   const std::size_t before = released_count_;
-  while (released_count_ < written_count_) {
-    const Entry& entry = entries_[released_count_];
-    if (entry.needs_sync && !entry.is_synced) break;
+  std::size_t durable = 0;
+  while (durable < written_count_ && entries_[durable].is_synced) ++durable;
+  while (released_count_ < written_count_ &&
+         (released_count_ < durable || !entries_[released_count_].needs_sync)) {
     ++released_count_;
   }
   if (released_count_ == before) return;

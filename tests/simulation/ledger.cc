@@ -312,7 +312,8 @@ void Ledger::CheckLost(const Database& database) {
       if (operation.has_met_power_cut) continue;
       if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
-      if (syncs_may_fail_ && !operation.was_awaited) continue;
+      const bool is_owed = operation.was_awaited || operation.planned.is_of_disk;
+      if (syncs_may_fail_ && !is_owed) continue;
       Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
     }
   }

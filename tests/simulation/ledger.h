@@ -34,6 +34,7 @@ struct PlannedOperation {
   std::optional<Time> created_at;  // of a save that gives it: before Ledger::kGivenUntil
   bool is_poison = false;
   bool protects = false;    // reopens no task that has ended
+  bool is_of_disk = false;  // its durability level: kept by the buffer until it is on the disk
 };
 
 class Ledger {

@@ -377,6 +377,11 @@ void World::Heard(Ledger::Number number, const Result<wal::Lsn>& answer,
     return;
   }
   const Status& status = answer.status();
+  // What the buffer keeps until it is on the disk is not lost by a failed sync.
+  const bool is_lost = status.message().find(" is lost: ") != std::string::npos;
+  if (is_lost && options.durability == Durability::kDisk && !ledger_.may_rot()) {
+    ledger_.Fail("a call of level disk was told: " + status.message());
+  }
   if (status.code() == StatusCode::kInDoubt) return ledger_.Doubt(number, status.lsn());
   if (status.code() == StatusCode::kOverloaded) coverage_.Note(Seen::kOverloaded);
   if (status.code() == StatusCode::kIoError) coverage_.Note(Seen::kReadOnly);
@@ -397,9 +402,10 @@ void World::TraceCall(const PlannedOperation& operation, const Result<wal::Lsn>&
 
 bool World::CallOnce(WalTaskStorage& storage, const Turn& turn) {
   Random& random = turn.random;
-  const PlannedOperation operation = DrawOperation(turn);
+  PlannedOperation operation = DrawOperation(turn);
   WriteOptions options;
   options.durability = random.OneIn(2) ? Durability::kDisk : Durability::kProcess;
+  operation.is_of_disk = options.durability == Durability::kDisk;
   if (random.OneIn(16)) options.wait = WaitFor::kAppended;
   if (random.OneIn(32)) options.wait = WaitFor::kApplied;
   if (random.OneIn(8)) options.timeout = milliseconds(random.Below(50));

@@ -1,4 +1,4 @@
-// Another FileSystem whose syncs are in a test's hands.
+// Another FileSystem whose syncs, and writes, are in a test's hands.
 #pragma once
 
 #include <functional>
@@ -19,6 +19,8 @@ class WatchedSyncs : public ForwardingFileSystem {
   std::function<Status(WritableFile& file)> on_sync = [](WritableFile& file) {
     return file.Sync();
   };
+  // Called before each write, with none of its bytes written. Set while nobody writes.
+  std::function<void()> on_write = [] {};
 
   Result<std::unique_ptr<WritableFile>> OpenWritable(const std::string& path,
                                                      bool create) override {
@@ -32,6 +34,7 @@ class WatchedSyncs : public ForwardingFileSystem {
    public:
     File(WatchedSyncs& fs, std::unique_ptr<WritableFile> file) : fs_(fs), file_(std::move(file)) {}
     Status Write(std::uint64_t offset, std::span<const std::byte> bytes) override {
+      fs_.on_write();
       return file_->Write(offset, bytes);
     }
     Status Sync() override { return fs_.on_sync(*file_); }

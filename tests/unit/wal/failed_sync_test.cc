@@ -89,6 +89,20 @@ class FailedSyncTest : public ::testing::Test {
     other.join();
   }
 
+  // LSN 1, of level `process`, is still being written by one lane when `meanwhile` runs.
+  void WhileTheFirstIsWritten(const std::function<void()>& meanwhile) {
+    ASSERT_OK(Put(*log_, std::string(600, 'a')));
+    fs_.on_write = [this] {
+      if (is_writing_.exchange(true)) return;
+      EXPECT_TRUE(Await([this] { return may_go_on_.load(); }));
+    };
+    std::thread one([this] { EXPECT_OK(log_->WaitWritten(1, {})); });
+    EXPECT_TRUE(Await([this] { return is_writing_.load(); }));
+    meanwhile();
+    may_go_on_ = true;
+    one.join();
+  }
+
   Status FailSync(WritableFile& file) {
     disk_.FailNth(1, {SimulatedCall::kSync, {}, false});
     return file.Sync();
@@ -118,6 +132,7 @@ class FailedSyncTest : public ::testing::Test {
     return found;
   }
 
+  std::atomic<bool> is_writing_{false}, may_go_on_{false};
   Uuid wal_id_;
   SimulatedFileSystem disk_;
   InterruptedSyncs fs_{disk_};
@@ -170,6 +185,40 @@ TEST_F(FailedSyncTest, LosesNothingOfLevelDiskThoughTheFileCannotBeReadBack) {
   ASSERT_OK(log_->WaitDurable(2, {}));
   EXPECT_EQ(log_->GetStats().lost, 0u);
   EXPECT_EQ(LeftByAPowerCut(), (std::set<Lsn>{1, 2}));
+}
+
+// The buffer keeps it until it is durable, not only synced: what stands before it may fail.
+TEST_F(FailedSyncTest, LosesNothingOfLevelDiskThatIsSyncedBeforeWhatStandsInFrontOfIt) {
+  std::atomic<int> syncs{0};
+  fs_.on_sync = [&](WritableFile& file) {
+    if (++syncs != 2) return file.Sync();
+    // The one of LSN 1; and nothing can be read back.
+    disk_.FailNth(1, {SimulatedCall::kRead, {}, true});
+    return FailSync(file);
+  };
+  std::thread other;
+  WhileTheFirstIsWritten([&] {
+    PutDurable(1);
+    other = std::thread([&] { EXPECT_OK(log_->WaitDurable(2, {})); });
+    EXPECT_TRUE(Await([&] { return log_->GetStats().sync_time.count > 0; }));
+  });
+  other.join();
+  EXPECT_EQ(log_->GetStats().lost, 1u);
+  disk_.ClearFaults();
+  EXPECT_TRUE(LeftByAPowerCut().contains(2));
+}
+
+// Nobody waits: the next to sync what stands in front of it would be somebody else's call.
+TEST_F(FailedSyncTest, LevelDiskIsNotHeldUpByWhatNobodySyncs) {
+  WhileTheFirstIsWritten([&] {
+    PutDurable(1);
+    log_->WriterStep();               // writes LSN 2
+    ASSERT_TRUE(log_->WriterStep());  // syncs it
+  });
+  ASSERT_EQ(log_->durable_lsn(), 0u);
+  EXPECT_TRUE(log_->WriterStep());
+  EXPECT_EQ(log_->durable_lsn(), 2u);
+  EXPECT_EQ(log_->GetStats().ring_utilization, 0);
 }
 
 TEST_F(FailedSyncTest, NobodyIsToldThatALostRecordIsOnDisk) {

@@ -315,6 +315,70 @@ TEST_F(FullDiskTest, RoomForASmallSegmentIsNoneForARecordThatNeedsALargeOne) {
   EXPECT_EQ(log->written_lsn(), 1u);
 }
 
+class FullByTheNextSegment : public FullDiskTest {
+ protected:
+  // A written record that is not synced, and others for which there is no segment.
+  void FillUp(Log& log) {
+    TakeAllRoom();
+    for (int i = 0; i < 1000 && !log.GetStats().lacks_segment; ++i) {
+      ASSERT_OK(Put(log, std::string(600, 'x'), Durability::kProcess, 1, {clock_.Now(), {}}));
+      log.WriterStep();
+    }
+    ASSERT_TRUE(log.GetStats().lacks_segment);
+    written_ = log.written_lsn();
+    ASSERT_GT(written_, 0u);
+    ASSERT_LT(written_, log.end_lsn());
+    ASSERT_EQ(log.durable_lsn(), 0u);
+  }
+
+  Lsn written_ = 0;
+};
+
+TEST_F(FullByTheNextSegment, WhatIsWrittenIsSynced) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open();
+  FillUp(*log);
+  EXPECT_OK(log->WaitDurable(written_, {clock_.Now(), {}}));
+  EXPECT_EQ(log->durable_lsn(), written_);
+  EXPECT_EQ(log->written_lsn(), written_);
+}
+
+TEST_F(FullByTheNextSegment, WhatNobodyWaitsForIsSyncedInTime) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open([](LogOptions* options) { options->sync_interval = std::chrono::seconds(1); });
+  FillUp(*log);
+  clock_.Advance(std::chrono::seconds(1));
+  log->WriterStep();
+  EXPECT_EQ(log->durable_lsn(), written_);
+}
+
+// What is written again goes to a segment that has room for more.
+TEST_F(FullByTheNextSegment, IsOverWhereAFailedSyncHasMadeASegment) {
+  fs_.SetCapacity(64u << 20);
+  auto log = Open();
+  FillUp(*log);
+  const auto space = fs_.Space(kDirectory);
+  ASSERT_OK(space);
+  fs_.SetCapacity(space->total + (1u << 20));
+  fs_.FailNth(1, {SimulatedCall::kSync, {}, false});
+  EXPECT_OK(log->WaitDurable(written_, {clock_.Now(), {}}));
+  EXPECT_FALSE(log->GetStats().lacks_segment);
+  EXPECT_OK(log->WaitDurable(log->end_lsn(), {clock_.Now(), {}}));
+}
+
+TEST_F(FullDiskTest, AFailedSyncAsksForNoMoreRoomThanTheNextSegmentHas) {
+  fs_.SetCapacity(1u << 30);
+  auto log = Open([](LogOptions* options) { options->segment_bytes = 32u << 20; });
+  ASSERT_OK(Put(*log, "first", Durability::kDisk));
+  TakeAllRoom();
+  const auto space = fs_.Space(kDirectory);
+  ASSERT_OK(space);
+  fs_.SetCapacity(space->total + (4u << 20));
+  fs_.FailNth(1, {SimulatedCall::kSync, {}, false});
+  EXPECT_OK(log->WaitDurable(1, {clock_.Now(), {}}));
+  EXPECT_OK(log->health());
+}
+
 TEST_F(FullDiskTest, WithoutInodesAppendsAreRefusedBeforeTheBufferHasWhatNoFileTakes) {
   auto log = Open();
   Settle(*log);
