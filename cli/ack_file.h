@@ -41,24 +41,28 @@ class AckFile final : public TaskStorage {
   Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
               std::chrono::milliseconds timeout) override;
 
-  Result<Task> GetTask(std::string_view id) override { return storage_.GetTask(id); }
-  Result<TaskPage> QueryTasks(const TaskQuery& query) override {
-    return storage_.QueryTasks(query);
+  Result<Task> GetTask(std::string_view id, const CallLimits& limits) override {
+    return storage_.GetTask(id, limits);
   }
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override {
-    return storage_.QueryActivities(query);
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const CallLimits& limits) override {
+    return storage_.QueryTasks(query, limits);
   }
-  Result<StoredCounts> Count() override { return storage_.Count(); }
-  Result<TaskPage> ResumableTasks(Paging paging) override {
-    return storage_.ResumableTasks(std::move(paging));
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query,
+                                       const CallLimits& limits) override {
+    return storage_.QueryActivities(query, limits);
   }
-  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses) override {
-    return storage_.CleanupOldTasks(before, std::move(statuses));
+  Result<StoredCounts> Count(const CallLimits& limits) override { return storage_.Count(limits); }
+  Result<TaskPage> ResumableTasks(Paging paging, const CallLimits& limits) override {
+    return storage_.ResumableTasks(std::move(paging), limits);
   }
-  Result<std::uint64_t> CleanupOldActivityLogs(Time before) override {
-    return storage_.CleanupOldActivityLogs(before);
+  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses,
+                                        const CallLimits& limits) override {
+    return storage_.CleanupOldTasks(before, std::move(statuses), limits);
   }
-  Status Ping() override { return storage_.Ping(); }
+  Result<std::uint64_t> CleanupOldActivityLogs(Time before, const CallLimits& limits) override {
+    return storage_.CleanupOldActivityLogs(before, limits);
+  }
+  Status Ping(const CallLimits& limits) override { return storage_.Ping(limits); }
   Status Flush(std::chrono::milliseconds timeout) override { return storage_.Flush(timeout); }
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override {
     return storage_.Shutdown(mode, timeout);

@@ -1,7 +1,10 @@
 #include "pipeline/database_calls.h"
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -10,6 +13,10 @@ namespace taskwal::pipeline {
 namespace {
 
 constexpr std::uint32_t kCleanupBatch = 500;
+// A bounded call gets that much more than what it is busy with, whose own word at the end of the
+// time says more.
+constexpr std::chrono::milliseconds kMoment{2};
+constexpr std::chrono::hours kYear{24 * 366};
 
 const Status& StatusOf(const Status& status) { return status; }
 template <typename T>
@@ -40,6 +47,11 @@ ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t worker
   limits.lifetime = options.conn_max_lifetime;
   limits.wait_max = options.database_timeout;
   return limits;
+}
+
+DatabaseCalls::End DatabaseCalls::EndOf(const CallLimits& limits) {
+  if (!limits.timeout || *limits.timeout >= kYear) return {Monotonic::max(), limits.stop};
+  return {Clock::Real().Now() + *limits.timeout, limits.stop};
 }
 
 DatabaseCalls::DatabaseCalls(storage::Backend& backend, const ConnectionLimits& limits)
@@ -98,9 +110,15 @@ void DatabaseCalls::LetGo(Connection connection) {
   freed_.NotifyOne();
 }
 
+// Its wait for a connection ends by then, too.
 template <typename Call>
-auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Monotonic end, Call&& call)
+auto DatabaseCalls::With(Monotonic end, Call&& call)
     -> std::invoke_result_t<Call, storage::Session&> {
+  using std::chrono::milliseconds;
+  milliseconds wait_max = limits_.wait_max;
+  if (end != Monotonic::max()) {
+    wait_max = std::min(wait_max, std::chrono::ceil<milliseconds>(end - Clock::Real().Now()));
+  }
   TASKWAL_ASSIGN(Connection connection, Take(wait_max));
   const Monotonic opened_at = connection.opened_at;
   const auto ask = [&]() -> std::invoke_result_t<Call, storage::Session&> {
@@ -137,50 +155,88 @@ auto DatabaseCalls::With(std::chrono::milliseconds wait_max, Monotonic end, Call
   return result;
 }
 
+// kInDoubt by the end: it has been begun.
 template <typename Call>
-auto DatabaseCalls::Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&> {
-  auto result = With(limits_.wait_max, Monotonic::max(), std::forward<Call>(call));
+auto DatabaseCalls::By(const End& end, Call call)
+    -> std::invoke_result_t<Call, storage::Session&> {
+  using Answer = std::invoke_result_t<Call, storage::Session&>;
+  if (!IsBounded(end)) return With(end.at, call);
+  if (BoundedCalls::IsOver(end)) return Status::Unavailable(WhyOver(end));
+  enum class Turn : std::uint8_t { kWaiting, kBegun, kGivenUp };
+  const auto turn = std::make_shared<std::atomic<Turn>>(Turn::kWaiting);
+  End wait = end;
+  if (wait.at != Monotonic::max()) wait.at += kMoment;
+  std::optional<Answer> answer = bounded_.Run(wait, [this, at = end.at, turn, call]() mutable {
+    return With(at, [&](storage::Session& session) -> Answer {
+      Turn was = Turn::kWaiting;
+      const bool is_first = turn->compare_exchange_strong(was, Turn::kBegun);
+      if (!is_first && was == Turn::kGivenUp) return Status::Unavailable("given up");
+      return call(session);
+    });
+  });
+  if (answer) return *std::move(answer);
+  Turn was = Turn::kWaiting;
+  const bool was_begun = !turn->compare_exchange_strong(was, Turn::kGivenUp);
+  if (!was_begun) return Status::Unavailable(WhyOver(end));
+  return Status::InDoubt(WhyOver(end) + ", and there is no answer yet", 0);
+}
+
+std::string DatabaseCalls::WhyOver(const End& end) const {
+  return backend_.name() +
+         (end.stop.stop_requested() ? ": the call was told to stop" : ": the call's time is over");
+}
+
+template <typename Call>
+auto DatabaseCalls::Read(const End& end, Call call)
+    -> std::invoke_result_t<Call, storage::Session&> {
+  auto result = By(end, std::move(call));
   const Status& status = StatusOf(result);
   if (KeepsSession(status.code())) return result;
   return Status::Unavailable(status.message());
 }
 
-Result<storage::Session::StoredTask> DatabaseCalls::GetTask(std::string_view id) {
-  return Read([&](storage::Session& session) { return session.GetTask(id); });
+// What is asked is copied: it may be left behind.
+
+Result<storage::Session::StoredTask> DatabaseCalls::GetTask(std::string_view id, const End& end) {
+  return Read(end, [id = std::string(id)](storage::Session& session) {
+    return session.GetTask(id);
+  });
 }
 
-Result<TaskPage> DatabaseCalls::QueryTasks(const TaskQuery& query) {
-  return Read([&](storage::Session& session) { return session.QueryTasks(query); });
+Result<TaskPage> DatabaseCalls::QueryTasks(const TaskQuery& query, const End& end) {
+  return Read(end, [query](storage::Session& session) { return session.QueryTasks(query); });
 }
 
-Result<TaskPage> DatabaseCalls::ResumableTasks(const Paging& paging) {
-  return Read([&](storage::Session& session) { return session.ResumableTasks(paging); });
+Result<TaskPage> DatabaseCalls::ResumableTasks(const Paging& paging, const End& end) {
+  return Read(end, [paging](storage::Session& session) { return session.ResumableTasks(paging); });
 }
 
-Result<ActivityPage> DatabaseCalls::QueryActivities(const ActivityQuery& query) {
-  return Read([&](storage::Session& session) { return session.QueryActivities(query); });
+Result<ActivityPage> DatabaseCalls::QueryActivities(const ActivityQuery& query, const End& end) {
+  return Read(end, [query](storage::Session& session) { return session.QueryActivities(query); });
 }
 
-Result<StoredCounts> DatabaseCalls::Count() {
-  return Read([](storage::Session& session) { return session.Count(); });
+Result<StoredCounts> DatabaseCalls::Count(const End& end) {
+  return Read(end, [](storage::Session& session) { return session.Count(); });
 }
 
 Result<std::uint64_t> DatabaseCalls::HighestStamp() {
-  return Read([](storage::Session& session) { return session.HighestStamp(); });
+  return Read({}, [](storage::Session& session) { return session.HighestStamp(); });
 }
 
-Status DatabaseCalls::Ping() {
-  return Read([](storage::Session& session) { return session.Ping(); });
+Status DatabaseCalls::Ping(const End& end) {
+  return Read(end, [](storage::Session& session) { return session.Ping(); });
 }
 
 Result<std::uint64_t> DatabaseCalls::CleanupTasks(Time before, std::span<const TaskStatus> statuses,
-                                                  const Skip& skip) {
+                                                  const Skip& skip, const End& end) {
   TASKWAL_TRY(CheckStatuses(statuses));
+  const std::vector<TaskStatus> chosen(statuses.begin(), statuses.end());
   std::uint64_t gone = 0;
   std::string after;
   for (;;) {
-    TASKWAL_ASSIGN(const std::vector<std::string> old, Read([&](storage::Session& session) {
-                     return session.OldTasks(before, statuses, after, kCleanupBatch);
+    TASKWAL_ASSIGN(const std::vector<std::string> old,
+                   Read(end, [before, chosen, after](storage::Session& session) {
+                     return session.OldTasks(before, chosen, after, kCleanupBatch);
                    }));
     if (old.empty()) return gone;
     after = old.back();
@@ -190,17 +246,18 @@ Result<std::uint64_t> DatabaseCalls::CleanupTasks(Time before, std::span<const T
       if (!stays) ids.push_back(id);
     }
     if (ids.empty()) continue;
-    TASKWAL_ASSIGN(const std::uint64_t deleted, Read([&](storage::Session& session) {
-                     return session.DeleteTasks(ids, before, statuses);
+    TASKWAL_ASSIGN(const std::uint64_t deleted,
+                   Read(end, [before, chosen, ids](storage::Session& session) {
+                     return session.DeleteTasks(ids, before, chosen);
                    }));
     gone += deleted;
   }
 }
 
-Result<std::uint64_t> DatabaseCalls::CleanupActivities(Time before) {
+Result<std::uint64_t> DatabaseCalls::CleanupActivities(Time before, const End& end) {
   std::uint64_t gone = 0;
   for (;;) {
-    TASKWAL_ASSIGN(const std::uint64_t deleted, Read([&](storage::Session& session) {
+    TASKWAL_ASSIGN(const std::uint64_t deleted, Read(end, [before](storage::Session& session) {
                      return session.DeleteOldActivities(before, kCleanupBatch);
                    }));
     if (deleted == 0) return gone;
@@ -208,19 +265,16 @@ Result<std::uint64_t> DatabaseCalls::CleanupActivities(Time before) {
   }
 }
 
-Result<storage::ApplyResult> DatabaseCalls::Apply(storage::Batch batch) {
+Result<storage::ApplyResult> DatabaseCalls::Apply(storage::Batch batch, const End& end) {
   using std::chrono::milliseconds;
-  const bool has_end = batch.time_max.count() > 0;
-  const Monotonic end = has_end ? Clock::Real().Now() + batch.time_max : Monotonic::max();
-  const milliseconds wait_max = has_end ? std::min(batch.time_max, limits_.wait_max)
-                                        : limits_.wait_max;
-  return With(wait_max, end, [&](storage::Session& session) {
-    if (has_end) {
-      const auto left = std::chrono::floor<milliseconds>(end - Clock::Real().Now());
+  auto apply = [batch = std::move(batch), at = end.at](storage::Session& session) mutable {
+    if (at != Monotonic::max()) {
+      const auto left = std::chrono::floor<milliseconds>(at - Clock::Real().Now());
       batch.time_max = std::max(left, milliseconds(1));
     }
     return session.Apply(batch);
-  });
+  };
+  return By(end, std::move(apply));
 }
 
 }  // namespace taskwal::pipeline

@@ -1,7 +1,8 @@
 // Calls that go to the database and not through the log: queries and clean-up. Keeps a few sessions
 // open between calls; a call takes one for itself, so no lock is held while the database works, and
 // a session that failed is thrown away. Where there may be no more of them, a call waits for one to
-// be given back. Any thread.
+// be given back. A call with an end (a deadline, a stop) is back by then: see BoundedCalls. Any
+// thread.
 #pragma once
 
 #include <chrono>
@@ -15,10 +16,12 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "pipeline/bounded_calls.h"
 #include "storage/backend.h"
 #include "taskwal/options.h"
 #include "taskwal/status.h"
 #include "taskwal/task_storage.h"
+#include "wal/log.h"
 
 namespace taskwal::pipeline {
 
@@ -33,34 +36,44 @@ ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t worker
 
 class DatabaseCalls {
  public:
+  using End = wal::Deadline;  // by the machine's clock
+  static End EndOf(const CallLimits& limits);  // of a call that begins now
+
   explicit DatabaseCalls(storage::Backend& backend, const ConnectionLimits& limits = {});
-  ~DatabaseCalls();
+  ~DatabaseCalls();  // waits for what was left behind: see AwaitAll
 
   // Reads: kInvalidArgument (the query), kNotFound, or kUnavailable for whatever else went wrong.
-  Result<storage::Session::StoredTask> GetTask(std::string_view id);
-  Result<TaskPage> QueryTasks(const TaskQuery& query);
-  Result<TaskPage> ResumableTasks(const Paging& paging);
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query);
-  Result<StoredCounts> Count();
+  Result<storage::Session::StoredTask> GetTask(std::string_view id, const End& end = {});
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const End& end = {});
+  Result<TaskPage> ResumableTasks(const Paging& paging, const End& end = {});
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query, const End& end = {});
+  Result<StoredCounts> Count(const End& end = {});
   Result<std::uint64_t> HighestStamp();
-  Status Ping();
+  Status Ping(const End& end = {});
 
   // Small deletes until nothing old is left; tasks that `skip` names stay. What was deleted before
   // a failure stays deleted.
   using Skip = std::function<Result<bool>(const std::string& id)>;
   Result<std::uint64_t> CleanupTasks(Time before, std::span<const TaskStatus> statuses,
-                                     const Skip& skip);
-  Result<std::uint64_t> CleanupActivities(Time before);
+                                     const Skip& skip, const End& end = {});
+  Result<std::uint64_t> CleanupActivities(Time before, const End& end = {});
 
-  // As Session::Apply; its time_max bounds the wait for a connection, too.
-  Result<storage::ApplyResult> Apply(storage::Batch batch);
+  // As Session::Apply. At its end kUnavailable: it was not begun, and will not be; or kInDoubt: it
+  // may still take effect.
+  Result<storage::ApplyResult> Apply(storage::Batch batch, const End& end = {});
+
+  // Whether by then nothing is under way that was left behind.
+  bool AwaitAll(Monotonic until) { return bounded_.AwaitAll(until); }
+  [[nodiscard]] bool IsUnderway() const { return bounded_.IsUnderway(); }
 
  private:
   template <typename Call>
-  auto With(std::chrono::milliseconds wait_max, Monotonic end, Call&& call)
-      -> std::invoke_result_t<Call, storage::Session&>;
+  auto With(Monotonic end, Call&& call) -> std::invoke_result_t<Call, storage::Session&>;
   template <typename Call>
-  auto Read(Call&& call) -> std::invoke_result_t<Call, storage::Session&>;
+  auto By(const End& end, Call call) -> std::invoke_result_t<Call, storage::Session&>;
+  template <typename Call>
+  auto Read(const End& end, Call call) -> std::invoke_result_t<Call, storage::Session&>;
+  [[nodiscard]] std::string WhyOver(const End& end) const;
   struct Connection {
     std::unique_ptr<storage::Session> session;  // null: still to be opened
     Monotonic opened_at{};
@@ -77,6 +90,7 @@ class DatabaseCalls {
   CondVar freed_;
   std::vector<Connection> idle_ GUARDED_BY(mutex_);
   std::uint32_t open_ GUARDED_BY(mutex_) = 0;  // in use or kept
+  BoundedCalls bounded_;  // ends first: what was left behind uses all of this
 };
 
 }  // namespace taskwal::pipeline

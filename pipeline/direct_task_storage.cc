@@ -1,6 +1,7 @@
 #include "pipeline/direct_task_storage.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "base/random.h"
@@ -14,7 +15,8 @@
 namespace taskwal::pipeline {
 namespace {
 
-constexpr std::chrono::milliseconds kMoment{500};  // of handlers, in an immediate shutdown
+// Of handlers in an immediate shutdown, and of calls that were left behind.
+constexpr std::chrono::milliseconds kMoment{500};
 constexpr std::chrono::hours kYear{24 * 366};
 
 }  // namespace
@@ -25,7 +27,7 @@ DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, 
       options_(std::move(options)),
       logger_(options_.logger),
       backend_(std::move(backend)),
-      database_(*backend_, ConnectionLimitsOf(options_, 0)),
+      database_(std::make_unique<DatabaseCalls>(*backend_, ConnectionLimitsOf(options_, 0))),
       origin_id_(Uuid::Make()),
       handlers_(options_, clock_) {}
 
@@ -33,12 +35,19 @@ Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
     std::unique_ptr<storage::Backend> backend, Clock& clock, Options options) {
   std::unique_ptr<DirectTaskStorage> storage(
       new DirectTaskStorage(std::move(backend), clock, std::move(options)));
-  TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_.HighestStamp());
+  TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_->HighestStamp());
   storage->stamp_.store(highest);
   return storage;
 }
 
-DirectTaskStorage::~DirectTaskStorage() { IgnoreStatus(Close(), "handlers were told of"); }
+DirectTaskStorage::~DirectTaskStorage() {
+  IgnoreStatus(Close(), "handlers were told of");
+  if (database_->AwaitAll(std::chrono::steady_clock::now() + kMoment)) return;
+  // What a call has left behind uses both until it returns.
+  std::thread([backend = std::move(backend_), database = std::move(database_)]() mutable {
+    database.reset();
+  }).detach();
+}
 
 Status DirectTaskStorage::CheckOpen() const {
   return open_.load() ? Status::Ok() : Status::Closed("the storage is closed");
@@ -67,9 +76,9 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body,
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);
   batch.idempotent = true;
-  const std::chrono::milliseconds timeout = options.timeout.value_or(std::chrono::milliseconds(0));
-  if (timeout < kYear) batch.time_max = timeout;
-  const auto result = database_.Apply(std::move(batch));
+  CallLimits limits{options.timeout, options.stop};
+  if (limits.timeout == std::chrono::milliseconds(0)) limits.timeout.reset();
+  const auto result = database_->Apply(std::move(batch), DatabaseCalls::EndOf(limits));
   if (!result.ok()) {
     errors_.fetch_add(1);
     if (result.status().code() != StatusCode::kInDoubt) return result.status();
@@ -153,47 +162,51 @@ Status DirectTaskStorage::Wait(std::uint64_t lsn, WaitFor, Durability, std::chro
   return Status::InvalidArgument("LSN " + std::to_string(lsn) + " was never given out");
 }
 
-Result<Task> DirectTaskStorage::GetTask(std::string_view id) {
+Result<Task> DirectTaskStorage::GetTask(std::string_view id, const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
   TASKWAL_TRY(storage::CheckId("task_id", id, true));
-  TASKWAL_ASSIGN(auto row, database_.GetTask(id));
+  TASKWAL_ASSIGN(auto row, database_->GetTask(id, DatabaseCalls::EndOf(limits)));
   return std::move(row.task);
 }
 
-Result<TaskPage> DirectTaskStorage::QueryTasks(const TaskQuery& query) {
+Result<TaskPage> DirectTaskStorage::QueryTasks(const TaskQuery& query, const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.QueryTasks(query);
+  return database_->QueryTasks(query, DatabaseCalls::EndOf(limits));
 }
 
-Result<ActivityPage> DirectTaskStorage::QueryActivities(const ActivityQuery& query) {
+Result<ActivityPage> DirectTaskStorage::QueryActivities(const ActivityQuery& query,
+                                                        const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.QueryActivities(query);
+  return database_->QueryActivities(query, DatabaseCalls::EndOf(limits));
 }
 
-Result<StoredCounts> DirectTaskStorage::Count() {
+Result<StoredCounts> DirectTaskStorage::Count(const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.Count();
+  return database_->Count(DatabaseCalls::EndOf(limits));
 }
 
-Result<TaskPage> DirectTaskStorage::ResumableTasks(Paging paging) {
+Result<TaskPage> DirectTaskStorage::ResumableTasks(Paging paging, const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.ResumableTasks(paging);
+  return database_->ResumableTasks(paging, DatabaseCalls::EndOf(limits));
 }
 
 Result<std::uint64_t> DirectTaskStorage::CleanupOldTasks(Time before,
-                                                         std::vector<TaskStatus> statuses) {
+                                                         std::vector<TaskStatus> statuses,
+                                                         const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.CleanupTasks(before, statuses, [](const std::string&) { return false; });
+  return database_->CleanupTasks(
+      before, statuses, [](const std::string&) { return false; }, DatabaseCalls::EndOf(limits));
 }
 
-Result<std::uint64_t> DirectTaskStorage::CleanupOldActivityLogs(Time before) {
+Result<std::uint64_t> DirectTaskStorage::CleanupOldActivityLogs(Time before,
+                                                                const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.CleanupActivities(before);
+  return database_->CleanupActivities(before, DatabaseCalls::EndOf(limits));
 }
 
-Status DirectTaskStorage::Ping() {
+Status DirectTaskStorage::Ping(const CallLimits& limits) {
   TASKWAL_TRY(CheckOpen());
-  return database_.Ping();
+  return database_->Ping(DatabaseCalls::EndOf(limits));
 }
 
 Status DirectTaskStorage::Flush(std::chrono::milliseconds) { return CheckOpen(); }

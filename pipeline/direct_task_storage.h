@@ -1,8 +1,7 @@
 // Options::wal_enabled = false: every call is one database transaction, and returns when it is
 // committed. For development: nothing is buffered, and nothing works while the database is away.
-// A call's own timeout (but 0) bounds its wait for a connection and its transaction, and
-// Options::database_timeout, with opening a connection, every call; a stop is looked at before the
-// transaction. Any thread.
+// Options::database_timeout bounds every call; a call's own timeout (but 0) or stop may end it
+// before, as kInDoubt where its transaction has begun by then. Any thread.
 #pragma once
 
 #include <atomic>
@@ -41,15 +40,17 @@ class DirectTaskStorage final : public TaskStorage {
   Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
               std::chrono::milliseconds timeout) override;
 
-  Result<Task> GetTask(std::string_view id) override;
-  Result<TaskPage> QueryTasks(const TaskQuery& query) override;
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override;
-  Result<StoredCounts> Count() override;
-  Result<TaskPage> ResumableTasks(Paging paging) override;
-  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses) override;
-  Result<std::uint64_t> CleanupOldActivityLogs(Time before) override;
+  Result<Task> GetTask(std::string_view id, const CallLimits& limits = {}) override;
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const CallLimits& limits = {}) override;
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query,
+                                       const CallLimits& limits = {}) override;
+  Result<StoredCounts> Count(const CallLimits& limits = {}) override;
+  Result<TaskPage> ResumableTasks(Paging paging, const CallLimits& limits = {}) override;
+  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses,
+                                        const CallLimits& limits = {}) override;
+  Result<std::uint64_t> CleanupOldActivityLogs(Time before, const CallLimits& limits = {}) override;
 
-  Status Ping() override;
+  Status Ping(const CallLimits& limits = {}) override;
   Status Flush(std::chrono::milliseconds timeout) override;
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
   Status Close() override;
@@ -71,8 +72,8 @@ class DirectTaskStorage final : public TaskStorage {
   Clock& clock_;
   const Options options_;
   const LoggerLease logger_;  // ends behind all that logs
-  const std::unique_ptr<storage::Backend> backend_;
-  DatabaseCalls database_;
+  std::unique_ptr<storage::Backend> backend_;
+  std::unique_ptr<DatabaseCalls> database_;
   // Rows name an origin like all others: an own one per open, with the stamps as LSNs, which grow
   // over restarts as well.
   const Uuid origin_id_;

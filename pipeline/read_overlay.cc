@@ -129,15 +129,16 @@ void TakeIn(std::vector<Operation>* operations, const Uuid& wal_id,
 
 // Moving writes into the new place before it deletes from the old: what is in neither was moved
 // between the two looks, or is nowhere.
-Result<storage::Session::StoredTask> GetRow(const ReadOverlay::Home& home, std::string_view id) {
+Result<storage::Session::StoredTask> GetRow(const ReadOverlay::Home& home, std::string_view id,
+                                            const DatabaseCalls::End& end) {
   const auto is_missing = [](const auto& row) {
     return row.status().code() == StatusCode::kNotFound;
   };
-  auto row = home.database->GetTask(id);
+  auto row = home.database->GetTask(id, end);
   if (home.former == nullptr || !is_missing(row)) return row;
-  row = home.former->GetTask(id);
+  row = home.former->GetTask(id, end);
   if (!is_missing(row)) return row;
-  return home.database->GetTask(id);
+  return home.database->GetTask(id, end);
 }
 
 Result<Task> FoundOrNot(std::optional<Task> task, std::string_view id) {
@@ -218,22 +219,23 @@ Result<std::vector<Operation>> ReadOverlay::CollectFrom(wal::Lsn from, std::stri
   return merged;
 }
 
-Result<Task> ReadOverlay::GetTask(std::string_view id) {
+Result<Task> ReadOverlay::GetTask(std::string_view id, const DatabaseCalls::End& end) {
   const std::uint64_t key = storage::KeyOf(id);
   for (;;) {
     const Home home = find_home_(key);
-    Result<Task> task = GetTaskIn(home, id);
+    Result<Task> task = GetTaskIn(home, id, end);
     // Not where it lived when the look began; it may have been moved since.
     if (task.status().code() != StatusCode::kNotFound || find_home_(key) == home) return task;
   }
 }
 
-Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id) {
+Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id,
+                                    const DatabaseCalls::End& end) {
   TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(home, id));
   if (!operations.empty() && IsComplete(operations.front())) {
     return FoundOrNot(Fold(std::nullopt, operations), id);
   }
-  auto row = GetRow(home, id);
+  auto row = GetRow(home, id, end);
   if (row.ok()) {
     log_.RaiseStamp(row->origin.stamp);
     if (!operations.empty()) TakeIn(&operations, log_.state().wal_id, &row.value());

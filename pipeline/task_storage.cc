@@ -6,36 +6,40 @@
 
 namespace taskwal {
 
-Result<TaskPage> TaskStorage::TasksByDag(std::string_view dag_id, Paging paging) {
+Result<TaskPage> TaskStorage::TasksByDag(std::string_view dag_id, Paging paging,
+                                         const CallLimits& limits) {
   TaskQuery query;
   query.dag_id = std::string(dag_id);
   query.paging = std::move(paging);
-  return QueryTasks(query);
+  return QueryTasks(query, limits);
 }
 
-Result<TaskPage> TaskStorage::TasksByStatus(TaskStatus status, Paging paging) {
+Result<TaskPage> TaskStorage::TasksByStatus(TaskStatus status, Paging paging,
+                                            const CallLimits& limits) {
   TaskQuery query;
   query.statuses = {status};
   query.paging = std::move(paging);
-  return QueryTasks(query);
+  return QueryTasks(query, limits);
 }
 
-Result<TaskPage> TaskStorage::PendingTasks(Paging paging) {
-  return TasksByStatus(TaskStatus::kPending, std::move(paging));
+Result<TaskPage> TaskStorage::PendingTasks(Paging paging, const CallLimits& limits) {
+  return TasksByStatus(TaskStatus::kPending, std::move(paging), limits);
 }
 
-Result<ActivityPage> TaskStorage::ActivitiesByTask(std::string_view task_id, Paging paging) {
+Result<ActivityPage> TaskStorage::ActivitiesByTask(std::string_view task_id, Paging paging,
+                                                   const CallLimits& limits) {
   ActivityQuery query;
   query.task_id = std::string(task_id);
   query.paging = std::move(paging);
-  return QueryActivities(query);
+  return QueryActivities(query, limits);
 }
 
-Result<ActivityPage> TaskStorage::ActivitiesByDag(std::string_view dag_id, Paging paging) {
+Result<ActivityPage> TaskStorage::ActivitiesByDag(std::string_view dag_id, Paging paging,
+                                                  const CallLimits& limits) {
   ActivityQuery query;
   query.dag_id = std::string(dag_id);
   query.paging = std::move(paging);
-  return QueryActivities(query);
+  return QueryActivities(query, limits);
 }
 
 Status TaskStorage::SetTargetHealth(std::string_view name, bool) {

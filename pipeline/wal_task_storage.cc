@@ -268,63 +268,75 @@ Status WalTaskStorage::Wait(std::uint64_t lsn, WaitFor what, Durability level,
 // --- reading
 // -----------------------------------------------------------------------------------------
 
-Status WalTaskStorage::CheckReadable(Consistency consistency) {
+Status WalTaskStorage::CheckReadable(Consistency consistency, const CallLimits& limits) {
   if (!readable_.load()) return ClosedError();
   if (consistency == Consistency::kEventual) return Status::Ok();
-  return targets_->WaitFlushed(log_->end_lsn(),
-                               MakeDeadline(options_.database_timeout, std::stop_token()));
+  const auto timeout = limits.timeout.value_or(options_.database_timeout);
+  return targets_->WaitFlushed(log_->end_lsn(), MakeDeadline(timeout, limits.stop));
 }
 
-Result<Task> WalTaskStorage::GetTask(std::string_view id) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+Result<Task> WalTaskStorage::GetTask(std::string_view id, const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable());
   TASKWAL_TRY(storage::CheckId("task_id", id, true));
   const StageTimer timer(Timed(&times_.read), clock_);
-  return overlay_->GetTask(id);
+  return overlay_->GetTask(id, end);
 }
 
-Result<TaskPage> WalTaskStorage::QueryTasks(const TaskQuery& query) {
-  TASKWAL_TRY(CheckReadable(query.paging.consistency));
+Result<TaskPage> WalTaskStorage::QueryTasks(const TaskQuery& query, const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable(query.paging.consistency, limits));
   const StageTimer timer(Timed(&times_.read), clock_);
-  return queries_->QueryTasks(query);
+  return queries_->QueryTasks(query, end);
 }
 
-Result<TaskPage> WalTaskStorage::ResumableTasks(Paging paging) {
-  TASKWAL_TRY(CheckReadable(paging.consistency));
+Result<TaskPage> WalTaskStorage::ResumableTasks(Paging paging, const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable(paging.consistency, limits));
   const StageTimer timer(Timed(&times_.read), clock_);
-  return queries_->ResumableTasks(paging);
+  return queries_->ResumableTasks(paging, end);
 }
 
-Result<ActivityPage> WalTaskStorage::QueryActivities(const ActivityQuery& query) {
-  TASKWAL_TRY(CheckReadable(query.paging.consistency));
+Result<ActivityPage> WalTaskStorage::QueryActivities(const ActivityQuery& query,
+                                                     const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable(query.paging.consistency, limits));
   const StageTimer timer(Timed(&times_.read), clock_);
-  return queries_->QueryActivities(query);
+  return queries_->QueryActivities(query, end);
 }
 
-Result<StoredCounts> WalTaskStorage::Count() {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+Result<StoredCounts> WalTaskStorage::Count(const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable());
   const StageTimer timer(Timed(&times_.read), clock_);
-  return queries_->Count();
+  return queries_->Count(end);
 }
 
 // --- clean-up
 // ----------------------------------------------------------------------------------------
 
 Result<std::uint64_t> WalTaskStorage::CleanupOldTasks(Time before,
-                                                      std::vector<TaskStatus> statuses) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+                                                      std::vector<TaskStatus> statuses,
+                                                      const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable());
   // What the log still holds of a task comes after the row: the row is no measure of its age.
   return queries_->CleanupTasks(
-      before, statuses, [this](const std::string& id) { return overlay_->HasUnflushed(id); });
+      before, statuses, [this](const std::string& id) { return overlay_->HasUnflushed(id); },
+      end);
 }
 
-Result<std::uint64_t> WalTaskStorage::CleanupOldActivityLogs(Time before) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
-  return queries_->CleanupActivities(before);
+Result<std::uint64_t> WalTaskStorage::CleanupOldActivityLogs(Time before,
+                                                             const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable());
+  return queries_->CleanupActivities(before, end);
 }
 
-Status WalTaskStorage::Ping() {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
-  return queries_->Ping();
+Status WalTaskStorage::Ping(const CallLimits& limits) {
+  const auto end = DatabaseCalls::EndOf(limits);
+  TASKWAL_TRY(CheckReadable());
+  return queries_->Ping(end);
 }
 
 // --- statistics
@@ -364,13 +376,13 @@ Stats WalTaskStorage::GetStats() {
 }
 
 Status WalTaskStorage::SetTargetHealth(std::string_view name, bool in_service) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+  TASKWAL_TRY(CheckReadable());
   return targets_->SetHealth(name, in_service);
 }
 
 Status WalTaskStorage::Rebalance(std::chrono::milliseconds drain_timeout,
                                  const MoveProgress& on_progress) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+  TASKWAL_TRY(CheckReadable());
   const wal::Deadline deadline = MakeDeadline(drain_timeout, {});
   const bool was_open = gate_.Shut();
   Status ready = AwaitCalls(deadline);
@@ -402,7 +414,7 @@ Status WalTaskStorage::AwaitCalls(const wal::Deadline& deadline) const {
 // -----------------------------------------------------------------------------------------
 
 Status WalTaskStorage::Flush(std::chrono::milliseconds timeout) {
-  TASKWAL_TRY(CheckReadable(Consistency::kEventual));
+  TASKWAL_TRY(CheckReadable());
   return targets_->WaitFlushed(log_->end_lsn(), MakeDeadline(timeout, {}));
 }
 

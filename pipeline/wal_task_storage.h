@@ -87,16 +87,18 @@ class WalTaskStorage final : public TaskStorage {
   Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
               std::chrono::milliseconds timeout) override;
 
-  Result<Task> GetTask(std::string_view id) override;
-  Result<TaskPage> QueryTasks(const TaskQuery& query) override;
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override;
-  Result<StoredCounts> Count() override;
-  Result<TaskPage> ResumableTasks(Paging paging) override;
+  Result<Task> GetTask(std::string_view id, const CallLimits& limits = {}) override;
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const CallLimits& limits = {}) override;
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query,
+                                       const CallLimits& limits = {}) override;
+  Result<StoredCounts> Count(const CallLimits& limits = {}) override;
+  Result<TaskPage> ResumableTasks(Paging paging, const CallLimits& limits = {}) override;
 
-  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses) override;
-  Result<std::uint64_t> CleanupOldActivityLogs(Time before) override;
+  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses,
+                                        const CallLimits& limits = {}) override;
+  Result<std::uint64_t> CleanupOldActivityLogs(Time before, const CallLimits& limits = {}) override;
 
-  Status Ping() override;
+  Status Ping(const CallLimits& limits = {}) override;
   Status Flush(std::chrono::milliseconds timeout) override;
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
   Status Close() override;
@@ -170,7 +172,8 @@ class WalTaskStorage final : public TaskStorage {
                 Monotonic start);
 
   // --- reading, life
-  Status CheckReadable(Consistency consistency);
+  Status CheckReadable(Consistency consistency = Consistency::kEventual,
+                       const CallLimits& limits = {});
   Status AwaitCalls(const wal::Deadline& deadline) const;
   Status Drain(ShutdownMode mode, const wal::Deadline& deadline);
   [[nodiscard]] wal::Deadline DeadlineOf(ShutdownMode mode, std::chrono::milliseconds timeout);

@@ -90,9 +90,9 @@ struct Options {
   // --- the log ------------------------------------------------------------------------------
   // Made when absent, parents included; one process writes it at a time.
   std::string wal_dir = "taskwal.wal";
-  // False: every call goes straight to the database, past admission, too (development). A call's
-  // timeout (but 0) then bounds its transaction, database_timeout the opening of a connection; a
-  // stop is looked at before the transaction.
+  // False: every call goes straight to the database, past admission, too (development). A call
+  // that comes to its end (timeout, but 0; stop) is then kUnavailable and without effect, or
+  // kInDoubt where its transaction had begun.
   bool wal_enabled = true;
   Durability durability = Durability::kDisk;        // of calls that do not say
   // Log buffer; rounded up to a power of two, at most 1/8 of the disk.

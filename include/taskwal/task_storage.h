@@ -45,6 +45,17 @@ struct WriteOptions {
   bool keep = false;
 };
 
+// Of a call that asks the database. With neither it may take Options::database_timeout, for each
+// question that it asks and for each database. With either the question is asked on a thread of its
+// own, which costs some ten microseconds: kUnavailable when the time is over or a stop is
+// requested, and what the database has not answered by then is left behind, to end by
+// database_timeout. Up to 16 questions a database may have so; a further one waits, within its own
+// time, for one to end.
+struct CallLimits {
+  std::optional<std::chrono::milliseconds> timeout;  // of the whole call
+  std::stop_token stop;
+};
+
 struct Ack {
   std::uint64_t lsn = 0;  // positive, growing within a log, over restarts too
 };
@@ -143,29 +154,40 @@ class TaskStorage {
   // Sees every acknowledged write of this log at once, after a restart too. kNotFound when absent.
   // While the database is away: what the log tells alone, with the time of its save as created_at
   // where none is given; kUnavailable where that is not enough.
-  virtual Result<Task> GetTask(std::string_view id) = 0;
-  virtual Result<TaskPage> QueryTasks(const TaskQuery& query) = 0;
-  virtual Result<ActivityPage> QueryActivities(const ActivityQuery& query) = 0;
-  virtual Result<StoredCounts> Count() = 0;
+  virtual Result<Task> GetTask(std::string_view id, const CallLimits& limits = {}) = 0;
+  // With Consistency::kFlushed the limits are those of the wait, too.
+  virtual Result<TaskPage> QueryTasks(const TaskQuery& query, const CallLimits& limits = {}) = 0;
+  virtual Result<ActivityPage> QueryActivities(const ActivityQuery& query,
+                                               const CallLimits& limits = {}) = 0;
+  virtual Result<StoredCounts> Count(const CallLimits& limits = {}) = 0;
 
   // The same queries by the names engines know.
-  Result<TaskPage> TasksByDag(std::string_view dag_id, Paging paging = {});
-  Result<TaskPage> TasksByStatus(TaskStatus status, Paging paging = {});
-  Result<TaskPage> PendingTasks(Paging paging = {});
+  Result<TaskPage> TasksByDag(std::string_view dag_id, Paging paging = {},
+                              const CallLimits& limits = {});
+  Result<TaskPage> TasksByStatus(TaskStatus status, Paging paging = {},
+                                 const CallLimits& limits = {});
+  Result<TaskPage> PendingTasks(Paging paging = {}, const CallLimits& limits = {});
   // Running (interrupted by a crash), or failed with retries left.
-  virtual Result<TaskPage> ResumableTasks(Paging paging = {}) = 0;
-  Result<ActivityPage> ActivitiesByTask(std::string_view task_id, Paging paging = {});
-  Result<ActivityPage> ActivitiesByDag(std::string_view dag_id, Paging paging = {});
+  virtual Result<TaskPage> ResumableTasks(Paging paging = {},
+                                          const CallLimits& limits = {}) = 0;
+  Result<ActivityPage> ActivitiesByTask(std::string_view task_id, Paging paging = {},
+                                        const CallLimits& limits = {});
+  Result<ActivityPage> ActivitiesByDag(std::string_view dag_id, Paging paging = {},
+                                       const CallLimits& limits = {});
 
   // --- clean-up: directly in the database, in small batches -------------------------------------
   // Deletes tasks last updated before `before` in one of `statuses` (terminal ones only; empty: all
-  // three). Tasks with unflushed records are skipped. Returns how many went.
+  // three). Tasks with unflushed records are skipped. Returns how many went; what went before an
+  // error, or before the call's end, is gone.
   virtual Result<std::uint64_t> CleanupOldTasks(Time before,
-                                                std::vector<TaskStatus> statuses = {}) = 0;
-  virtual Result<std::uint64_t> CleanupOldActivityLogs(Time before) = 0;
+                                                std::vector<TaskStatus> statuses = {},
+                                                const CallLimits& limits = {}) = 0;
+  virtual Result<std::uint64_t> CleanupOldActivityLogs(Time before,
+                                                       const CallLimits& limits = {}) = 0;
 
   // --- life ----------------------------------------------------------------------------------
-  virtual Status Ping() = 0;  // asks the database; kUnavailable when it does not answer
+  // Asks the database; kUnavailable when it does not answer.
+  virtual Status Ping(const CallLimits& limits = {}) = 0;
   // Returns when everything acknowledged before the call is in the database or in dead letters.
   virtual Status Flush(std::chrono::milliseconds timeout) = 0;
   // Runs the handlers, stops accepting, then drains as told. kUnavailable: not drained in time, the

@@ -100,21 +100,23 @@ Result<TaskPage> TargetQueries::MergeTasks(const Paging& paging, Ask&& ask) {
   return merged;
 }
 
-Result<TaskPage> TargetQueries::QueryTasks(const TaskQuery& query) {
-  return MergeTasks(query.paging, [&](DatabaseCalls& calls) { return calls.QueryTasks(query); });
+Result<TaskPage> TargetQueries::QueryTasks(const TaskQuery& query, const End& end) {
+  return MergeTasks(query.paging,
+                    [&](DatabaseCalls& calls) { return calls.QueryTasks(query, end); });
 }
 
-Result<TaskPage> TargetQueries::ResumableTasks(const Paging& paging) {
-  return MergeTasks(paging, [&](DatabaseCalls& calls) { return calls.ResumableTasks(paging); });
+Result<TaskPage> TargetQueries::ResumableTasks(const Paging& paging, const End& end) {
+  return MergeTasks(paging,
+                    [&](DatabaseCalls& calls) { return calls.ResumableTasks(paging, end); });
 }
 
-Result<ActivityPage> TargetQueries::QueryActivities(const ActivityQuery& query) {
-  if (databases_.size() == 1) return databases_.front().calls->QueryActivities(query);
+Result<ActivityPage> TargetQueries::QueryActivities(const ActivityQuery& query, const End& end) {
+  if (databases_.size() == 1) return databases_.front().calls->QueryActivities(query, end);
   std::vector<Found<Activity>> found;
   bool has_more = false;
   for (std::size_t turn = 0; turn < databases_.size(); ++turn) {
     const Database& database = databases_[turn];
-    Result<ActivityPage> page = database.calls->QueryActivities(query);
+    Result<ActivityPage> page = database.calls->QueryActivities(query, end);
     if (!page.ok()) return Named(database, page.status());
     has_more = has_more || !page->next_page.empty();
     for (Activity& activity : page->activities) {
@@ -126,11 +128,11 @@ Result<ActivityPage> TargetQueries::QueryActivities(const ActivityQuery& query) 
   return merged;
 }
 
-Result<StoredCounts> TargetQueries::Count() {
+Result<StoredCounts> TargetQueries::Count(const End& end) {
   StoredCounts all;
   std::map<TaskStatus, std::uint64_t> by_status;
   for (const Database& database : databases_) {
-    const Result<StoredCounts> counts = database.calls->Count();
+    const Result<StoredCounts> counts = database.calls->Count(end);
     if (!counts.ok()) return Named(database, counts.status());
     all.tasks += counts->tasks;
     all.activities += counts->activities;
@@ -140,9 +142,9 @@ Result<StoredCounts> TargetQueries::Count() {
   return all;
 }
 
-Status TargetQueries::Ping() {
+Status TargetQueries::Ping(const End& end) {
   for (const Database& database : databases_) {
-    TASKWAL_TRY(Named(database, database.calls->Ping()));
+    TASKWAL_TRY(Named(database, database.calls->Ping(end)));
   }
   return Status::Ok();
 }
@@ -162,12 +164,14 @@ Result<std::uint64_t> TargetQueries::SumOf(Ask&& ask) {
 
 Result<std::uint64_t> TargetQueries::CleanupTasks(Time before,
                                                   std::span<const TaskStatus> statuses,
-                                                  const DatabaseCalls::Skip& skip) {
-  return SumOf([&](DatabaseCalls& calls) { return calls.CleanupTasks(before, statuses, skip); });
+                                                  const DatabaseCalls::Skip& skip,
+                                                  const End& end) {
+  return SumOf(
+      [&](DatabaseCalls& calls) { return calls.CleanupTasks(before, statuses, skip, end); });
 }
 
-Result<std::uint64_t> TargetQueries::CleanupActivities(Time before) {
-  return SumOf([&](DatabaseCalls& calls) { return calls.CleanupActivities(before); });
+Result<std::uint64_t> TargetQueries::CleanupActivities(Time before, const End& end) {
+  return SumOf([&](DatabaseCalls& calls) { return calls.CleanupActivities(before, end); });
 }
 
 }  // namespace taskwal::pipeline

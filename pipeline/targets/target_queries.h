@@ -15,6 +15,7 @@ namespace taskwal::pipeline {
 
 class TargetQueries {
  public:
+  using End = DatabaseCalls::End;  // of the whole call
   struct Database {
     std::uint16_t target = 0;
     std::string name;        // for messages
@@ -25,16 +26,16 @@ class TargetQueries {
                 std::function<std::uint16_t(const std::string& id)> home_of);
 
   // Each needs an answer of every database: kUnavailable names the one that is away.
-  Result<TaskPage> QueryTasks(const TaskQuery& query);
-  Result<TaskPage> ResumableTasks(const Paging& paging);
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query);
-  Result<StoredCounts> Count();
-  Status Ping();
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const End& end = {});
+  Result<TaskPage> ResumableTasks(const Paging& paging, const End& end = {});
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query, const End& end = {});
+  Result<StoredCounts> Count(const End& end = {});
+  Status Ping(const End& end = {});
 
   // As DatabaseCalls, in every database that answers; then the first error.
   Result<std::uint64_t> CleanupTasks(Time before, std::span<const TaskStatus> statuses,
-                                     const DatabaseCalls::Skip& skip);
-  Result<std::uint64_t> CleanupActivities(Time before);
+                                     const DatabaseCalls::Skip& skip, const End& end = {});
+  Result<std::uint64_t> CleanupActivities(Time before, const End& end = {});
 
  private:
   [[nodiscard]] Status Named(const Database& database, const Status& status) const;

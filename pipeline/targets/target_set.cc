@@ -154,14 +154,18 @@ bool TargetSet::StopBy(std::chrono::steady_clock::time_point until) {
     while (running_ > 0 && in_time) in_time = changed_.WaitUntil(mutex_, until);
     are_over = running_ == 0;
   }
-  for (const auto& target : targets_) are_over = target->flusher->StopBy(until) && are_over;
+  for (const auto& target : targets_) {
+    are_over = target->flusher->StopBy(until) && are_over;
+    are_over = target->calls->AwaitAll(until) && are_over;
+  }
   return are_over;
 }
 
 bool TargetSet::IsInCall() const {
   return health_calls_.load() > 0 ||
-         std::any_of(targets_.begin(), targets_.end(),
-                     [](const auto& target) { return target->flusher->IsInCall(); });
+         std::any_of(targets_.begin(), targets_.end(), [](const auto& target) {
+           return target->flusher->IsInCall() || target->calls->IsUnderway();
+         });
 }
 
 void TargetSet::Spawn(std::function<void(const std::stop_token&)> body) {

@@ -188,14 +188,14 @@ Status RecordingStorage::Wait(std::uint64_t, WaitFor, Durability, std::chrono::m
   return {};
 }
 
-Result<Task> RecordingStorage::GetTask(std::string_view id) {
+Result<Task> RecordingStorage::GetTask(std::string_view id, const CallLimits&) {
   MutexLock lock(mutex_);
   const auto found = tasks_.find(id);
   if (found != tasks_.end()) return found->second;
   return Status::NotFound("no task " + std::string(id));
 }
 
-Result<TaskPage> RecordingStorage::QueryTasks(const TaskQuery& query) {
+Result<TaskPage> RecordingStorage::QueryTasks(const TaskQuery& query, const CallLimits&) {
   TASKWAL_TRY(CheckFlushed(query.paging));
   MutexLock lock(mutex_);
   std::vector<Task> rows;
@@ -206,7 +206,8 @@ Result<TaskPage> RecordingStorage::QueryTasks(const TaskQuery& query) {
   return TaskPage{std::move(page), std::move(next)};
 }
 
-Result<ActivityPage> RecordingStorage::QueryActivities(const ActivityQuery& query) {
+Result<ActivityPage> RecordingStorage::QueryActivities(const ActivityQuery& query,
+                                                       const CallLimits&) {
   TASKWAL_TRY(CheckFlushed(query.paging));
   MutexLock lock(mutex_);
   std::vector<Activity> rows;
@@ -217,7 +218,7 @@ Result<ActivityPage> RecordingStorage::QueryActivities(const ActivityQuery& quer
   return ActivityPage{std::move(page), std::move(next)};
 }
 
-Result<StoredCounts> RecordingStorage::Count() {
+Result<StoredCounts> RecordingStorage::Count(const CallLimits&) {
   MutexLock lock(mutex_);
   StoredCounts counts;
   counts.tasks = tasks_.size();
@@ -225,18 +226,21 @@ Result<StoredCounts> RecordingStorage::Count() {
   return counts;
 }
 
-Result<TaskPage> RecordingStorage::ResumableTasks(Paging paging) {
+Result<TaskPage> RecordingStorage::ResumableTasks(Paging paging, const CallLimits& limits) {
   TaskQuery query;
   query.statuses = {TaskStatus::kRunning};
   query.paging = std::move(paging);
-  return QueryTasks(query);
+  return QueryTasks(query, limits);
 }
 
-Result<std::uint64_t> RecordingStorage::CleanupOldTasks(Time, std::vector<TaskStatus>) {
+Result<std::uint64_t> RecordingStorage::CleanupOldTasks(Time, std::vector<TaskStatus>,
+                                                        const CallLimits&) {
   return std::uint64_t{0};
 }
-Result<std::uint64_t> RecordingStorage::CleanupOldActivityLogs(Time) { return std::uint64_t{0}; }
-Status RecordingStorage::Ping() { return {}; }
+Result<std::uint64_t> RecordingStorage::CleanupOldActivityLogs(Time, const CallLimits&) {
+  return std::uint64_t{0};
+}
+Status RecordingStorage::Ping(const CallLimits&) { return {}; }
 Status RecordingStorage::Flush(std::chrono::milliseconds) { return {}; }
 Status RecordingStorage::Shutdown(ShutdownMode, std::chrono::milliseconds) { return {}; }
 Status RecordingStorage::Close() { return {}; }

@@ -43,15 +43,17 @@ class RecordingStorage : public TaskStorage {
   Result<ActivityAck> LogActivity(const Activity& activity, const WriteOptions& options) override;
   Status Wait(std::uint64_t lsn, WaitFor what, Durability level,
               std::chrono::milliseconds timeout) override;
-  Result<Task> GetTask(std::string_view id) override;
+  Result<Task> GetTask(std::string_view id, const CallLimits& limits = {}) override;
   // kUnavailable for a query that does not ask for Consistency::kFlushed: whoever resumes must.
-  Result<TaskPage> QueryTasks(const TaskQuery& query) override;
-  Result<ActivityPage> QueryActivities(const ActivityQuery& query) override;
-  Result<StoredCounts> Count() override;
-  Result<TaskPage> ResumableTasks(Paging paging) override;
-  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses) override;
-  Result<std::uint64_t> CleanupOldActivityLogs(Time before) override;
-  Status Ping() override;
+  Result<TaskPage> QueryTasks(const TaskQuery& query, const CallLimits& limits = {}) override;
+  Result<ActivityPage> QueryActivities(const ActivityQuery& query,
+                                       const CallLimits& limits = {}) override;
+  Result<StoredCounts> Count(const CallLimits& limits = {}) override;
+  Result<TaskPage> ResumableTasks(Paging paging, const CallLimits& limits = {}) override;
+  Result<std::uint64_t> CleanupOldTasks(Time before, std::vector<TaskStatus> statuses,
+                                        const CallLimits& limits = {}) override;
+  Result<std::uint64_t> CleanupOldActivityLogs(Time before, const CallLimits& limits = {}) override;
+  Status Ping(const CallLimits& limits = {}) override;
   Status Flush(std::chrono::milliseconds timeout) override;
   Status Shutdown(ShutdownMode mode, std::chrono::milliseconds timeout) override;
   Status Close() override;

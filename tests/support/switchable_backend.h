@@ -33,6 +33,8 @@ class SwitchableDatabase {
   void ComeBack() { away_.store(false); }
   // Called at the start of every Connect, on the caller's thread.
   void OnConnect(std::function<void()> hook) { on_connect_ = std::move(hook); }
+  // Called before every question (all but Apply), on the caller's thread.
+  void OnAsk(std::function<void()> hook) { on_ask_ = std::move(hook); }
   // Called before every Apply, on the caller's thread: whether the connection is lost in it, and
   // then whether it was committed.
   enum class Cut : std::uint8_t { kNone, kBefore, kAfter };
@@ -60,7 +62,7 @@ class SwitchableDatabase {
       const Cut cut = database_.on_apply_ ? database_.on_apply_() : Cut::kNone;
       const Status lost = Status::Unavailable("test: the connection was cut");
       if (cut == Cut::kBefore) return lost;
-      auto applied = Ask([&] { return session_->Apply(batch); });
+      auto applied = Call([&] { return session_->Apply(batch); });
       if (cut == Cut::kAfter) return lost;
       return applied;
     }
@@ -106,10 +108,15 @@ class SwitchableDatabase {
     }
 
    private:
-    template <typename Call>
-    auto Ask(Call&& call) -> decltype(call()) {
+    template <typename Question>
+    auto Ask(Question&& question) -> decltype(question()) {
+      if (database_.on_ask_) database_.on_ask_();
+      return Call(question);
+    }
+    template <typename Question>
+    auto Call(Question&& question) -> decltype(question()) {
       if (database_.away_.load()) return Status::Unavailable("test: the connection was lost");
-      return call();
+      return question();
     }
 
     SwitchableDatabase& database_;
@@ -155,6 +162,7 @@ class SwitchableDatabase {
   std::atomic<bool> away_{false};
   std::atomic<std::uint64_t> connects_{0};
   std::function<void()> on_connect_;
+  std::function<void()> on_ask_;
   std::function<Status(const storage::Batch&)> fail_apply_;
   std::uint32_t writers_max_ = 2;
   std::function<Cut()> on_apply_;

@@ -1,0 +1,83 @@
+#include "pipeline/bounded_calls.h"
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+
+namespace taskwal::pipeline {
+namespace {
+
+// A wait without a deadline: some standard libraries overflow at the end of time.
+constexpr std::chrono::hours kLongWait{1};
+
+}  // namespace
+
+struct BoundedCalls::Shared {
+  Mutex mutex;
+  CondVar changed;
+  std::uint32_t underway GUARDED_BY(mutex) = 0;
+
+  // Until `is_done` or the end; whether it was done.
+  template <typename IsDone>
+  bool Await(const wal::Deadline& end, IsDone is_done) REQUIRES(mutex) {
+    while (!is_done()) {
+      if (IsOver(end)) return false;
+      changed.WaitUntil(mutex, std::min(end.at, std::chrono::steady_clock::now() + kLongWait));
+    }
+    return true;
+  }
+};
+
+BoundedCalls::BoundedCalls() : shared_(std::make_shared<Shared>()) {}
+
+BoundedCalls::~BoundedCalls() { AwaitAll(Monotonic::max()); }
+
+bool BoundedCalls::IsOver(const wal::Deadline& end) {
+  return end.stop.stop_requested() || std::chrono::steady_clock::now() >= end.at;
+}
+
+bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call) {
+  struct Turn {
+    bool is_over = false;  // under the mutex
+  };
+  const auto turn = std::make_shared<Turn>();
+  const std::shared_ptr<Shared> shared = shared_;
+  // Ends before the mutex is taken for good: it may be waited for by the stop's own thread.
+  const std::stop_callback wake(end.stop, [shared] {
+    MutexLock told(shared->mutex);
+    shared->changed.NotifyAll();
+  });
+  MutexLock lock(shared->mutex);
+  const bool has_room = shared->Await(end, [&] {
+    // A call that comes too late is not begun.
+    return shared->underway < kUnderwayMax && !IsOver(end);
+  });
+  if (!has_room) return false;
+  ++shared->underway;
+  try {
+    std::thread([shared, turn, call = std::move(call)]() mutable {
+      call();
+      call = nullptr;  // what it holds goes before it counts as over
+      MutexLock over(shared->mutex);
+      turn->is_over = true;
+      --shared->underway;
+      shared->changed.NotifyAll();
+    }).detach();
+  } catch (const std::system_error&) {  // no more threads
+    --shared->underway;
+    return false;
+  }
+  return shared->Await(end, [&] { return turn->is_over; });
+}
+
+bool BoundedCalls::AwaitAll(std::chrono::steady_clock::time_point until) {
+  MutexLock lock(shared_->mutex);
+  return shared_->Await({until, {}}, [&] { return shared_->underway == 0; });
+}
+
+bool BoundedCalls::IsUnderway() const {
+  MutexLock lock(shared_->mutex);
+  return shared_->underway > 0;
+}
+
+}  // namespace taskwal::pipeline
