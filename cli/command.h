@@ -138,9 +138,11 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// Nothing in it breaks the line or plays with the terminal.
-std::string OneLine(std::string text);
-// As one cell of a table: the same, cut where it is long.
+// One line: what a library says over several is joined, and what a name in it holds plays with no
+// terminal.
+std::string OneLine(std::string_view message);
+// One cell of a table: nothing in it breaks the line or plays with the terminal; cut where it is
+// long.
 std::string Cell(std::string text);
 
 std::string FormatBytes(std::uint64_t bytes);    // "1.5 MiB"

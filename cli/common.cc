@@ -58,20 +58,6 @@ Status CheckKey(const std::string& name) {
                                  (meant.empty() ? ": the end of --help lists them all" : meant));
 }
 
-// One line: what a library says over several is joined, and what a name in it holds plays with no
-// terminal.
-std::string OneLine(std::string_view message) {
-  std::string line(message);
-  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
-  for (std::size_t at = 0; (at = line.find('\n', at)) != std::string::npos;) {
-    line.replace(at, 1, "; ");
-  }
-  std::replace(line.begin(), line.end(), '\t', ' ');
-  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
-  std::replace_if(line.begin(), line.end(), is_control, '?');
-  return line;
-}
-
 // Written by a signal handler: only lock-free atomics and a pipe.
 std::atomic<int> stop_signals{0};
 std::atomic<int> minded{0};
@@ -101,6 +87,18 @@ void OnStopSignal(int signal) {
 }
 
 }  // namespace
+
+std::string OneLine(std::string_view message) {
+  std::string line(message);
+  while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.pop_back();
+  for (std::size_t at = 0; (at = line.find('\n', at)) != std::string::npos;) {
+    line.replace(at, 1, "; ");
+  }
+  std::replace(line.begin(), line.end(), '\t', ' ');
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  std::replace_if(line.begin(), line.end(), is_control, '?');
+  return line;
+}
 
 void PrintError(std::string_view command, std::string_view message) {
   const std::string line =

@@ -59,15 +59,10 @@ std::string Table::ToString() const {
   return text;
 }
 
-std::string OneLine(std::string text) {
+std::string Cell(std::string text) {
   std::replace_if(
       text.begin(), text.end(),
       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
-  return text;
-}
-
-std::string Cell(std::string text) {
-  text = OneLine(std::move(text));
   if (text.size() <= kCellBytesMax) return text;
   std::size_t end = kCellBytesMax;
   while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
