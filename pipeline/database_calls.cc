@@ -15,8 +15,8 @@ namespace {
 constexpr std::uint32_t kCleanupBatch = 500;
 // A bounded call gets that much more than what it is busy with, whose own word at the end of the
 // time says more.
-constexpr std::chrono::milliseconds kMoment{2};
-constexpr std::chrono::hours kYear{24 * 366};
+constexpr std::chrono::milliseconds kLastWord{2};
+constexpr std::chrono::hours kAsGoodAsNone{24 * 366};
 
 const Status& StatusOf(const Status& status) { return status; }
 template <typename T>
@@ -50,7 +50,7 @@ ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t worker
 }
 
 DatabaseCalls::End DatabaseCalls::EndOf(const CallLimits& limits) {
-  if (!limits.timeout || *limits.timeout >= kYear) return {Monotonic::max(), limits.stop};
+  if (!limits.timeout || *limits.timeout >= kAsGoodAsNone) return {Monotonic::max(), limits.stop};
   return {Clock::Real().Now() + *limits.timeout, limits.stop};
 }
 
@@ -165,7 +165,7 @@ auto DatabaseCalls::By(const End& end, Call call)
   enum class Turn : std::uint8_t { kWaiting, kBegun, kGivenUp };
   const auto turn = std::make_shared<std::atomic<Turn>>(Turn::kWaiting);
   End wait = end;
-  if (wait.at != Monotonic::max()) wait.at += kMoment;
+  if (wait.at != Monotonic::max()) wait.at += kLastWord;
   std::optional<Answer> answer = bounded_.Run(wait, [this, at = end.at, turn, call]() mutable {
     return With(at, [&](storage::Session& session) -> Answer {
       Turn was = Turn::kWaiting;

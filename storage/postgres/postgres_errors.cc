@@ -72,6 +72,16 @@ Caught CatchCurrent() {
   }
 }
 
+// In front of what the server says, where that names neither cause nor remedy.
+std::string_view Meaning(std::string_view sqlstate) {
+  if (sqlstate == "25006") {
+    return "nothing may be written here (default_transaction_read_only is on, or it is a standby: "
+           "target_session_attrs=read-write finds the primary): ";
+  }
+  if (sqlstate == "42501") return "a right is missing: ";
+  return "";
+}
+
 }  // namespace
 
 StatusCode PostgresStatusCode(std::string_view sqlstate) {
@@ -106,6 +116,7 @@ Status PostgresCaught(const PostgresCall& call) {
     // What libpqxx stumbled over afterwards says nothing.
     message += "the connection was lost";
   } else {
+    message += Meaning(caught.sqlstate);
     message += caught.text;
   }
   if (!caught.sqlstate.empty()) message += " (SQLSTATE " + caught.sqlstate + ")";

@@ -224,7 +224,8 @@ TEST_F(PostgresServerErrors, ReadOnlyServerIsTriedAgain) {
   Sql("ALTER ROLE owner SET default_transaction_read_only = on");
   ASSERT_OK_AND_ASSIGN(const auto session, backend_->Connect());
   EXPECT_THAT(session->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})),
-              StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 25006")));
+              StatusIs(StatusCode::kUnavailable, AllOf(HasSubstr("default_transaction_read_only"),
+                                                       HasSubstr("SQLSTATE 25006"))));
   Sql("ALTER ROLE owner RESET default_transaction_read_only");
 }
 
