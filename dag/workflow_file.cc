@@ -31,7 +31,11 @@ bool IsJsonFile(std::string_view text, const std::string& file) {
   return first != std::string_view::npos && (text[first] == '{' || text[first] == '[');
 }
 
+// As some editors begin a file.
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 Result<Workflow> ParseAny(std::string_view text, const std::string& file) {
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   if (IsWfFormat(text)) return ParseWfFormat(text, file);
   return IsJsonFile(text, file) ? ParseJsonWorkflow(text, file) : ParseYamlWorkflow(text, file);
 }

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <string>
 
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/workflow_generator.h"
 
 namespace taskwal::dag {
 namespace {
@@ -58,6 +60,17 @@ void ExpectNightly(std::string_view text) {
 
 TEST(WorkflowFile, ReadsYaml) { ExpectNightly(kYaml); }
 TEST(WorkflowFile, ReadsJson) { ExpectNightly(kJson); }
+
+TEST(WorkflowFile, MayBeginWithAByteOrderMark) {
+  const std::string mark = "\xef\xbb\xbf";
+  ExpectNightly(mark + kYaml);
+  ExpectNightly(mark + kJson);
+  const auto json = ParseWorkflow(mark + kJson, "nightly.json");
+  EXPECT_OK(json);
+  const auto trace = ParseWorkflow(mark + MakeWfFormat({}), "t.json");
+  ASSERT_OK(trace);
+  EXPECT_TRUE(trace->is_trace);
+}
 
 struct BadFile {
   const char* text;
