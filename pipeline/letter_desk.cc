@@ -206,6 +206,10 @@ Result<std::vector<DeadLetterInfo>> LetterDesk::List(std::uint32_t limit, std::s
     if (page.size() < limit) page.push_back(InfoOf(letter));
     return page.size() < limit;
   }));
+  if (is_behind) {
+    return Status::NotFound("dead letter " + std::string(after) +
+                            " is settled by now: begin the list anew");
+  }
   return page;
 }
 

@@ -166,36 +166,40 @@ void ReadOverlay::NoteDagDelete(wal::Lsn lsn) {
   }
 }
 
-Status ReadOverlay::CollectDagDeletes(wal::Lsn from, std::vector<Operation>* into) {
+Status ReadOverlay::CollectDagDeletes(wal::Lsn from, std::vector<Operation>* into,
+                                      const DatabaseCalls::End& end) {
   Status decoded;
-  TASKWAL_TRY(log_.Lookup(kDagDeletesKey, from, [&](const wal::RecordView& record) {
+  const auto take = [&](const wal::RecordView& record) {
     if (record.header.type != static_cast<std::uint8_t>(OperationType::kDagDelete)) return true;
     Result<Operation> operation = DecodeRecord(record);
     decoded = operation.status();
     if (decoded.ok()) into->push_back(std::move(operation).value());
     return decoded.ok();
-  }));
+  };
+  TASKWAL_TRY(log_.Lookup(kDagDeletesKey, from, take, end));
   return decoded;
 }
 
 // What the log holds behind the flushed position, in LSN order, back to the last operation before
 // which nothing matters.
-Result<std::vector<Operation>> ReadOverlay::Collect(const Home& home, std::string_view id) {
+Result<std::vector<Operation>> ReadOverlay::Collect(const Home& home, std::string_view id,
+                                                    const DatabaseCalls::End& end) {
   const std::uint64_t key = storage::KeyOf(id);
   for (;;) {
     const wal::Lsn kept = log_.first_lsn();
     const wal::Lsn from = home.flusher->flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
-    auto operations = CollectFrom(from, id);
+    auto operations = CollectFrom(from, id, end);
     // What was flushed and retired while this was looking may be missing between what it has found.
     if (!operations.ok() || log_.first_lsn() <= std::max(kept, from)) return operations;
   }
 }
 
-Result<std::vector<Operation>> ReadOverlay::CollectFrom(wal::Lsn from, std::string_view id) {
+Result<std::vector<Operation>> ReadOverlay::CollectFrom(wal::Lsn from, std::string_view id,
+                                                        const DatabaseCalls::End& end) {
   const std::uint64_t key = storage::KeyOf(id);
   std::vector<Operation> operations;
   Status decoded;
-  TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView& record) {
+  const auto take = [&](const wal::RecordView& record) {
     Result<Operation> operation = DecodeRecord(record);
     decoded = operation.status();
     if (!decoded.ok()) return false;
@@ -203,14 +207,15 @@ Result<std::vector<Operation>> ReadOverlay::CollectFrom(wal::Lsn from, std::stri
     TakeConcerning(id, std::move(operation).value(), &operations);
     return std::none_of(operations.begin() + static_cast<std::ptrdiff_t>(before), operations.end(),
                         IsComplete);
-  }));
+  };
+  TASKWAL_TRY(log_.Lookup(key, from, take, end));
   TASKWAL_TRY(decoded);
   std::reverse(operations.begin(), operations.end());
   if (from > dag_deletes_until_.load()) return operations;
   const wal::Lsn oldest =
       !operations.empty() && IsComplete(operations.front()) ? operations.front().lsn : from;
   std::vector<Operation> deletes;
-  TASKWAL_TRY(CollectDagDeletes(oldest, &deletes));
+  TASKWAL_TRY(CollectDagDeletes(oldest, &deletes, end));
   std::vector<Operation> merged;
   std::merge(std::make_move_iterator(operations.begin()), std::make_move_iterator(operations.end()),
              std::make_move_iterator(deletes.rbegin()), std::make_move_iterator(deletes.rend()),
@@ -231,7 +236,7 @@ Result<Task> ReadOverlay::GetTask(std::string_view id, const DatabaseCalls::End&
 
 Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id,
                                     const DatabaseCalls::End& end) {
-  TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(home, id));
+  TASKWAL_ASSIGN(std::vector<Operation> operations, Collect(home, id, end));
   if (!operations.empty() && IsComplete(operations.front())) {
     return FoundOrNot(Fold(std::nullopt, operations), id);
   }
@@ -250,15 +255,16 @@ Result<Task> ReadOverlay::GetTaskIn(const Home& home, std::string_view id,
   return FoundOrNot(Fold(std::nullopt, operations), id);
 }
 
-Result<bool> ReadOverlay::HasUnflushed(std::string_view id) {
+Result<bool> ReadOverlay::HasUnflushed(std::string_view id, const DatabaseCalls::End& end) {
   const std::uint64_t key = storage::KeyOf(id);
   const Flusher& flusher = *find_home_(key).flusher;
   const wal::Lsn from = flusher.flushed_lsn(wal::PartitionOf(key, partitions_)) + 1;
   bool found = false;
-  TASKWAL_TRY(log_.Lookup(key, from, [&](const wal::RecordView&) {
+  const auto note = [&](const wal::RecordView&) {
     found = true;
     return false;
-  }));
+  };
+  TASKWAL_TRY(log_.Lookup(key, from, note, end));
   return found;
 }
 

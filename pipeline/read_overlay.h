@@ -42,20 +42,24 @@ class ReadOverlay {
   // kNotFound; kUnavailable when the database is needed and away; kCorruption when a record that
   // may matter is damaged. A task saved without created_at while the database is away shows the
   // time of that save, since what the database has is not known.
-  // `end`: of what the database is asked; see there.
+  // `end`: of what the database is asked (see there), and of the wait for what is still to be
+  // written to the log; by the machine's clock.
   Result<Task> GetTask(std::string_view id, const DatabaseCalls::End& end = {});
   // Whether the log holds a record of the task that is not in the database yet (or one of a task
   // with the same key).
-  Result<bool> HasUnflushed(std::string_view id);
+  Result<bool> HasUnflushed(std::string_view id, const DatabaseCalls::End& end = {});
   // To be told of every delete of a DAG, before its call returns.
   void NoteDagDelete(wal::Lsn lsn);
 
  private:
   Result<Task> GetTaskIn(const Home& home, std::string_view id,
                          const DatabaseCalls::End& end);
-  Result<std::vector<storage::Operation>> Collect(const Home& home, std::string_view id);
-  Result<std::vector<storage::Operation>> CollectFrom(wal::Lsn from, std::string_view id);
-  Status CollectDagDeletes(wal::Lsn from, std::vector<storage::Operation>* into);
+  Result<std::vector<storage::Operation>> Collect(const Home& home, std::string_view id,
+                                                  const DatabaseCalls::End& end);
+  Result<std::vector<storage::Operation>> CollectFrom(wal::Lsn from, std::string_view id,
+                                                      const DatabaseCalls::End& end);
+  Status CollectDagDeletes(wal::Lsn from, std::vector<storage::Operation>* into,
+                           const DatabaseCalls::End& end);
 
   wal::Log& log_;
   const FindHome find_home_;

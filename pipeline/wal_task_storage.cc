@@ -322,8 +322,8 @@ Result<std::uint64_t> WalTaskStorage::CleanupOldTasks(Time before,
   TASKWAL_TRY(CheckReadable());
   // What the log still holds of a task comes after the row: the row is no measure of its age.
   return queries_->CleanupTasks(
-      before, statuses, [this](const std::string& id) { return overlay_->HasUnflushed(id); },
-      end);
+      before, statuses,
+      [&](const std::string& id) { return overlay_->HasUnflushed(id, end); }, end);
 }
 
 Result<std::uint64_t> WalTaskStorage::CleanupOldActivityLogs(Time before,
@@ -567,6 +567,8 @@ Status WalTaskStorage::Close() {
 
 WalTaskStorage::~WalTaskStorage() {
   if (readable_.load()) IgnoreStatus(Close(), "what is not drained is safe in the log");
+  // A bounded call may have begun while the log was being closed.
+  if (targets_ != nullptr && !targets_->StopBy({})) is_hung_ = true;
   LeaveBehind();
 }
 

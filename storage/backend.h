@@ -162,7 +162,8 @@ class Backend {
   // True for memory: its commits count as durable, and it forgets all when the process ends.
   [[nodiscard]] virtual bool is_volatile() const = 0;
   // Connects; checks or migrates the schema at the first connection. All of it has the time of one
-  // call, but that libpq counts whole seconds, at least two for each address. kUnavailable: retry.
+  // call, but that libpq counts whole seconds, at least two for each address. kUnavailable: retry;
+  // also where another database is there than the one met first, or one without our tables.
   // kInvalidArgument: the database's schema is newer than this program.
   virtual Result<std::unique_ptr<Session>> Connect() = 0;
   // Made with the database, kept in its schema-version table. Known after a first Connect.

@@ -30,4 +30,15 @@ Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint6
   return Status::InvalidArgument(std::move(message));
 }
 
+Status CheckMet(std::string_view database, const Uuid& known, const Uuid& found) {
+  if (known.IsZero() || found == known) return Status::Ok();
+  const std::string name(database);
+  if (found.IsZero()) {
+    return Status::Unavailable(name + ": the tables that this process has met are gone: bring them "
+                                      "back as they were; none are made in their place");
+  }
+  return Status::Unavailable(name + ": another database is there than this process has met: give "
+                                    "that one back, or restart to be told how to go on with this");
+}
+
 }  // namespace taskwal::storage

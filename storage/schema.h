@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/uuid.h"
 #include "taskwal/status.h"
 
 namespace taskwal::storage {
@@ -21,5 +22,10 @@ Result<std::string> SchemaText(std::string_view dialect);
 
 // The two ways a stored schema does not fit: found < known is for those who may not migrate.
 Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint64_t known);
+
+// A process stays with the database it has met, until it ends: what has its address now may have
+// none of its rows, and must neither be read for it nor be made into it. kUnavailable unless
+// `found`, its db_id (zero: it has no tables), is the `known` one (zero: none was met yet).
+Status CheckMet(std::string_view database, const Uuid& known, const Uuid& found);
 
 }  // namespace taskwal::storage

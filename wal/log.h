@@ -152,7 +152,8 @@ class Log {
   // since the call began are passed over. The view is
   // valid only inside the call; no lock is held in it. A segment that is retired meanwhile is
   // passed over. kCorruption when a needed frame is damaged.
-  Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit);
+  Status Lookup(std::uint64_t key, Lsn from, const std::function<bool(const RecordView&)>& visit,
+                const Deadline& deadline = {});
 
   // --- space ---------------------------------------------------------------------------------
   // Everything up to `flushed` is settled in this target: segments below the lowest of all targets

@@ -325,11 +325,12 @@ void Log::ResetTimes() { impl_->writer_.ResetTimes(); }
 // -------------------------------------------------------------------------------
 
 Status Log::Lookup(std::uint64_t key, Lsn from,
-                   const std::function<bool(const RecordView&)>& visit) {
+                   const std::function<bool(const RecordView&)>& visit,
+                   const Deadline& deadline) {
   Impl& impl = *impl_;
   const Lsn end = end_lsn();
   if (written_lsn() < end) {
-    const Status written = WaitWritten(end, {});
+    const Status written = WaitWritten(end, deadline);
     // Read-only, it still answers from what stands in its files.
     if (!written.ok() && !impl.writer_.is_broken()) return written;
   }

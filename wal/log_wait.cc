@@ -74,6 +74,17 @@ bool LogWriter::IsUnderWay(Lsn lsn, bool sync) {
                      [](const Entry& e) { return e.is_synced || e.syncing != 0; });
 }
 
+// Whether a commit has something to do for it now: what another lane is still writing can be synced
+// by nobody.
+bool LogWriter::IsWorthLeading(Lsn lsn) const {
+  if (lsn >= cursor_.next_lsn) return true;
+  for (const Entry& entry : entries_) {
+    if (entry.is_written && !entry.is_synced && entry.syncing == 0) return true;
+    if (entry.last_lsn >= lsn) break;
+  }
+  return false;
+}
+
 // Up to here every record is durable or has a sync under way.
 Lsn LogWriter::CoveredLsn() const {
   Lsn covered = durable_lsn();
@@ -134,7 +145,8 @@ Result<bool> LogWriter::LeadOrEnter(Lsn lsn, const Deadline& deadline, WaitBucke
   if (durable_lsn() >= lsn) return false;
   TASKWAL_TRY(CheckUsable());
   const bool is_patient = MayLead(deadline);
-  const bool may_lead = is_patient && !IsUnderWay(lsn, true) && IsWorthOverlapping();
+  const bool may_lead = is_patient && !IsUnderWay(lsn, true) && IsWorthLeading(lsn) &&
+                        IsWorthOverlapping();
   const std::uint32_t lane = may_lead ? TakeLane() : kNoLane;
   if (lane != kNoLane) {
     waiting_.Leave(lsn);
@@ -236,13 +248,15 @@ bool LogWriter::WantsSync() {
   return false;
 }
 
-// Something can be done for those who have asked: what a neighbour has not published yet cannot.
+// Something can be done for those who have asked: for what a neighbour has not published yet, or is
+// still writing, it cannot.
 bool LogWriter::IsAsked() const {
   if (asked_lsn_ <= CoveredLsn()) return false;
+  if (IsWorthLeading(std::min(asked_lsn_, cursor_.next_lsn - 1))) return true;
   RecordView record;
   std::uint8_t flags = 0;
   RingPosition next;
-  return cursor_.next_lsn > CoveredLsn() + 1 || ring_->Read(cursor_, &record, &flags, &next);
+  return asked_lsn_ >= cursor_.next_lsn && ring_->Read(cursor_, &record, &flags, &next);
 }
 
 bool LogWriter::Step() {

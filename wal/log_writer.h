@@ -236,6 +236,7 @@ class LogWriter {
   Lsn CoveredLsn() const REQUIRES(mutex_);
   [[nodiscard]] std::chrono::nanoseconds TimeAwake() const;
   bool IsWorthOverlapping() const REQUIRES(mutex_);
+  [[nodiscard]] bool IsWorthLeading(Lsn lsn) const REQUIRES(mutex_);
   Status CheckUsable() const REQUIRES(mutex_);
   bool WantsSync() REQUIRES(mutex_);
   [[nodiscard]] bool MayLead(const Deadline& deadline) const;

@@ -63,7 +63,7 @@ class DeadLetterControl {
   virtual ~DeadLetterControl() = default;
 
   // At most `limit`, in the order they were added, those behind the letter `after` (empty: from the
-  // start).
+  // start). kNotFound: that one is settled by now, so that its place is not known: begin anew.
   virtual Result<std::vector<DeadLetterInfo>> List(std::uint32_t limit,
                                                    std::string_view after = {}) = 0;
   virtual Result<DeadLetterInfo> Get(std::string_view id) = 0;  // kNotFound

@@ -50,7 +50,8 @@ struct WriteOptions {
 // own, which costs some ten microseconds: kUnavailable when the time is over or a stop is
 // requested, and what the database has not answered by then is left behind, to end by
 // database_timeout. Up to 16 questions a database may have so; a further one waits, within its own
-// time, for one to end.
+// time, for one to end. What GetTask and clean-up read of the log's own files takes as long as the
+// disk does.
 struct CallLimits {
   std::optional<std::chrono::milliseconds> timeout;  // of the whole call
   std::stop_token stop;

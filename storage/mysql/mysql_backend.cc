@@ -55,7 +55,8 @@ Result<std::unique_ptr<Session>> MysqlBackend::Connect() {
   std::unique_ptr<MysqlConnection> connection = std::move(opened).value();
   if (path_ == BulkPath::kMultiRow) connection->ForgoCapabilities();
   TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("mysql"));
-  TASKWAL_ASSIGN(const Uuid db_id, PrepareMysqlSchema(*connection, migrations, options_.create));
+  TASKWAL_ASSIGN(const Uuid db_id, PrepareMysqlSchema(*connection, migrations, options_.create,
+                                                     this->db_id()));
   {
     MutexLock lock(mutex_);
     db_id_ = db_id;

@@ -9,9 +9,11 @@
 
 namespace taskwal::storage {
 
-// Returns the db_id. Where `migrate`, missing steps are made, by one of several that open at once;
-// a migration that was cut short anywhere is gone on with. Else kNotFound without our tables.
-// kInvalidArgument: the schema is newer than this program, or older and not to be migrated.
-Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migrations, bool migrate);
+// Returns the db_id: `known`, where that is not zero (see CheckMet). Where `migrate`, missing steps
+// are made, by one of several that open at once; a migration that was cut short anywhere is gone on
+// with. Else kNotFound without our tables. kInvalidArgument: the schema is newer than this program,
+// or older and not to be migrated.
+Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migrations, bool migrate,
+                                const Uuid& known);
 
 }  // namespace taskwal::storage

@@ -33,7 +33,8 @@ Result<std::unique_ptr<Session>> PostgresBackend::Connect() {
   const auto hazards = PreparePostgresSession(*connection, target_.timeout, &features_);
   if (!hazards.ok()) return Retryable(hazards.status());
   TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("postgres"));
-  const auto db_id = PreparePostgresSchema(*connection, migrations, create_, features_);
+  const auto db_id = PreparePostgresSchema(*connection, migrations, create_, this->db_id(),
+                                           features_);
   if (!db_id.ok()) return Retryable(db_id.status());
   connection->EndOpening();
   if (create_) Warn(*hazards);  // who only reads commits nothing

@@ -59,7 +59,9 @@ Caught CatchCurrent() {
   } catch (const pqxx::too_many_connections& e) {
     return {"53300", FirstLine(e.what()), true, false};
   } catch (const pqxx::broken_connection& e) {
-    return {"", OneLine(e.what()), true, false};
+    // Before a batch it is missed where its encoding is looked up, which says nothing to anybody.
+    const std::string text = OneLine(e.what());
+    return {"", text.find("client encoding") == std::string::npos ? text : "", true, false};
   } catch (const pqxx::transaction_rollback& e) {
     return {StateOf(e), FirstLine(e.what()), false, false};
   } catch (const pqxx::sql_error& e) {

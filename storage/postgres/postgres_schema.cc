@@ -64,11 +64,14 @@ Uuid Migrate(PostgresConnection& connection, Migrations migrations,
 }  // namespace
 
 Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations migrations,
-                                   bool migrate, const PostgresFeatures& features) {
+                                   bool migrate, const Uuid& known,
+                                   const PostgresFeatures& features) {
   return connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
+    const bool is_newer = stored.version > migrations.size();
+    if (!is_newer) TASKWAL_TRY(CheckMet(connection.name(), known, stored.db_id));
     if (stored.version == migrations.size()) return stored.db_id;
-    if (stored.version > migrations.size() || (!migrate && stored.version > 0)) {
+    if (is_newer || (!migrate && stored.version > 0)) {
       return SchemaMismatch(connection.name(), stored.version, migrations.size());
     }
     if (migrate) return Migrate(connection, migrations, features);

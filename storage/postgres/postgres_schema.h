@@ -9,10 +9,11 @@
 
 namespace taskwal::storage {
 
-// Returns the db_id. Where `migrate`, missing steps are made by one of several that open at once;
-// else kNotFound without our tables. kInvalidArgument: the schema is newer than this program, or
-// older and not to be migrated.
+// Returns the db_id: `known`, where that is not zero (see CheckMet). Where `migrate`, missing steps
+// are made by one of several that open at once; else kNotFound without our tables.
+// kInvalidArgument: the schema is newer than this program, or older and not to be migrated.
 Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations migrations,
-                                   bool migrate, const PostgresFeatures& features);
+                                   bool migrate, const Uuid& known,
+                                   const PostgresFeatures& features);
 
 }  // namespace taskwal::storage

@@ -26,6 +26,11 @@ std::map<std::string, std::string> SettingsFor(milliseconds timeout) {
       {"lock_timeout", Milliseconds(timeout / 2)},
       // What a connection that was cut left open is ended by the server, and its locks with it.
       {"idle_in_transaction_session_timeout", Milliseconds(timeout)},
+      // One that rests is wanted again.
+      {"idle_session_timeout", "0"},
+      // What compare-and-set and the guards of rows are made for: more costs conflicts. A migration
+      // that waits for its lock has to see what came meanwhile.
+      {"default_transaction_isolation", "read committed"},
       {"client_connection_check_interval", "5000"},
       {"tcp_keepalives_idle", "30"},
       {"tcp_keepalives_interval", "10"},

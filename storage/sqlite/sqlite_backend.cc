@@ -24,10 +24,14 @@ SqliteBackend::SqliteBackend(std::string name, const std::string& path,
     : name_(std::move(name)), path_(Absolute(path)), options_(options) {}
 
 Result<std::unique_ptr<Session>> SqliteBackend::Connect() {
-  TASKWAL_ASSIGN(auto connection,
-                 SqliteConnection::Open(path_, name_, options_.timeout, options_.create));
+  const Uuid known = this->db_id();
+  const bool may_make = options_.create && known.IsZero();
+  auto opened = SqliteConnection::Open(path_, name_, options_.timeout, may_make);
+  if (opened.status().code() == StatusCode::kNotFound) TASKWAL_TRY(CheckMet(name_, known, {}));
+  TASKWAL_ASSIGN(auto connection, std::move(opened));
   TASKWAL_ASSIGN(const Migrations migrations, MigrationsOf("sqlite"));
-  TASKWAL_ASSIGN(const Uuid db_id, PrepareSqliteSchema(*connection, migrations, options_.create));
+  TASKWAL_ASSIGN(const Uuid db_id, PrepareSqliteSchema(*connection, migrations, options_.create,
+                                                      known));
   {
     MutexLock lock(mutex_);
     db_id_ = db_id;

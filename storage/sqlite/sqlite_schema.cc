@@ -39,11 +39,13 @@ Result<Uuid> Migrate(SqliteConnection& connection, Migrations migrations) {
 }  // namespace
 
 Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrations,
-                                 bool migrate) {
+                                 bool migrate, const Uuid& known) {
   return connection.Run("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
+    const bool is_newer = stored.version > migrations.size();
+    if (!is_newer) TASKWAL_TRY(CheckMet(connection.name(), known, stored.db_id));
     if (stored.version == migrations.size()) return stored.db_id;
-    if (stored.version > migrations.size() || (!migrate && stored.version > 0)) {
+    if (is_newer || (!migrate && stored.version > 0)) {
       return SchemaMismatch(connection.name(), stored.version, migrations.size());
     }
     if (migrate) return Migrate(connection, migrations);

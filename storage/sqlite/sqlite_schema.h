@@ -8,9 +8,10 @@
 
 namespace taskwal::storage {
 
-// Returns the db_id. Where `migrate`, missing steps are made in one transaction, by one of several
-// that open at once; else kNotFound without our tables. kInvalidArgument: the schema is newer than
-// this program, or older and not to be migrated.
-Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrations, bool migrate);
+// Returns the db_id: `known`, where that is not zero (see CheckMet). Where `migrate`, missing steps
+// are made in one transaction, by one of several that open at once; else kNotFound without our
+// tables. kInvalidArgument: the schema is newer than this program, or older and not to be migrated.
+Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrations, bool migrate,
+                                 const Uuid& known);
 
 }  // namespace taskwal::storage

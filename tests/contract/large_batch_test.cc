@@ -91,7 +91,8 @@ TEST_F(LargeBatch, RefusedByTheDatabaseItIsOneDeadLetterThatCanBeRetried) {
     EXPECT_OK(storage->Close());
   }
   Execute("DROP TRIGGER refuse");
-  const RunOutcome retry = Tool({"dlq", "retry", "--all", "--wal", wal_, "--db", db_});
+  const RunOutcome retry = Tool({"dlq", "retry", "--all", "--wal", wal_, "--db", db_, "--set",
+                                 "shutdown_timeout=300s", "--set", "database_timeout=300s"});
   EXPECT_EQ(retry.exit.code, 0) << retry.err;
   ASSERT_OK_AND_ASSIGN(const auto storage, Open(db_));
   ExpectAll(*storage);

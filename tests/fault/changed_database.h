@@ -37,6 +37,8 @@ class ChangedDatabase : public DatabaseFaults {
     options.health_check_interval = Milliseconds(50);
     return options;
   }
+  [[nodiscard]] const std::string& dsn() const { return dsn_; }
+  [[nodiscard]] const std::string& database() const { return database_; }
   void OpenAgain(Options options) { Open(dsn_, std::move(options)); }
 
   // Statements, each ending with ";\n". SQLite does them all at once.

@@ -35,7 +35,7 @@ constexpr std::string_view kNext =
 Result<Uuid> OpenSqlite(const std::string& path, Migrations migrations, bool migrate) {
   auto connection = SqliteConnection::Open(path, "sqlite", seconds(30), /*create=*/migrate);
   if (!connection.ok()) return connection.status();
-  return PrepareSqliteSchema(**connection, migrations, migrate);
+  return PrepareSqliteSchema(**connection, migrations, migrate, {});
 }
 
 Result<Uuid> OpenPostgres(const std::string& dsn, Migrations migrations, bool migrate) {
@@ -43,7 +43,7 @@ Result<Uuid> OpenPostgres(const std::string& dsn, Migrations migrations, bool mi
   if (!target.ok()) return target.status();
   auto connection = PostgresConnection::Open(*target);
   if (!connection.ok()) return connection.status();
-  return PreparePostgresSchema(**connection, migrations, migrate, PostgresFeatures());
+  return PreparePostgresSchema(**connection, migrations, migrate, {}, PostgresFeatures());
 }
 
 Result<Uuid> OpenMysql(const std::string& dsn, Migrations migrations, bool migrate) {
@@ -51,7 +51,7 @@ Result<Uuid> OpenMysql(const std::string& dsn, Migrations migrations, bool migra
   if (!target.ok()) return target.status();
   auto connection = MysqlConnection::Open(*target, "mysql", seconds(30));
   if (!connection.ok()) return connection.status();
-  return PrepareMysqlSchema(**connection, migrations, migrate);
+  return PrepareMysqlSchema(**connection, migrations, migrate, {});
 }
 
 using Opener = std::function<Result<Uuid>(Migrations, bool migrate)>;

@@ -140,15 +140,38 @@ TEST_F(PostgresServerErrors, DeadlockIsTriedAgain) {
 }
 
 TEST_F(PostgresServerErrors, SerializationFailureIsTriedAgain) {
+  Connect();
+  Sql("CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END $$; "
+      "CREATE TRIGGER busy BEFORE INSERT ON dag_tasks FOR EACH ROW EXECUTE FUNCTION busy()");
+  EXPECT_THAT(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 40001")));
+  Sql("DROP TRIGGER busy ON dag_tasks");
+  EXPECT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})));
+}
+
+// Who waits for another's row would be refused under an isolation that a server or role asks for.
+TEST_F(PostgresServerErrors, AConflictIsWaitedForUnderWhateverIsolationIsUsual) {
   Sql("ALTER ROLE owner SET default_transaction_isolation = 'repeatable read'");
   Connect();
   Sql("ALTER ROLE owner RESET default_transaction_isolation");
   ASSERT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})));
   auto other = Between("UPDATE dag_tasks SET error = 'x' WHERE id = 't'", kSomebodyIsLockedOut);
-  EXPECT_THAT(session_->Apply(BatchOf({Put(MakeTask("t"), {2, 2})})),
-              StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 40001")));
-  other.get();
   EXPECT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {2, 2})})));
+  other.get();
+}
+
+TEST_F(PostgresServerErrors, AnEndedConnectionIsCalledLost) {
+  for (const bool has_activity : {false, true}) {
+    Connect();
+    server_.Query("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE "
+                  "application_name = 'taskwal'");
+    std::vector<Activity> activities;
+    if (has_activity) activities.push_back(MakeActivity("a"));
+    const Status status = session_->Apply(BatchOf({}, activities)).status();
+    EXPECT_THAT(status, StatusIs(StatusCode::kUnavailable));
+    EXPECT_THAT(status.message(), Not(HasSubstr("encoding")));
+  }
 }
 
 // Whoever asks has no transaction to repeat: every read and clean-up goes on by itself, as long as

@@ -123,7 +123,8 @@ TEST_F(PostgresServerTest, NewerSchemaIsRefusedWithWhatToDo) {
 TEST_F(PostgresServerTest, MigrationThatWasCutShortIsRepeated) {
   Connect();
   server_.Query("DELETE FROM taskwal_schema; DROP TABLE wal_checkpoints", database_);
-  ASSERT_OK(backend_->Connect());
+  ASSERT_OK_AND_ASSIGN(const auto another, MakeBackend(server_.Dsn(database_), {}));
+  ASSERT_OK(another->Connect());
   EXPECT_EQ(server_.Value("SELECT to_regclass('wal_checkpoints')", database_), "wal_checkpoints");
 }
 
@@ -174,6 +175,47 @@ TEST_F(PostgresServerTest, CommitsWaitForTheDiskWhateverTheServerIsSetTo) {
   batch.tasks = {Put(MakeTask("t"), {1, 1})};
   ASSERT_OK(session->Apply(batch));
   EXPECT_EQ(server_.Value("SELECT processing_state FROM dag_tasks", database_), "on");
+}
+
+// What a role or a database asks of its sessions is not for ours: each row says under which
+// settings it was written.
+TEST_F(PostgresServerTest, KeepsIdleSessionsAndReadsWhatIsCommitted) {
+  server_.Query("ALTER ROLE owner SET idle_session_timeout = '1h'; "
+                "ALTER ROLE owner SET default_transaction_isolation = 'serializable'");
+  const auto session = Connect();
+  server_.Query("ALTER ROLE owner RESET idle_session_timeout; "
+                "ALTER ROLE owner RESET default_transaction_isolation");
+  server_.Query("CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "NEW.processing_state = current_setting('idle_session_timeout') || ', ' || "
+                "current_setting('transaction_isolation'); RETURN NEW; END $$; "
+                "CREATE TRIGGER note BEFORE INSERT ON dag_tasks FOR EACH ROW "
+                "EXECUTE FUNCTION note()",
+                database_);
+  Batch batch;
+  batch.tasks = {Put(MakeTask("t"), {1, 1})};
+  ASSERT_OK(session->Apply(batch));
+  EXPECT_EQ(server_.Value("SELECT processing_state FROM dag_tasks", database_),
+            "0, read committed");
+}
+
+// Each waits for the others' lock with a snapshot that must not be older than what they commit.
+TEST_F(PostgresServerTest, ManyFirstOpenersMakeOneSchemaUnderRepeatableReadToo) {
+  server_.Query("ALTER ROLE owner SET default_transaction_isolation = 'repeatable read'");
+  std::vector<Uuid> ids(6);
+  {
+    std::vector<std::jthread> openers;
+    for (Uuid& id : ids) {
+      openers.emplace_back([this, &id] {
+        const auto backend = MakeBackend(server_.Dsn(database_), {});
+        ASSERT_OK(backend);
+        EXPECT_OK((*backend)->Connect());
+        id = (*backend)->db_id();
+      });
+    }
+  }
+  server_.Query("ALTER ROLE owner RESET default_transaction_isolation");
+  for (const Uuid& id : ids) EXPECT_EQ(id, ids.front());
+  EXPECT_EQ(server_.Value("SELECT count(*) FROM taskwal_schema", database_), "2");
 }
 
 TEST_F(PostgresServerTest, WarnsOnceOfAServerThatLosesCommits) {

@@ -24,6 +24,7 @@ using namespace taskwal::wal;
 
 constexpr std::uint64_t kRingBytes = 4096;
 constexpr Lsn kFirstLsn = 1000;
+constexpr Lsn kLateLsn = (Lsn{1} << 32) - 3;  // the low half runs over soon
 const Uuid kWalId = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 const Uuid kBootId = {{7}};
 constexpr std::uint64_t kEpoch = 3;
@@ -80,6 +81,8 @@ std::uint64_t AppendSlot(FuzzInput* input, std::uint64_t at, std::uint64_t room,
   auto* slot = reinterpret_cast<RingSlot*>(place);
   slot->lsn = lsn;
   slot->key = lsn * 7;
+  slot->stamp = lsn * 11;
+  slot->target = static_cast<std::uint16_t>(lsn * 13);
   slot->type = kFirstUserType;
   slot->flags = shape == kLarge ? kSlotLarge : 0;
   std::copy(body.begin(), body.end(), place + sizeof(RingSlot));
@@ -96,8 +99,11 @@ std::uint64_t AppendSlot(FuzzInput* input, std::uint64_t at, std::uint64_t room,
   return bytes;
 }
 
-// Returns whether the ring was left as a process leaves it.
-bool Forge(FuzzInput* input, RingImage* image, Bodies* published) {
+struct Forged {
+  Lsn first_lsn = kFirstLsn;
+  bool is_sound = false;  // left as a process leaves it
+};
+Forged Forge(FuzzInput* input, RingImage* image, Bodies* published) {
   RingHeader& header = image->head();
   std::memcpy(header.magic, "TWALRNG\1", 8);
   header.version = kRingVersion;
@@ -107,10 +113,11 @@ bool Forge(FuzzInput* input, RingImage* image, Bodies* published) {
   header.ring_bytes = kRingBytes;
   const auto how = input->TakeValue<std::uint8_t>();
   header.boot_id = (how & 1) != 0 ? Uuid{{8}} : kBootId;
+  const Lsn first = (how & 4) != 0 ? kLateLsn : kFirstLsn;
   const std::uint64_t begin = input->TakeValue<std::uint16_t>() % (kRingBytes / 8) * 8;
   const auto slots = input->TakeValue<std::uint8_t>();
   std::uint64_t at = begin;
-  Lsn lsn = kFirstLsn;
+  Lsn lsn = first;
   for (int i = 0; i < slots; ++i) {
     const std::uint64_t bytes =
         AppendSlot(input, at, begin + kRingBytes - at, lsn, image, published);
@@ -118,10 +125,10 @@ bool Forge(FuzzInput* input, RingImage* image, Bodies* published) {
     at += bytes;
     ++lsn;
   }
-  header.released = PackPosition(kFirstLsn, begin);
-  header.consumed = PackPosition(kFirstLsn, begin);
+  header.released = PackPosition(first, begin);
+  header.consumed = PackPosition(first, begin);
   header.claimed = PackPosition(lsn, at);
-  header.released_lsn = kFirstLsn;
+  header.released_lsn = first;
   const auto changes = (how & 2) != 0 ? input->TakeValue<std::uint8_t>() % 8 : 0;
   for (int i = 0; i < changes; ++i) {
     const std::size_t where = input->TakeValue<std::uint16_t>() % (128 + kRingBytes);
@@ -130,7 +137,7 @@ bool Forge(FuzzInput* input, RingImage* image, Bodies* published) {
     (where < 128 ? image->header[128 + where * 2 % 256] : image->ring[where - 128]) = value;
   }
   image->Mirror();
-  return changes == 0 && (how & 1) == 0;
+  return {first, changes == 0 && (how & 1) == 0};
 }
 
 }  // namespace
@@ -139,11 +146,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   FuzzInput input(std::as_bytes(std::span(data, size)));
   const auto image = std::make_unique<RingImage>();
   Bodies published;
-  const bool is_sound = Forge(&input, image.get(), &published);
+  const Forged forged = Forge(&input, image.get(), &published);
   ImageFileSystem fs(*image);
-  const auto rescue = RescueRing(fs, "RING", {kWalId}, kFirstLsn);
+  const auto rescue = RescueRing(fs, "RING", {kWalId}, forged.first_lsn);
   TASKWAL_CHECK(rescue.ok());
-  Lsn next = kFirstLsn;
+  Lsn next = forged.first_lsn;
   std::size_t rescued = 0;
   for (const RecordView& record : rescue->records) {
     TASKWAL_CHECK(record.lsn == next++);
@@ -151,9 +158,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     ++rescued;
     const auto written = published.find(record.lsn);
     TASKWAL_CHECK(written != published.end());
+    const RecordHeader& header = record.header;
+    TASKWAL_CHECK(header.type == kFirstUserType && header.key == record.lsn * 7 &&
+                  header.stamp == record.lsn * 11 &&
+                  header.target == static_cast<std::uint16_t>(record.lsn * 13));
     TASKWAL_CHECK(std::equal(record.body.begin(), record.body.end(), written->second.begin(),
                              written->second.end()));
   }
-  if (is_sound) TASKWAL_CHECK(rescued == published.size());
+  if (forged.is_sound) TASKWAL_CHECK(rescued == published.size());
   return 0;
 }

@@ -63,6 +63,7 @@ Ledger::Number Ledger::Begin(PlannedOperation operation) {
   if (operation.is_poison && operation.kind != Kind::kActivity) poison_.push_back(number);
   operations_.push_back({std::move(operation), Fate::kUnknown, 0, 0, false});
   operations_.back().flushed_before = flushed_;
+  operations_.back().opens_before = opens_;
   if (may_poison_be_taken_ && operations_.back().planned.is_poison) Tend(operations_.back());
   return number;
 }
@@ -280,6 +281,7 @@ void Ledger::DataMayRot(wal::Lsn named) {
 }
 
 void Ledger::Opened(wal::Lsn end, bool after_power_cut) {
+  ++opens_;
   for (auto known = by_lsn_.upper_bound(durable_); after_power_cut && known != by_lsn_.end();
        ++known) {
     operations_[known->second].has_met_power_cut = true;
@@ -312,7 +314,10 @@ void Ledger::CheckLost(const Database& database) {
       if (operation.has_met_power_cut) continue;
       if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
-      const bool is_owed = operation.was_awaited || operation.planned.is_of_disk;
+      // The process that took a record of level disk has it until it is durable. One that was
+      // killed before it could write it again leaves pages to the next that are only believed.
+      const bool is_kept = operation.planned.is_of_disk && operation.opens_before == opens_;
+      const bool is_owed = operation.was_awaited || is_kept;
       if (syncs_may_fail_ && !is_owed) continue;
       Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
     }

@@ -147,6 +147,7 @@ class Ledger {
     bool is_tended = false;          // its letter may have been retried or purged
     bool has_met_database = false;   // a poison that no other operation was folded with
     wal::Lsn flushed_before = 0;     // when it began
+    std::uint64_t opens_before = 0;  // of the log, when it began
   };
   // What an operation means for a state that has, or may have, or has not met it.
   enum class Part : std::uint8_t { kIs, kMayBe, kIsNot };
@@ -180,6 +181,7 @@ class Ledger {
   std::unordered_map<std::string, Number> by_version_;   // of activities: the message
   std::unordered_set<wal::Lsn> committed_lsns_;          // of activities
   std::uint64_t records_ = 0;
+  std::uint64_t opens_ = 0;
   wal::Lsn durable_ = 0;
   std::vector<wal::LsnRange> unnamed_;  // when a bit flipped
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up

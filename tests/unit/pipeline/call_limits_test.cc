@@ -17,6 +17,7 @@
 #include "base/mutex.h"
 #include "pipeline/bounded_calls.h"
 #include "pipeline/direct_task_storage.h"
+#include "tests/support/hanging_file_system.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/pipeline/wal_task_storage_fixture.h"
 
@@ -281,6 +282,67 @@ TEST_F(LoggedCallLimitsTest, WhatTheLogKnowsIsAnsweredInNoTime) {
   ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
   EXPECT_OK(storage_->GetTask("t", {milliseconds(0), {}}));
   database_.ComeBack();
+}
+
+// What is still to be written to the log is waited for, and written by others.
+TEST_F(LoggedCallLimitsTest, HoldThoughTheDiskHangs) {
+  HangingFileSystem fs(FileSystem::Real());
+  WalStorageSetup setup;
+  setup.options = options_;
+  setup.options.durability = Durability::kProcess;
+  setup.backend = database_.Open();
+  setup.fs = &fs;
+  auto opened = WalTaskStorage::Open(std::move(setup));
+  ASSERT_OK(opened);
+  storage_ = std::move(opened).value();
+  Task ended = TaskNamed("ended");
+  ended.status = TaskStatus::kCompleted;
+  ASSERT_OK(storage_->SaveTask(ended, {}));
+  ASSERT_OK(storage_->Flush(seconds(60)));
+  fs.Hang();
+  ASSERT_OK(storage_->SaveTask(TaskNamed("t"), {}));
+  ASSERT_TRUE(fs.AwaitHeld());
+  std::stop_source stop;
+  std::thread stops([&] { stop.request_stop(); });
+  for (const CallLimits& limits : {CallLimits{milliseconds(5), {}},
+                                   CallLimits{std::nullopt, stop.get_token()}}) {
+    EXPECT_THAT(storage_->GetTask("t", limits), StatusIs(StatusCode::kUnavailable));
+    EXPECT_THAT(storage_->CleanupOldTasks(Time::max(), {}, limits),
+                StatusIs(StatusCode::kUnavailable));
+  }
+  EXPECT_FALSE(fs.gave_up());
+  stops.join();
+  fs.Answer();
+  EXPECT_OK(storage_->GetTask("t", {hours(1), {}}));
+  storage_.reset();
+}
+
+// A call that begins when all threads have been waited for, and the log is about to be closed.
+TEST_F(LoggedCallLimitsTest, WhatALateCallLeavesBehindHoldsUpNoEnd) {
+  HangingFileSystem fs(FileSystem::Real());
+  Barrier barrier;
+  SwitchableDatabase database;
+  database.OnAsk([&] { barrier.Pass(); });
+  WalStorageSetup setup;
+  setup.options = options_;
+  setup.backend = database.Open();
+  setup.fs = &fs;
+  auto opened = WalTaskStorage::Open(std::move(setup));
+  ASSERT_OK(opened);
+  auto storage = std::move(opened).value();
+  ASSERT_OK(storage->SaveTask(TaskNamed("t"), {}));
+  ASSERT_OK(storage->Flush(seconds(60)));
+  barrier.Shut();
+  fs.Hang();
+  std::thread ends([&] { EXPECT_OK(storage->Shutdown(ShutdownMode::kGraceful, seconds(20))); });
+  ASSERT_TRUE(fs.AwaitHeld());
+  EXPECT_FALSE(storage->Ping({milliseconds(5), {}}).ok());
+  fs.Answer();
+  ends.join();
+  storage.reset();
+  EXPECT_TRUE(barrier.is_shut());
+  barrier.Open();
+  barrier.AwaitHeld(0);
 }
 
 TEST_F(LoggedCallLimitsTest, BoundTheWaitForTheFlushToo) {

@@ -394,6 +394,22 @@ TEST_F(LetterRetryTest, ListsInPages) {
   EXPECT_THAT(rest[0].operation, HasSubstr(R"("op":"save_task")"));
 }
 
+// Nothing behind it is no end of the list.
+TEST_F(LetterRetryTest, APageBehindALetterThatIsSettledIsRefused) {
+  for (int i = 0; i < 3; ++i) {
+    Refuse("t-" + std::to_string(i));
+    log_->Save("t-" + std::to_string(i));
+  }
+  Drain();
+  ASSERT_OK_AND_ASSIGN(const auto first, desk_->List(1, {}));
+  DeadLetterSelection one;
+  one.ids = {first.back().id};
+  ASSERT_OK(desk_->Purge(one));
+  EXPECT_THAT(desk_->List(100, first.back().id), StatusIs(StatusCode::kNotFound));
+  ASSERT_OK_AND_ASSIGN(const auto rest, desk_->List(100, {}));
+  EXPECT_THAT(rest, SizeIs(2));
+}
+
 // --- faults
 // -----------------------------------------------------------------------------------------
 

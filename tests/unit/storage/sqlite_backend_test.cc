@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -95,6 +96,27 @@ TEST_F(SqliteBackendTest, IdentityOutlivesTheProcess) {
   EXPECT_TRUE(again->db_id().IsZero());
   ASSERT_OK(again->Connect());
   EXPECT_EQ(again->db_id(), first);
+}
+
+TEST_F(SqliteBackendTest, StaysWithTheDatabaseItHasMet) {
+  Connect();
+  const std::string aside = dir_.File("aside.db");
+  const auto move = [](const std::string& from, const std::string& to) {
+    for (const std::string end : {"", "-wal", "-shm"}) {
+      std::rename((from + end).c_str(), (to + end).c_str());  // some may not be there
+    }
+  };
+  move(path_, aside);
+  EXPECT_THAT(backend_->Connect().status(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("are gone")));
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  const auto other = Make();
+  ASSERT_OK(other->Connect());
+  EXPECT_THAT(backend_->Connect().status(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("another database is there")));
+  move(path_, dir_.File("other.db"));
+  move(aside, path_);
+  EXPECT_OK(backend_->Connect());
 }
 
 TEST_F(SqliteBackendTest, SeveralFirstOpenersMakeOneSchema) {
@@ -414,17 +436,20 @@ TEST_F(SqliteBackendTest, DeletedFileIsNoticedBeforeTheCommit) {
   EXPECT_THAT(session->GetTask("a"), StatusIs(StatusCode::kUnavailable));
 }
 
-TEST_F(SqliteBackendTest, ReplacedFileIsNoticedAndIsAnotherDatabase) {
+TEST_F(SqliteBackendTest, ReplacedFileIsNoticedAndNotTakenForTheOneThatWasMet) {
   const auto session = Connect();
   const Uuid first = backend_->db_id();
   std::filesystem::rename(path_, dir_.File("old.db"));
   std::filesystem::rename(path_ + "-wal", dir_.File("old.db-wal"));
   std::filesystem::rename(path_ + "-shm", dir_.File("old.db-shm"));
-  ASSERT_OK(Make()->Connect());
+  const auto other = Make();
+  ASSERT_OK(other->Connect());
+  EXPECT_NE(other->db_id(), first);
   EXPECT_THAT(session->Apply(MakeBatch({"a"})),
               StatusIs(StatusCode::kUnavailable, HasSubstr("deleted or replaced")));
-  ASSERT_OK(backend_->Connect());
-  EXPECT_NE(backend_->db_id(), first);
+  EXPECT_THAT(backend_->Connect().status(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("another database is there")));
+  EXPECT_EQ(backend_->db_id(), first);
 }
 
 TEST_F(SqliteBackendTest, RowsOfOthersThatMakeNoSenseAreNoValues) {

@@ -1,10 +1,13 @@
 // A sync that fails has lost pages, and the kernel tells each file descriptor of it once. What was
 // acknowledged, or is later, must not rest on them.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -28,6 +31,12 @@ bool Await(const std::function<bool()>& is_done) {
     std::this_thread::yield();
   }
   return true;
+}
+
+bool IsAsleep(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string stat{std::istreambuf_iterator<char>(file), {}};
+  return stat.find(") S ") != std::string::npos;
 }
 
 // Once armed, the first two syncs are in the test's hands: `first` and `second` are called in their
@@ -206,6 +215,23 @@ TEST_F(FailedSyncTest, LosesNothingOfLevelDiskThatIsSyncedBeforeWhatStandsInFron
   EXPECT_EQ(log_->GetStats().lost, 1u);
   disk_.ClearFaults();
   EXPECT_TRUE(LeftByAPowerCut().contains(2));
+}
+
+// Nothing can be synced for it as long as the other lane writes: it does not ask again and again.
+TEST_F(FailedSyncTest, WhoWaitsForAnothersWriteSleeps) {
+  std::atomic<pid_t> waits{0};
+  std::thread other;
+  WhileTheFirstIsWritten([&] {
+    PutDurable(1);
+    other = std::thread([&] {
+      waits = ::gettid();
+      EXPECT_OK(log_->WaitDurable(2, {}));
+    });
+    EXPECT_TRUE(Await([&] { return log_->GetStats().sync_time.count > 0; }));
+    EXPECT_TRUE(Await([&] { return IsAsleep(waits); }));
+  });
+  other.join();
+  EXPECT_EQ(log_->durable_lsn(), 2u);
 }
 
 // Nobody waits: the next to sync what stands in front of it would be somebody else's call.

@@ -74,6 +74,43 @@ TEST_F(RingBufferTest, YieldsWhatWasPublishedInOrder) {
   EXPECT_FALSE(ring->Read(at, &record, &flags, &at));
 }
 
+// The claim word has the low half alone.
+TEST_F(RingBufferTest, TheLowHalfOfTheLsnRunsOver) {
+  constexpr Lsn kFirst = (Lsn{1} << 32) - 3;
+  auto ring = Make(kFirst);
+  RingPosition at{0, kFirst};
+  RecordView record;
+  std::uint8_t flags;
+  for (Lsn lsn = kFirst; lsn < kFirst + 3000; ++lsn) {
+    ASSERT_EQ(Put(*ring, "body"), lsn);
+    ASSERT_EQ(ring->end_lsn(), lsn);
+    ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+    ASSERT_EQ(record.lsn, lsn);
+    if (lsn % 2 == 0) ring->Release(at);
+  }
+  for (Lsn lsn = kFirst + 3000; lsn < kFirst + 3005; ++lsn) ASSERT_EQ(Put(*ring, "body"), lsn);
+  ring.reset();
+  const Lsn released = at.next_lsn - (at.next_lsn % 2 == 0 ? 1 : 0);
+  const Rescue rescue = RescueFrom(released);
+  ASSERT_FALSE(rescue.records.empty());
+  EXPECT_EQ(rescue.records.front().lsn, released);
+  EXPECT_EQ(rescue.records.back().lsn, kFirst + 3004);
+}
+
+TEST_F(RingBufferTest, RescuesAcrossTheLowHalfsEnd) {
+  constexpr Lsn kFirst = (Lsn{1} << 32) - 3;
+  auto ring = Make(kFirst);
+  for (int i = 0; i < 6; ++i) Put(*ring, "body");
+  ring.reset();
+  for (const bool is_same_boot : {true, false}) {
+    if (!is_same_boot) LosePowerKeepingAll();
+    const Rescue rescue = RescueFrom(kFirst);
+    ASSERT_EQ(rescue.records.size(), 6u) << is_same_boot;
+    EXPECT_EQ(rescue.records.front().lsn, kFirst);
+    EXPECT_EQ(rescue.records.back().lsn, kFirst + 5);
+  }
+}
+
 TEST_F(RingBufferTest, ClaimedButUnpublishedHidesNothingBeforeIt) {
   auto ring = Make();
   Put(*ring, "a");
