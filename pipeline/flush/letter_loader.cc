@@ -99,6 +99,8 @@ Status LetterLoader::LoadFiles(std::uint64_t first, const std::set<std::uint64_t
 
 Status LetterLoader::RemoveRetired(const std::set<std::uint64_t>& present) {
   if (read_only_) return Status::Ok();
+  // The name of the file that says so may not be on disk yet: a kill came before its sync.
+  TASKWAL_TRY(fs_.SyncDirectory(directory_));
   for (const std::uint64_t number : present) {
     if (number > retired_to_) break;
     TASKWAL_TRY(fs_.Remove(directory_ + "/" + LetterFileName(number)));

@@ -340,7 +340,8 @@ void World::FindLetters(Ledger::Database* found) {
   std::vector<std::string> damage;
   auto letters = pipeline::DeadLetters::Open(disk_, kDirectory, /*read_only=*/true, &damage);
   for (const std::string& what : damage) Trace("dead letters: " + what);
-  // A file that is begun on a full disk tells nothing of how far the one before it counts.
+  // A file that is begun on a full disk tells nothing of how far the one before it counts; a write
+  // that fails leaves part of an entry.
   const bool may_be_damaged = ledger_.may_rot() || disk_was_rough_ || disk_was_full_;
   if (!damage.empty() && !may_be_damaged) ledger_.Fail("dead letters: " + damage.front());
   if (!letters.ok()) {

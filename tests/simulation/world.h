@@ -223,7 +223,7 @@ class World {
   std::uint64_t failovers_ = 0;
   bool is_moving_ = false;         // rows, by a rebalance
   bool has_met_ = true;            // the database, since it went back: what is flushed is known
-  bool disk_was_rough_ = false;
+  bool disk_was_rough_ = false;    // faults were armed
   bool disk_was_full_ = false;
   bool has_copy_ = false;
   bool protects_now_ = false;      // calls of this life

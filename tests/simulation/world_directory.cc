@@ -81,7 +81,7 @@ void World::TryCopy() {
   const auto state = wal::ReadState(disk_, kDirectory);
   // After a power cut the log's next end tells what is left.
   const bool is_known = state.ok() && !state->rebalancing && !after_power_cut_;
-  if (is_known && !has_failed() && !ledger_.may_lose() && !disk_was_rough_) {
+  if (is_known && !has_failed() && !ledger_.may_lose()) {
     Random random(SeedOf(Concern::kAside, 1));
     const bool is_other_database = random.OneIn(2) && !HasSeveralNow();
     is_other_database ? Restore(random) : Relabel(random);
@@ -245,7 +245,7 @@ void World::AdoptAsMoved() {
 // A program of a later format went on with it: it is not opened, and nothing is changed.
 void World::TryNewerFormat() {
   const auto segments = wal::ListSegments(disk_, kDirectory);
-  if (!segments.ok() || segments->empty() || ledger_.may_lose() || disk_was_rough_) return;
+  if (!segments.ok() || segments->empty() || ledger_.may_lose()) return;
   const std::string path = wal::JoinPath(kDirectory, wal::SegmentName(segments->back()));
   const std::string content = disk_.Content(path);
   wal::SegmentHeader header{};
@@ -353,7 +353,7 @@ void World::PurgeBetween() {
     DeadLetterSelection which;
     which.lsns.assign(letters_.begin(), letters_.end());
     const auto purged = pipeline::PurgeOffline(fs_, kDirectory, which);
-    if (purged.ok() || ledger_.may_lose() || disk_was_rough_) return;
+    if (purged.ok() || ledger_.may_lose()) return;
     ledger_.Fail("dlq purge: " + purged.status().ToString());
   });
 }
@@ -392,7 +392,7 @@ void World::Verify() {
     if (!ledger_.may_lose()) ledger_.Fail("verify: " + report.status().ToString());
     return;
   }
-  if (report->damaged() && !ledger_.may_lose() && !disk_was_rough_) {
+  if (report->damaged() && !ledger_.may_lose()) {
     const auto& finding = report->findings.empty() ? recovery::Finding() : report->findings.front();
     ledger_.Fail(fmt::format("verify reports damage, and there is none: {} at {}: {}", finding.file,
                              finding.offset, finding.detail));

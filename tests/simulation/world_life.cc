@@ -181,7 +181,7 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
   if (!report.prepared.unknown.empty()) coverage_.Note(Seen::kUnknownTail);
   for (const wal::LsnRange& range : storage.log().state().lost) lost_.push_back(range);
   for (const wal::LsnRange& range : report.lost) lost_.push_back(range);
-  if (report.damaged > 0 && !ledger_.may_lose() && !disk_was_rough_) {
+  if (report.damaged > 0 && !ledger_.may_lose()) {
     const auto& findings = report.prepared.findings;
     ledger_.Fail("damage was reported, and there is none: " +
                  (findings.empty() ? "losses" : TextOf(findings)));

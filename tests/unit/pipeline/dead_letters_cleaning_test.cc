@@ -63,6 +63,28 @@ TEST_F(DeadLettersCleaning, GivesBackTheDiskAndForgetsNothingThatAReplayMayMeet)
   EXPECT_EQ(Open()->count(), 3u);
 }
 
+// The next process sees the new file by its name, and removes the old ones: a power cut may then
+// keep what it removed removed, and not the name.
+TEST_F(DeadLettersCleaning, AKillBeforeTheNewNameIsOnDiskIsMadeGoodBeforeTheOldFilesGo) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimulatedFileSystem disk;
+    ASSERT_OK(disk.MakeDirectories(kDir));
+    auto letters = Wasteful(disk);
+    disk.FailNth(1, {SimulatedCall::kSyncDirectory, {}, true});
+    EXPECT_FALSE(letters->Clean(10, 40).ok());
+    letters.reset();
+    disk.ClearFaults();
+    ASSERT_OK(DeadLetters::Open(disk, kDir, false));
+    Random random(seed);
+    disk.PowerLoss(random, {.kept = 0.5, .garbage = 0});
+    std::vector<std::string> damage;
+    const auto left = DeadLetters::Open(disk, kDir, false, &damage);
+    ASSERT_OK(left);
+    EXPECT_THAT(damage, IsEmpty()) << seed;
+    ExpectComplete(**left);
+  }
+}
+
 // Another retry of it may stand anywhere in the log, up to where that ended then.
 TEST_F(DeadLettersCleaning, ForgetsALetterWithTheLastRetryThatMayNameIt) {
   const auto letters = Wasteful(fs_);
