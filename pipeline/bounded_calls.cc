@@ -17,13 +17,10 @@ struct BoundedCalls::Shared {
   CondVar changed;
   std::uint32_t underway GUARDED_BY(mutex) = 0;
 
-  // Until `is_done` or the end; whether it was done.
-  template <typename IsDone>
-  bool Await(const wal::Deadline& end, IsDone is_done) REQUIRES(mutex) {
-    while (!is_done()) {
-      if (IsOver(end)) return false;
-      changed.WaitUntil(mutex, std::min(end.at, std::chrono::steady_clock::now() + kLongWait));
-    }
+  // For a change, which may be any; false at the end.
+  bool Wait(const wal::Deadline& end) REQUIRES(mutex) {
+    if (IsOver(end)) return false;
+    changed.WaitUntil(mutex, std::min(end.at, std::chrono::steady_clock::now() + kLongWait));
     return true;
   }
 };
@@ -48,11 +45,10 @@ bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call
     shared->changed.NotifyAll();
   });
   MutexLock lock(shared->mutex);
-  const bool has_room = shared->Await(end, [&] {
-    // A call that comes too late is not begun.
-    return shared->underway < kUnderwayMax && !IsOver(end);
-  });
-  if (!has_room) return false;
+  while (shared->underway >= kUnderwayMax) {
+    if (!shared->Wait(end)) return false;
+  }
+  if (IsOver(end)) return false;  // too late to begin
   ++shared->underway;
   try {
     std::thread([shared, turn, call = std::move(call)]() mutable {
@@ -67,12 +63,18 @@ bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call
     --shared->underway;
     return false;
   }
-  return shared->Await(end, [&] { return turn->is_over; });
+  while (!turn->is_over) {
+    if (!shared->Wait(end)) return false;
+  }
+  return true;
 }
 
 bool BoundedCalls::AwaitAll(std::chrono::steady_clock::time_point until) {
   MutexLock lock(shared_->mutex);
-  return shared_->Await({until, {}}, [&] { return shared_->underway == 0; });
+  while (shared_->underway > 0) {
+    if (!shared_->Wait({until, {}})) return false;
+  }
+  return true;
 }
 
 bool BoundedCalls::IsUnderway() const {
