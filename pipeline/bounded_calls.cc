@@ -39,7 +39,7 @@ bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call
   };
   const auto turn = std::make_shared<Turn>();
   const std::shared_ptr<Shared> shared = shared_;
-  // Ends before the mutex is taken for good: it may be waited for by the stop's own thread.
+  // Outlives the lock below: its end waits for a notice under way, which takes the mutex.
   const std::stop_callback wake(end.stop, [shared] {
     MutexLock told(shared->mutex);
     shared->changed.NotifyAll();

@@ -166,14 +166,15 @@ auto DatabaseCalls::By(const End& end, Call call)
   const auto turn = std::make_shared<std::atomic<Turn>>(Turn::kWaiting);
   End wait = end;
   if (wait.at != Monotonic::max()) wait.at += kLastWord;
-  std::optional<Answer> answer = bounded_.Run(wait, [this, at = end.at, turn, call]() mutable {
+  auto ask = [this, at = end.at, turn, call = std::move(call)]() mutable {
     return With(at, [&](storage::Session& session) -> Answer {
       Turn was = Turn::kWaiting;
       const bool is_first = turn->compare_exchange_strong(was, Turn::kBegun);
       if (!is_first && was == Turn::kGivenUp) return Status::Unavailable("given up");
       return call(session);
     });
-  });
+  };
+  std::optional<Answer> answer = bounded_.Run(wait, std::move(ask));
   if (answer) return *std::move(answer);
   Turn was = Turn::kWaiting;
   const bool was_begun = !turn->compare_exchange_strong(was, Turn::kGivenUp);

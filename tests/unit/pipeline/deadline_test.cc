@@ -4,15 +4,14 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/support/hanging_file_system.h"
+#include "tests/support/thread_state.h"
 #include "tests/unit/pipeline/pressure_fixture.h"
 
 namespace taskwal::pipeline {
@@ -159,11 +158,6 @@ class EveryWait : public DeadlineTest, public ::testing::WithParamInterface<Pace
     EXPECT_THAT(caller.status, StatusIs(code));
   }
 
-  static bool IsAsleep(pid_t thread) {
-    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-    const std::string stat{std::istreambuf_iterator<char>(file), {}};
-    return stat.find(") S ") != std::string::npos;
-  }
   template <typename Measure>
   static void ExpectPunctual(const char* what, Measure&& measure) {
     const auto until = steady_clock::now() + seconds(60);

@@ -5,9 +5,7 @@
 
 #include <atomic>
 #include <chrono>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -16,6 +14,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "tests/support/thread_state.h"
 #include "tests/support/watched_syncs.h"
 #include "tests/unit/wal/log_fixture.h"
 #include "wal/segment_reader.h"
@@ -31,12 +30,6 @@ bool Await(const std::function<bool()>& is_done) {
     std::this_thread::yield();
   }
   return true;
-}
-
-bool IsAsleep(pid_t thread) {
-  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-  const std::string stat{std::istreambuf_iterator<char>(file), {}};
-  return stat.find(") S ") != std::string::npos;
 }
 
 // Once armed, the first two syncs are in the test's hands: `first` and `second` are called in their
