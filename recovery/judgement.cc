@@ -122,11 +122,12 @@ Lsn HighestFlushed(const wal::LogState& state) {
 void Judge::FindSynced() {
   // What was retired is settled, and was on disk before: a later segment's header may name less.
   const Lsn retired = std::max(state_.first_lsn, Lsn{1}) - 1;
-  Lsn synced = std::max({state_.last_lsn, retired, HighestFlushed(state_), identity_.written_lsn});
+  Lsn synced = std::max({state_.last_lsn, retired, HighestFlushed(state_)});
   for (std::size_t i = 0; i < facts_.size(); ++i) {
     if (IsReadable(i)) synced = std::max(synced, facts_[i].synced_lsn);
   }
-  out_.synced_lsn = std::min(synced, ceiling_.synced_lsn);
+  out_.on_disk_lsn = std::min(synced, ceiling_.synced_lsn);
+  out_.synced_lsn = std::min(std::max(synced, identity_.written_lsn), ceiling_.synced_lsn);
 }
 
 bool Judge::IsOlderUse(std::size_t i) const {

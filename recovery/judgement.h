@@ -47,6 +47,8 @@ struct Judgement {
   std::vector<SegmentJudgement> segments;  // as the facts
   std::vector<Finding> findings;           // by file and offset; kIntact is left out
   wal::Lsn synced_lsn = 0;                 // highest named
+  wal::Lsn on_disk_lsn = 0;                // the same by files alone: what a ring names as written
+                                           // may be in the page cache
   wal::Lsn end_lsn = 0;                    // last one that counts, or was synced and is lost
   wal::LsnRange lsns;                      // first and last one that count
   std::uint64_t records = 0;               // that count

@@ -4,11 +4,13 @@
 #include <memory>
 #include <utility>
 
+#include "base/logging.h"
 #include "base/status_macros.h"
 #include "recovery/quarantine.h"
 #include "recovery/record_owners.h"
 #include "recovery/survey.h"
 #include "recovery/tail_repair.h"
+#include "recovery/tail_rewrite.h"
 #include "wal/log_directory.h"
 
 namespace taskwal::recovery {
@@ -107,23 +109,49 @@ void SettleTargetList(FileSystem& fs, const Survey& survey) {
                "the next open tries again, and none needs it");
 }
 
-// Those sealed since, and those gone: a footer is to be expected of the one, nothing of the other.
-void ForgetUnsealed(const Survey& survey, wal::LogState* state) {
-  std::erase_if(state->unsealed, [&](std::uint64_t number) {
-    const auto read = std::find_if(survey.segments.begin(), survey.segments.end(),
-                                   [&](const SegmentFacts& f) { return f.number == number; });
-    if (read == survey.segments.end()) {
-      return !std::binary_search(survey.numbers.begin(), survey.numbers.end(), number);
-    }
-    const std::size_t i = static_cast<std::size_t>(read - survey.segments.begin());
-    return IsToBeSealed(*read, survey.judgement.segments[i]) || read->has_footer;
-  });
-}
-
 Result<std::uint64_t> NextSegment(FileSystem& fs, const Survey& survey) {
   TASKWAL_ASSIGN(const std::uint64_t quarantined, HighestQuarantined(fs, survey.directory));
   const std::uint64_t present = survey.numbers.empty() ? 0 : survey.numbers.back();
   return std::max(quarantined, present) + 1;
+}
+
+// What nothing names as synced, in segments of its own at the end of the survey. On a full disk it
+// stays where it is, and a sync is believed, as the kernel promises it where none has failed.
+Status MoveTail(FileSystem& fs, const PrepareOptions& options, const SurveyOptions& how,
+                const FooterBuilders& builders, Survey* survey) {
+  TASKWAL_ASSIGN(const std::uint64_t next_number, NextSegment(fs, *survey));
+  const wal::Lsn end_lsn = survey->judgement.end_lsn;
+  const auto made = RewriteTail(fs, *survey, builders, next_number, options.index_keys);
+  if (made.status().code() == StatusCode::kUnavailable) {
+    Logger().warn("event=tail_not_rewritten directory={} error=\"{}\"", options.directory,
+                  made.status().message());
+    return Status::Ok();
+  }
+  TASKWAL_TRY(made.status());
+  for (const std::uint64_t number : *made) TASKWAL_TRY(AddToSurvey(fs, number, how, survey));
+  if (survey->judgement.end_lsn == end_lsn) return Status::Ok();
+  return Status::IoError(options.directory + " ends at LSN " +
+                         std::to_string(survey->judgement.end_lsn) + " and ended at " +
+                         std::to_string(end_lsn) + ": look at the disk, then open it again");
+}
+
+// Those sealed now, and those gone, are named no more: a footer is to be expected of the one,
+// nothing of the other. A footer that is merely there may be in the page cache alone: its sync has
+// failed, or a killed process did not live to hear that it has.
+Status SettleUnsealed(FileSystem& fs, const Survey& survey, wal::LogState* state) {
+  auto& unsealed = state->unsealed;
+  for (std::size_t i = 0; i < survey.segments.size(); ++i) {
+    const SegmentFacts& facts = survey.segments[i];
+    if (IsToBeSealed(facts, survey.judgement.segments[i])) std::erase(unsealed, facts.number);
+    const auto named = std::find(unsealed.begin(), unsealed.end(), facts.number);
+    const bool is_unproven = facts.has_footer && !state->clean;
+    if (is_unproven && named == unsealed.end()) unsealed.push_back(facts.number);
+  }
+  const std::size_t gone = std::erase_if(unsealed, [&](std::uint64_t number) {
+    return !std::binary_search(survey.numbers.begin(), survey.numbers.end(), number);
+  });
+  // So that none of them comes back.
+  return gone > 0 ? fs.SyncDirectory(survey.directory) : Status::Ok();
 }
 
 std::vector<std::uint64_t> SegmentsThatCount(const Survey& survey) {
@@ -141,19 +169,20 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   how.on_frame = [&](std::uint64_t segment, const wal::Frame& frame) {
     builders.try_emplace(segment, options.index_keys).first->second.Add(frame);
   };
-  TASKWAL_ASSIGN(const Survey survey, SurveyTail(fs, options.directory, how));
+  TASKWAL_ASSIGN(Survey survey, SurveyTail(fs, options.directory, how));
   TASKWAL_TRY(CheckVersions(survey));
   // Refused, nothing is changed: what is damaged is still seen to be, and put back it counts.
   TASKWAL_TRY(CheckRecordOwners(fs, survey));
-  TASKWAL_TRY(SealTail(fs, survey, builders));
-  wal::LogStart start;
-  start.state = survey.identity.state;
-  ForgetUnsealed(survey, &start.state);
-  TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
-  SettleTargetList(fs, survey);
   report->torn_bytes = survey.judgement.torn_bytes;
   report->findings = survey.judgement.findings;
   report->unknown = survey.judgement.unknown;
+  TASKWAL_TRY(MoveTail(fs, options, how, builders, &survey));
+  TASKWAL_TRY(SealTail(fs, survey, builders));
+  wal::LogStart start;
+  start.state = survey.identity.state;
+  TASKWAL_TRY(SettleUnsealed(fs, survey, &start.state));
+  TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
+  SettleTargetList(fs, survey);
   report->copied = start.state.copied;
   start.lock = std::move(locked.lock);
   start.segments = SegmentsThatCount(survey);

@@ -32,19 +32,26 @@ struct Job {
   Lsn keep_to = 0;  // records above do not count
   std::size_t keep_frames = 0;
   std::uint64_t keep_end = wal::kSegmentHeaderBytes;
-  std::uint64_t worth_end = 0;  // what is cut up to here is worth a copy
+  // What is cut between these is worth a copy: the rest is nothing, or stands again elsewhere.
+  std::uint64_t worth_from = wal::kSegmentHeaderBytes;
+  std::uint64_t worth_end = 0;
   [[nodiscard]] std::string file() const { return wal::SegmentName(facts->number); }
 };
 
 Job MakeJob(const SegmentFacts& facts, const SegmentJudgement& judged, Lsn end_lsn,
             const FooterBuilder& builder) {
-  Job job{&facts, &builder, std::min(judged.owned_to, end_lsn), 0, wal::kSegmentHeaderBytes, 0};
+  Job job;
+  job.facts = &facts;
+  job.builder = &builder;
+  job.keep_to = std::min(judged.owned_to, end_lsn);
   const auto& marks = builder.marks();
   for (std::size_t i = 0; i < marks.size(); ++i) {
     if (marks[i].lsns.empty()) continue;
     if (marks[i].lsns.from <= job.keep_to) {
       job.keep_frames = i + 1;
-      job.keep_end = marks[i].end_offset;
+      job.keep_end = job.worth_from = marks[i].end_offset;
+    } else if (marks[i].lsns.to <= end_lsn) {
+      job.worth_from = marks[i].end_offset;
     } else {
       job.worth_end = marks[i].end_offset;
     }
@@ -101,24 +108,15 @@ Status CleanKeptPart(FileSystem& fs, const std::string& directory, const Job& jo
   return Status::Ok();
 }
 
-// A process killed while sealing may have left the footer in the page cache alone. From here on it
-// counts as sealed, so no power cut may take it away.
-Status SyncFooter(FileSystem& fs, const std::string& directory, const SegmentFacts& facts) {
-  const std::string path = wal::JoinPath(directory, wal::SegmentName(facts.number));
-  TASKWAL_ASSIGN(const auto file, fs.OpenWritable(path, false));
-  return file->Sync();
-}
-
 Status Seal(FileSystem& fs, const std::string& directory, Lsn end_lsn, const Job& job) {
-  if (job.worth_end > job.keep_end) {
-    TASKWAL_TRY(CopyToQuarantine(fs, directory, {job.file(), job.keep_end, job.worth_end},
-                                 job.file() + ".tail-" + std::to_string(job.keep_end)));
+  if (job.worth_end > job.worth_from) {
+    TASKWAL_TRY(CopyToQuarantine(fs, directory, {job.file(), job.worth_from, job.worth_end},
+                                 job.file() + ".tail-" + std::to_string(job.worth_from)));
   }
   TASKWAL_ASSIGN(const auto file, fs.OpenWritable(wal::JoinPath(directory, job.file()), false));
   TASKWAL_TRY(CleanKeptPart(fs, directory, job, *file));
   TASKWAL_TRY(file->Truncate(job.keep_end));
-  // The frames of a killed process may be in the page cache alone. A footer on disk before them
-  // would turn a power cut into damage.
+  // A footer on disk before its frames would turn a power cut into damage.
   TASKWAL_TRY(file->Sync());
   // Crash here: an unsealed segment that ends with its last frame.
   const std::vector<std::byte> footer =
@@ -187,9 +185,6 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
   for (std::size_t i = 0; i < survey.segments.size(); ++i) {
     const SegmentFacts& facts = survey.segments[i];
     const SegmentJudgement& judged = survey.judgement.segments[i];
-    if (facts.has_footer && !survey.identity.state.clean) {
-      TASKWAL_TRY(SyncFooter(fs, survey.directory, facts));
-    }
     const auto builder = builders.find(facts.number);
     if (!IsToBeSealed(facts, judged)) continue;
     static const FooterBuilder no_frames(nullptr);

@@ -1,5 +1,6 @@
 // Brings the end of a log into order before it is opened: cuts what is torn (a copy goes to
-// quarantine/), syncs and seals the segments that nobody sealed.
+// quarantine/) and what stands again in a later segment, syncs and seals the segments that nobody
+// sealed.
 #pragma once
 
 #include <cstdint>

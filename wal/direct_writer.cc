@@ -1,6 +1,7 @@
 #include "wal/direct_writer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -17,8 +18,13 @@ void AppendKeys(void (*index_keys)(const RecordView&, std::vector<std::uint64_t>
   }
 }
 
-DirectWriter::DirectWriter(MakeSegment make_segment, Options options, Lsn first_lsn)
-    : make_segment_(std::move(make_segment)), options_(options), next_lsn_(first_lsn) {
+DirectWriter::DirectWriter(FileSystem& fs, std::string directory, MakeSegment make_segment,
+                           Options options, Lsn first_lsn)
+    : fs_(fs),
+      directory_(std::move(directory)),
+      make_segment_(std::move(make_segment)),
+      options_(options),
+      next_lsn_(first_lsn) {
   builder_.Reset(first_lsn);
 }
 
@@ -59,7 +65,12 @@ Status DirectWriter::Finish() {
     TASKWAL_ASSIGN(std::unique_ptr<SegmentFile> segment, make_segment_(next_lsn_, kSectorBytes));
     segments_.push_back(std::move(segment));
   }
-  return segments_.back()->lane(0).Sync();
+  TASKWAL_TRY(segments_.back()->lane(0).Sync());
+  // Crash in here: the last ones are in the log, and what stood before them where they begin.
+  for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+    TASKWAL_TRY((*segment)->Publish(fs_, directory_));
+  }
+  return Status::Ok();
 }
 
 }  // namespace taskwal::wal

@@ -1,11 +1,15 @@
 // Writes records into fresh segments outside the ring's normal course: what a killed process left
-// in its ring, and what must be written again after a failed sync. One thread.
+// in its ring, and what must be written again after a failed sync. A segment voids what stood under
+// its LSNs before, so each gets its name only once it and all behind it are whole and synced: a
+// crash at any point leaves every record in one of the two. One thread.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "base/file_system.h"
 #include "taskwal/status.h"
 #include "wal/frame.h"
 #include "wal/record.h"
@@ -15,8 +19,8 @@ namespace taskwal::wal {
 
 class DirectWriter {
  public:
-  // Makes the next segment, its first record being `first_lsn`, with room for one frame of
-  // `frame_bytes` at least.
+  // Makes the next segment, not published, its first record being `first_lsn`, with room for one
+  // frame of `frame_bytes` at least.
   using MakeSegment =
       std::function<Result<std::unique_ptr<SegmentFile>>(Lsn first_lsn, std::uint64_t frame_bytes)>;
   struct Options {
@@ -24,20 +28,25 @@ class DirectWriter {
     void (*index_keys)(const RecordView& record, std::vector<std::uint64_t>* keys) = nullptr;
   };
 
-  DirectWriter(MakeSegment make_segment, Options options, Lsn first_lsn);
+  DirectWriter(FileSystem& fs, std::string directory, MakeSegment make_segment, Options options,
+               Lsn first_lsn);
 
   // Records in LSN order, without gaps.
   Status Add(const RecordView& record);
-  // Writes and syncs everything. Durable on return; the last segment is open for more.
+  // Writes, syncs and publishes everything. Durable on return; the last segment is open for more.
+  // Failed, nothing has a name that is not whole.
   Status Finish();
 
-  // In order; all but the last are full and synced, ready to be sealed.
+  // In order; all but the last are full and synced, ready to be sealed. Where Finish has failed,
+  // some may not be published: they are spares.
   std::vector<std::unique_ptr<SegmentFile>> TakeSegments() { return std::move(segments_); }
   [[nodiscard]] std::uint64_t stamp_max() const { return stamp_max_; }
 
  private:
   Status WriteFrame();
 
+  FileSystem& fs_;
+  const std::string directory_;
   const MakeSegment make_segment_;
   const Options options_;
   FrameBuilder builder_;

@@ -102,6 +102,8 @@ struct Log::Impl {
   Monotonic next_space_check_ GUARDED_BY(retire_mutex_){};
   Monotonic next_make_ahead_ GUARDED_BY(retire_mutex_){};
   std::map<std::uint16_t, Lsn> needed_from_ GUARDED_BY(retire_mutex_);  // by target: see KeepFrom
+  // Retired, and not known to be gone for good; whether they were removed.
+  std::map<std::uint64_t, bool> leaving_ GUARDED_BY(retire_mutex_);
   // Another process may have the directory: nothing is written there any more.
   bool is_ended_ GUARDED_BY(retire_mutex_) = false;
 

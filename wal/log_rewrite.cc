@@ -41,11 +41,13 @@ Status LogWriter::RewriteAfterFailure() {
   mutex_.Unlock();
   std::vector<LsnRange> lost;
   DirectWriter writer(
+      fs_, config_.directory,
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
         return MakeSegment(number++, first_lsn, std::max(bytes, kSegmentHeaderBytes + frame_bytes));
       },
       {config_.frame_bytes, config_.index_keys}, from);
   const Status copied = CopyUnsynced(from, to, numbers, released, &writer, &lost);
+  if (!copied.ok()) GiveBackSpares(writer.TakeSegments());
   if (copied.ok() && !lacked.ok() && on_space_) on_space_(copied);
   mutex_.Lock();
   next_number_ = number;

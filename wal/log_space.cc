@@ -102,6 +102,9 @@ bool Log::Impl::LearnOlderSegments(Lsn next_first) {
     ClosedSegment known = *segment;
     const auto stat = fs_.Stat(JoinPath(options_.directory, SegmentName(known.number)));
     const auto reader = SegmentReader::Open(fs_, options_.directory, known.number, ids);
+    // It cannot be read for now: whoever needs it looks into it, and is told.
+    const bool is_unreadable = !reader.ok() && reader.status().code() != StatusCode::kNotFound;
+    if (is_unreadable && next_first > flushed_lsn_.load() + 1) break;
     // A file without a usable header counts as holding what its neighbours leave open.
     known.has_header = reader.ok() && (*reader)->header_state() == HeaderState::kValid;
     known.first_lsn = known.has_header ? (*reader)->header().first_lsn : next_first;
@@ -226,7 +229,12 @@ Status Log::Impl::RetireNow(Lsn flushed, bool all) {
     unsealed_before = state_.unsealed;
     state_.first_lsn = std::max(state_.first_lsn, going.back().last_lsn + 1);
     // Those that go now stay named until they are gone.
-    std::erase_if(state_.unsealed, [&](std::uint64_t n) { return n < going.front().number; });
+    std::vector<std::uint64_t> unsealed;
+    for (const std::uint64_t number : unsealed_before) {
+      const bool is_gone = number < going.front().number && !leaving_.contains(number);
+      if (!is_gone) unsealed.push_back(number);
+    }
+    state_.unsealed = std::move(unsealed);
   }
   // Crash behind it: files that STATE no longer counts on; they are passed over.
   const Status saved = SaveState();
@@ -237,8 +245,14 @@ Status Log::Impl::RetireNow(Lsn flushed, bool all) {
     state_.unsealed = std::move(unsealed_before);
     return saved;
   }
-  for (const ClosedSegment& segment : going) TASKWAL_TRY(pool_.Drop(segment));
-  return fs_.SyncDirectory(options_.directory);
+  for (const ClosedSegment& segment : going) {
+    bool& is_dropped = leaving_[segment.number];
+    TASKWAL_TRY(pool_.Drop(segment));
+    is_dropped = true;
+  }
+  TASKWAL_TRY(fs_.SyncDirectory(options_.directory));
+  std::erase_if(leaving_, [](const auto& segment) { return segment.second; });
+  return Status::Ok();
 }
 
 // Before any later segment is sealed: opening looks for unsealed ones only behind the last that is.

@@ -39,14 +39,22 @@ Status LogWriter::Start(const std::vector<RecordView>& rescued) {
   std::uint64_t wanted =
       AlignUp(kSegmentHeaderBytes + body_bytes + body_bytes / 8, kSegmentHeaderBytes);
   DirectWriter writer(
+      fs_, config_.directory,
       [&](Lsn first_lsn, std::uint64_t frame_bytes) {
         const std::uint64_t bytes =
             std::max({first_bytes, kSegmentHeaderBytes + frame_bytes, std::exchange(wanted, 0)});
         return MakeSegment(number++, first_lsn, bytes);
       },
       {config_.frame_bytes, config_.index_keys}, config_.next_lsn);
-  for (const RecordView& record : rescued) TASKWAL_TRY(writer.Add(record));
-  TASKWAL_TRY(writer.Finish());
+  Status written;
+  for (auto record = rescued.begin(); written.ok() && record != rescued.end(); ++record) {
+    written = writer.Add(*record);
+  }
+  if (written.ok()) written = writer.Finish();
+  if (!written.ok()) {
+    GiveBackSpares(writer.TakeSegments());
+    return written;
+  }
   const Lsn end = config_.next_lsn + rescued.size() - 1;
   MutexLock lock(mutex_);
   next_number_ = number;
@@ -377,6 +385,19 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number
   return made;
 }
 
+Result<std::unique_ptr<SegmentFile>> LogWriter::MakeNextSegment(std::uint64_t number, Lsn first_lsn,
+                                                                std::uint64_t bytes) {
+  TASKWAL_ASSIGN(std::unique_ptr<SegmentFile> segment, MakeSegment(number, first_lsn, bytes));
+  TASKWAL_TRY(segment->Publish(fs_, config_.directory));
+  return segment;
+}
+
+void LogWriter::GiveBackSpares(std::vector<std::unique_ptr<SegmentFile>> segments) {
+  for (const auto& segment : segments) {
+    if (!segment->spare().empty()) pool_.GiveBack({segment->spare(), segment->bytes()});
+  }
+}
+
 // How many more the segment takes by count.
 std::uint64_t LogWriter::RecordsLeft() const {
   if (config_.segment_records_max == 0) return UINT64_MAX;
@@ -411,7 +432,7 @@ Status LogWriter::Roll(std::uint64_t frame_bytes) {
   if (on_roll_) on_roll_();
   // Filled in vain again and again, it would take from others on the disk the little they have.
   const bool may_have = lacked.ok() || pool_.MayTake(bytes);
-  auto made = may_have ? MakeSegment(number, first_lsn, bytes)
+  auto made = may_have ? MakeNextSegment(number, first_lsn, bytes)
                        : Result<std::unique_ptr<SegmentFile>>(lacked);
   const bool lacks_space = made.status().code() == StatusCode::kUnavailable;
   if (on_space_ && (lacks_space || (made.ok() && !lacked.ok()))) on_space_(made.status());

@@ -206,8 +206,12 @@ class LogWriter {
   void ReleaseUpTo(const RingPosition& end) REQUIRES(mutex_);
 
   // --- segments ---------------------------------------------------------------------------------
+  // Not published yet.
   Result<std::unique_ptr<SegmentFile>> MakeSegment(std::uint64_t number, Lsn first_lsn,
                                                    std::uint64_t bytes);
+  Result<std::unique_ptr<SegmentFile>> MakeNextSegment(std::uint64_t number, Lsn first_lsn,
+                                                       std::uint64_t bytes);
+  void GiveBackSpares(std::vector<std::unique_ptr<SegmentFile>> segments);
   Status Roll(std::uint64_t frame_bytes) REQUIRES(mutex_);
   OpenSegment* FindOpen(const SegmentFile* file) REQUIRES(mutex_);
   bool IsSettled(const OpenSegment& segment) const REQUIRES(mutex_);

@@ -61,6 +61,7 @@ SegmentHeader SegmentFile::MakeHeader(const Uuid& wal_id, std::uint64_t number, 
 
 Result<std::unique_ptr<SegmentFile>> SegmentFile::Create(FileSystem& fs, const Plan& plan) {
   std::unique_ptr<SegmentFile> segment(new SegmentFile());
+  segment->spare_ = plan.spare;
   segment->header_ = plan.header;
   segment->bytes_ = plan.bytes;
   segment->last_lsn_ = plan.header.first_lsn - 1;
@@ -78,11 +79,16 @@ Result<std::unique_ptr<SegmentFile>> SegmentFile::Create(FileSystem& fs, const P
   std::memcpy(block.data(), &header, sizeof header);
   TASKWAL_TRY(segment->lane(0).WriteAndSync(0, block));
   // Crash here: a spare with a header; the next open makes it a plain spare again.
-  TASKWAL_TRY(fs.Rename(spare, JoinPath(plan.directory, SegmentName(header.number))));
-  const Status synced = fs.SyncDirectory(plan.directory);
-  // It has its name now: trying again would be to make another one.
-  if (!synced.ok()) return Status::IoError(synced.message());
   return segment;
+}
+
+Status SegmentFile::Publish(FileSystem& fs, const std::string& directory) {
+  const std::string name = SegmentName(number());
+  TASKWAL_TRY(fs.Rename(JoinPath(directory, spare_), JoinPath(directory, name)));
+  spare_.clear();
+  const Status synced = fs.SyncDirectory(directory);
+  // It has its name now: trying again would be to make another one.
+  return synced.ok() ? synced : Status::IoError(synced.message());
 }
 
 std::uint64_t SegmentFile::Place(std::uint64_t frame_bytes, Lsn last_lsn, std::uint32_t records,

@@ -40,9 +40,8 @@ class SegmentIndex {
 
 class SegmentFile {
  public:
-  // Takes over a filled file that is not yet part of the log: writes and syncs the header, renames
-  // it to its name, syncs the directory. Durable on return: a crash leaves it a spare or a whole
-  // segment.
+  // Takes over a filled file that is not yet part of the log: writes and syncs the header. Until it
+  // is published it is a spare to everybody else, and so it is after a crash.
   struct Plan {
     std::string directory;
     std::string spare;      // name of the file to take over
@@ -52,6 +51,9 @@ class SegmentFile {
   };
   // kOverloaded: no descriptors are left, and the spare is as it was.
   static Result<std::unique_ptr<SegmentFile>> Create(FileSystem& fs, const Plan& plan);
+  // Renames it to its name and syncs the directory: from now on it is part of the log, and holds
+  // what stands in it alone. Durable on return; failed, nobody can tell which name it has.
+  Status Publish(FileSystem& fs, const std::string& directory);
   static SegmentHeader MakeHeader(const Uuid& wal_id, std::uint64_t number, std::uint64_t epoch,
                                   std::uint32_t partitions);
 
@@ -90,10 +92,13 @@ class SegmentFile {
   [[nodiscard]] std::uint64_t used_bytes() const { return next_offset_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] const SegmentHeader& header() const { return header_; }
+  // The file it was made of, as long as it has that name; empty from then on.
+  [[nodiscard]] const std::string& spare() const { return spare_; }
 
  private:
   SegmentFile() = default;
 
+  std::string spare_;
   SegmentHeader header_{};
   std::uint64_t bytes_ = 0;
   std::uint64_t seed_ = 0;

@@ -311,14 +311,11 @@ void Ledger::CheckLost(const Database& database) {
          known != by_lsn_.end() && known->first <= range.to; ++known) {
       const Operation& operation = operations_[known->second];
       if (operation.fate != Fate::kAcknowledged || data_may_rot_) continue;
-      if (operation.has_met_power_cut) continue;
       if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
-      // The process that took a record of level disk has it until it is durable. One that was
-      // killed before it could write it again leaves pages to the next that are only believed.
-      const bool is_kept = operation.planned.is_of_disk && operation.opens_before == opens_;
-      const bool is_owed = operation.was_awaited || is_kept;
-      if (syncs_may_fail_ && !is_owed) continue;
+      // The process that took a record of level disk has it until it is durable.
+      const bool is_owed = operation.was_awaited || operation.planned.is_of_disk;
+      if (unread_.contains(operation.opens_before) && !is_owed) continue;
       Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
     }
   }

@@ -77,8 +77,9 @@ class Ledger {
   static std::string Text(const Row& row);
 
   // --- what the world does -----------------------------------------------------------------------
-  // A failed sync may from now on take what is not durable, declared.
-  void SyncsMayFail() { syncs_may_fail_ = true; }
+  // The process that has the log open since it was opened last could not read its own files: what a
+  // failed sync took of what was begun in it, and nobody was owed, may be declared lost.
+  void FilesWereUnreadable() { unread_.insert(opens_); }
   // Even what is durable may be declared lost. Only what stands behind `named`, which nothing calls
   // synced at this moment, may pass for a torn tail.
   void DataMayRot(wal::Lsn named);
@@ -104,7 +105,8 @@ class Ledger {
     return astray_.contains(task_id);
   }
   [[nodiscard]] bool may_rot() const { return data_may_rot_; }
-  [[nodiscard]] bool may_lose() const { return syncs_may_fail_ || data_may_rot_; }
+  [[nodiscard]] bool may_lose() const { return !unread_.empty() || data_may_rot_; }
+  [[nodiscard]] std::uint64_t opens() const { return opens_; }
   // The log was opened again and ends at `end`, after a power cut or not.
   void Opened(wal::Lsn end, bool after_power_cut);
   // Everything of the log is in the database or in dead letters, up to `flushed`.
@@ -183,12 +185,12 @@ class Ledger {
   std::uint64_t records_ = 0;
   std::uint64_t opens_ = 0;
   wal::Lsn durable_ = 0;
+  std::set<std::uint64_t> unread_;      // opens_ of processes that could not read their files
   std::vector<wal::LsnRange> unnamed_;  // when a bit flipped
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
   std::vector<wal::LsnRange> unknown_;  // in the database, or gone and not declared
   std::set<std::string> astray_;       // tasks whose move was undone
   bool is_behind_move_ = false;
-  bool syncs_may_fail_ = false;
   bool data_may_rot_ = false;
   wal::Lsn flushed_ = 0;                 // ever
   std::vector<Number> poison_;           // of tasks

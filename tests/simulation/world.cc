@@ -222,7 +222,9 @@ void World::Live(const Plan& plan) {
   takes_letters_ = plan.options.dead_letter_enabled;
   const Status checked = pipeline::CheckOptions(plan.options);
   if (!checked.ok()) return ledger_.Fail("options: " + checked.ToString());
+  const std::uint64_t opens = ledger_.opens();
   const SimulatedThreads::End end = threads_.Run([&] { Process(plan); }, plan.odds);
+  if (ledger_.opens() > opens && HasUnreadableFiles()) ledger_.FilesWereUnreadable();
   random_ = Random(SeedOf(Concern::kEnd));
   Trace(end == SimulatedThreads::End::kKilled ? "killed" : "ended");
   if (end == SimulatedThreads::End::kStuck) {
@@ -235,6 +237,15 @@ void World::Live(const Plan& plan) {
     coverage_.Note(disk_.crashed() ? Seen::kKillInCall : Seen::kKill);
   }
   Crash(end == SimulatedThreads::End::kKilled);
+}
+
+// What a failed sync may have taken is read back, and nothing is given up before so many failures.
+bool World::HasUnreadableFiles() const {
+  constexpr std::uint64_t kReadTries = 4;
+  std::uint64_t failed = 0;
+  using enum SimulatedCall;
+  for (const SimulatedCall call : {kOpenReadable, kSize, kRead}) failed += disk_.failed(call);
+  return failed >= kReadTries;
 }
 
 void World::Crash(bool was_killed) {

@@ -80,6 +80,7 @@ class World {
   void BeginLife();
   Plan Draw(bool is_last);
   void Live(const Plan& plan);
+  [[nodiscard]] bool HasUnreadableFiles() const;
   void Crash(bool was_killed);
   void BetweenLives();
   void WentBack(std::size_t index, std::span<const storage::Batch> undone, bool is_behind_move);

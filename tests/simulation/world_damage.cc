@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "base/checksum.h"
@@ -54,6 +55,25 @@ bool IsTold(const recovery::ScanReport& report, const LiveFrame& frame, bool has
   return !is_missing || IsPlaceTold(report, frame, has_file);
 }
 
+std::optional<wal::SegmentHeader> HeaderOf(const SimulatedFileSystem& disk, std::uint64_t number) {
+  const std::string content = disk.Content(wal::JoinPath(kDirectory, wal::SegmentName(number)));
+  wal::SegmentHeader header{};
+  if (content.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, content.data(), sizeof header);
+  const auto checked = std::as_bytes(std::span(&header, 1)).first(sizeof header - 8);
+  if (header.checksum != Checksum(checked) || header.number != number) return std::nullopt;
+  return header;
+}
+
+// An identity that was taken while the log was open is on no segment before the next open.
+bool HasNameInStateAlone(SimulatedFileSystem& disk) {
+  const auto state = wal::ReadState(disk, kDirectory);
+  const auto segments = wal::ListSegments(disk, kDirectory);
+  if (!state.ok() || !segments.ok() || segments->empty()) return false;
+  const auto newest = HeaderOf(disk, segments->back());
+  return newest && Uuid(newest->wal_id) != state->wal_id;
+}
+
 }  // namespace
 
 // By the headers of the segment and the next that has one.
@@ -61,25 +81,22 @@ void World::NoteDestroyed(std::uint64_t segment) {
   const auto segments = wal::ListSegments(disk_, kDirectory);
   wal::LsnRange range{1, UINT64_MAX};
   for (const std::uint64_t number : *segments) {
-    const std::string content =
-        disk_.Content(wal::JoinPath(kDirectory, wal::SegmentName(number)));
-    wal::SegmentHeader header{};
-    if (number < segment || content.size() < sizeof header) continue;
-    std::memcpy(&header, content.data(), sizeof header);
-    const auto checked = std::as_bytes(std::span(&header, 1)).first(sizeof header - 8);
-    if (header.checksum != Checksum(checked) || header.number != number) continue;
+    const auto header = number < segment ? std::nullopt : HeaderOf(disk_, number);
+    if (!header) continue;
     if (number > segment) {
-      range.to = header.first_lsn - 1;
+      range.to = header->first_lsn - 1;
       break;
     }
-    range.from = header.first_lsn;
+    range.from = header->first_lsn;
   }
   destroyed_.push_back(range);
 }
 
 // What a database had before it went back stands in STATE alone: there is no going on without it.
+// Nor without a name that stands there alone: the log would take another one, and bring again what
+// it has brought.
 void World::FlipInState() {
-  bool is_state = random_.OneIn(2) && !has_replica_;
+  bool is_state = random_.OneIn(2) && !has_replica_ && !HasNameInStateAlone(disk_);
   std::string name = is_state ? "STATE" : "dead-letters/letters-00000001";
   const bool has_list = disk_.Exists(wal::JoinPath(kDirectory, "TARGETS"));
   if (is_state && has_list) {

@@ -245,7 +245,7 @@ void World::AdoptAsMoved() {
 // A program of a later format went on with it: it is not opened, and nothing is changed.
 void World::TryNewerFormat() {
   const auto segments = wal::ListSegments(disk_, kDirectory);
-  if (!segments.ok() || segments->empty() || ledger_.may_lose()) return;
+  if (!segments.ok() || segments->empty() || ledger_.may_rot()) return;
   const std::string path = wal::JoinPath(kDirectory, wal::SegmentName(segments->back()));
   const std::string content = disk_.Content(path);
   wal::SegmentHeader header{};
@@ -353,7 +353,7 @@ void World::PurgeBetween() {
     DeadLetterSelection which;
     which.lsns.assign(letters_.begin(), letters_.end());
     const auto purged = pipeline::PurgeOffline(fs_, kDirectory, which);
-    if (purged.ok() || ledger_.may_lose()) return;
+    if (purged.ok() || ledger_.may_rot()) return;
     ledger_.Fail("dlq purge: " + purged.status().ToString());
   });
 }
@@ -389,10 +389,10 @@ void World::Verify() {
   if (!report.ok()) {
     // A machine may have lost its power before the directory was there.
     if (report.status().code() == StatusCode::kNotFound && flushed_ == 0) return;
-    if (!ledger_.may_lose()) ledger_.Fail("verify: " + report.status().ToString());
+    if (!ledger_.may_rot()) ledger_.Fail("verify: " + report.status().ToString());
     return;
   }
-  if (report->damaged() && !ledger_.may_lose()) {
+  if (report->damaged() && !ledger_.may_rot()) {
     const auto& finding = report->findings.empty() ? recovery::Finding() : report->findings.front();
     ledger_.Fail(fmt::format("verify reports damage, and there is none: {} at {}: {}", finding.file,
                              finding.offset, finding.detail));

@@ -181,10 +181,11 @@ void World::NoteOpened(const Plan& plan, const pipeline::OpenReport& report,
   if (!report.prepared.unknown.empty()) coverage_.Note(Seen::kUnknownTail);
   for (const wal::LsnRange& range : storage.log().state().lost) lost_.push_back(range);
   for (const wal::LsnRange& range : report.lost) lost_.push_back(range);
-  if (report.damaged > 0 && !ledger_.may_lose()) {
-    const auto& findings = report.prepared.findings;
-    ledger_.Fail("damage was reported, and there is none: " +
-                 (findings.empty() ? "losses" : TextOf(findings)));
+  // Losses are the ledger's to judge.
+  const auto& findings = report.prepared.findings;
+  const bool is_damaged = report.damaged > report.lost.size();
+  if (is_damaged && !ledger_.may_rot()) {
+    ledger_.Fail("damage was reported, and there is none: " + TextOf(findings));
   }
   NoteFlushed(storage);
   Trace(fmt::format("open: end {} flushed {} rescued {} torn bytes {}", end, flushed_,
@@ -433,7 +434,7 @@ void World::ReadOwn(WalTaskStorage& storage, const std::string& task_id) {
   if (!task.ok() && task.status().code() != StatusCode::kNotFound) return;
   const auto readable = ledger_.Readable(task_id);
   // A log that is read-only answers from what stands in its files.
-  if (!readable || !storage.log().health().ok()) return;
+  if (!readable || HasUnreadableFiles() || !storage.log().health().ok()) return;
   coverage_.Note(Seen::kOwnReads);
   const Ledger::Row found = task.ok() ? Ledger::RowOf(*task) : Ledger::Row();
   bool is_known = false;

@@ -329,7 +329,7 @@ void World::AskAround(WalTaskStorage& storage, Random& random) {
 // As `verify` does: nothing that is under way is damage.
 void World::VerifyBeside() {
   const auto report = recovery::Scan(fs_, "/wal");
-  if (!report.ok() || ledger_.may_lose()) return;
+  if (!report.ok() || ledger_.may_rot()) return;
   coverage_.Note(Seen::kVerifyBeside);
   if (!report->damaged()) return;
   ledger_.Fail("verify beside the process reports damage, and there is none: " +

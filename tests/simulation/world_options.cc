@@ -215,10 +215,6 @@ void World::ArmDiskFaults(Plan* plan) {
     }
     fault.sticky = random_.OneIn(12);
     const std::uint64_t n = 1 + random_.Below(fault.call ? 60 : 600);
-    // A failed sync loses what is not synced, and so does any sync behind a sticky failure. A
-    // failed write or sync condemns the file, and what cannot be read back from it is lost.
-    const auto call = fault.call.value_or(SimulatedCall::kSync);
-    if (call == SimulatedCall::kSync || call == SimulatedCall::kRead) ledger_.SyncsMayFail();
     disk_.FailNth(n, std::move(fault));
   }
 }

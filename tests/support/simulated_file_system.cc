@@ -157,6 +157,7 @@ SimulatedFileSystem::Outcome SimulatedFileSystem::BeginOn(std::uint64_t process,
       outcome = {Fate::kFails, fault.status};
     }
   }
+  if (outcome.fate == Fate::kFails) ++failed_[call];
   return outcome;
 }
 
@@ -405,6 +406,12 @@ void SimulatedFileSystem::CrashAfter(std::uint64_t n) {
   crash_at_ = calls_ + n;
 }
 
+std::uint64_t SimulatedFileSystem::failed(SimulatedCall call) const {
+  MutexLock lock(mutex_);
+  const auto known = failed_.find(call);
+  return known == failed_.end() ? 0 : known->second;
+}
+
 std::uint64_t SimulatedFileSystem::calls() const {
   MutexLock lock(mutex_);
   return calls_;
@@ -427,6 +434,7 @@ void SimulatedFileSystem::SetLacksInodes(bool lacks) {
 
 void SimulatedFileSystem::StartNextProcess() {
   ++process_;
+  failed_.clear();
   locks_.clear();
   crashed_ = false;
   crash_at_ = 0;

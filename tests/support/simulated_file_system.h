@@ -72,6 +72,8 @@ class SimulatedFileSystem final : public FileSystem {
   // The process dies in its n-th call (from 1) from now on, which may have had its effect; that and
   // every later call fails with kIoError until Kill or PowerLoss starts the next process.
   void CrashAfter(std::uint64_t n);
+  // How many calls of this process have failed by a fault.
+  [[nodiscard]] std::uint64_t failed(SimulatedCall call) const;
   // Calls so far that could fail; to know when N has passed the end.
   [[nodiscard]] std::uint64_t calls() const;
   [[nodiscard]] bool crashed() const;
@@ -137,6 +139,7 @@ class SimulatedFileSystem final : public FileSystem {
   std::uint64_t process_ GUARDED_BY(mutex_) = 1;
   std::map<std::uint64_t, std::uint64_t> locks_ GUARDED_BY(mutex_);  // inode -> process
   std::vector<ArmedFault> faults_ GUARDED_BY(mutex_);
+  std::map<SimulatedCall, std::uint64_t> failed_ GUARDED_BY(mutex_);
   std::uint64_t calls_ GUARDED_BY(mutex_) = 0;
   std::uint64_t crash_at_ GUARDED_BY(mutex_) = 0;  // in calls_; 0: never
   bool crashed_ GUARDED_BY(mutex_) = false;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/status_macros.h"
 #include "tests/support/segment_builder.h"
 #include "tests/support/simulated_file_system.h"
 #include "tests/support/status_matchers.h"
@@ -38,7 +39,9 @@ Result<std::unique_ptr<SegmentFile>> Create(FileSystem& fs) {
   plan.header = SegmentFile::MakeHeader(kTestWalId, kNumber, 3, 16);
   plan.header.first_lsn = 100;
   plan.lanes = 2;
-  return SegmentFile::Create(fs, plan);
+  auto segment = SegmentFile::Create(fs, plan);
+  if (segment.ok()) TASKWAL_TRY((*segment)->Publish(fs, kDirectory));
+  return segment;
 }
 
 void ExpectAWholeSegment(FileSystem& fs) {
