@@ -108,6 +108,13 @@ Status CleanKeptPart(FileSystem& fs, const std::string& directory, const Job& jo
   return Status::Ok();
 }
 
+// Left as it is, for salvage. But what is intact in it counts, and no power cut may take that.
+Status SyncDamaged(FileSystem& fs, const std::string& directory, const SegmentFacts& facts) {
+  const std::string path = wal::JoinPath(directory, wal::SegmentName(facts.number));
+  TASKWAL_ASSIGN(const auto file, fs.OpenWritable(path, false));
+  return file->Sync();
+}
+
 Status Seal(FileSystem& fs, const std::string& directory, Lsn end_lsn, const Job& job) {
   if (job.worth_end > job.worth_from) {
     TASKWAL_TRY(CopyToQuarantine(fs, directory, {job.file(), job.worth_from, job.worth_end},
@@ -186,6 +193,9 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
     const SegmentFacts& facts = survey.segments[i];
     const SegmentJudgement& judged = survey.judgement.segments[i];
     const auto builder = builders.find(facts.number);
+    if (judged.owns && judged.damaged && !facts.has_footer) {
+      TASKWAL_TRY(SyncDamaged(fs, survey.directory, facts));
+    }
     if (!IsToBeSealed(facts, judged)) continue;
     static const FooterBuilder no_frames(nullptr);
     const Lsn end_lsn = survey.judgement.end_lsn;

@@ -121,12 +121,6 @@ class TailRewriter {
   wal::DirectWriter writer_;
 };
 
-bool IsDamaged(const Judgement& judgement) {
-  const auto is_damaged = [](const SegmentJudgement& segment) { return segment.damaged; };
-  return std::any_of(judgement.segments.begin(), judgement.segments.end(), is_damaged) ||
-         (!judgement.lost.empty() && judgement.lost.back().to > judgement.on_disk_lsn);
-}
-
 // Of the first frame that counts and is not known to be on disk as a whole: nothing may begin in
 // the midst of a frame that counts before it.
 Lsn FirstToRewrite(const Survey& survey, const FooterBuilders& builders) {
@@ -149,10 +143,10 @@ Result<std::vector<std::uint64_t>> RewriteTail(FileSystem& fs, const Survey& sur
                                                const FooterBuilders& builders,
                                                std::uint64_t next_number, IndexKeys index_keys) {
   const Judgement& judgement = survey.judgement;
-  if (judgement.on_disk_lsn >= judgement.end_lsn || IsDamaged(judgement)) {
-    return std::vector<std::uint64_t>();
-  }
-  return TailRewriter(fs, survey, FirstToRewrite(survey, builders), next_number, index_keys).Run();
+  const Lsn first = FirstToRewrite(survey, builders);
+  // With a loss among them, what is left belongs where salvage looks for it.
+  if (first > judgement.end_lsn || !judgement.lost.empty()) return std::vector<std::uint64_t>();
+  return TailRewriter(fs, survey, first, next_number, index_keys).Run();
 }
 
 }  // namespace taskwal::recovery

@@ -20,7 +20,7 @@ namespace taskwal::recovery {
 
 // The numbers, from `next_number` on, of the segments made: durable, not sealed, with every record
 // of the survey that counts and is not known to be on disk. None where there is none, or where the
-// end of the log is damaged: that is for salvage. A crash anywhere leaves each record where it was,
+// survey has lost any: that is for salvage. A crash anywhere leaves each record where it was,
 // or in the new segments too. kUnavailable: the disk has no room for them.
 // `builders` has seen the frames of the survey.
 Result<std::vector<std::uint64_t>> RewriteTail(FileSystem& fs, const Survey& survey,

@@ -310,7 +310,7 @@ void Ledger::CheckLost(const Database& database) {
     for (auto known = by_lsn_.lower_bound(range.from);
          known != by_lsn_.end() && known->first <= range.to; ++known) {
       const Operation& operation = operations_[known->second];
-      if (operation.fate != Fate::kAcknowledged || data_may_rot_) continue;
+      if (operation.fate != Fate::kAcknowledged || Covers(rotten_, known->first)) continue;
       if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
       // The process that took a record of level disk has it until it is durable.

@@ -80,9 +80,11 @@ class Ledger {
   // The process that has the log open since it was opened last could not read its own files: what a
   // failed sync took of what was begun in it, and nobody was owed, may be declared lost.
   void FilesWereUnreadable() { unread_.insert(opens_); }
-  // Even what is durable may be declared lost. Only what stands behind `named`, which nothing calls
-  // synced at this moment, may pass for a torn tail.
+  // Bits flip, or files go. Only what stands behind `named`, which nothing calls synced at this
+  // moment, may pass for a torn tail.
   void DataMayRot(wal::Lsn named);
+  // By that, even of what is durable: declared.
+  void MayBeLost(const wal::LsnRange& range) { rotten_.push_back(range); }
   // Destroyed, and told to the operator as in the database or lost: either may be.
   void MayBeGone(const wal::LsnRange& range) { unknown_.push_back(range); }
   // A database is as it was before rows were moved: some may be in it once more, and count nowhere.
@@ -187,6 +189,7 @@ class Ledger {
   wal::Lsn durable_ = 0;
   std::set<std::uint64_t> unread_;      // opens_ of processes that could not read their files
   std::vector<wal::LsnRange> unnamed_;  // when a bit flipped
+  std::vector<wal::LsnRange> rotten_;   // what the bits that flipped, and the files, stood for
   std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
   std::vector<wal::LsnRange> unknown_;  // in the database, or gone and not declared
   std::set<std::string> astray_;       // tasks whose move was undone

@@ -90,6 +90,7 @@ void World::NoteDestroyed(std::uint64_t segment) {
     range.from = header->first_lsn;
   }
   destroyed_.push_back(range);
+  ledger_.MayBeLost(range);
 }
 
 // What a database had before it went back stands in STATE alone: there is no going on without it.
@@ -111,6 +112,8 @@ void World::FlipInState() {
   coverage_.Note(Seen::kDamagedState);
   is_state_damaged_ = is_state_damaged_ || is_state;
   ledger_.DataMayRot(NamedSynced(LiveFrames(disk_, kDirectory)));
+  // Which records were retired, and which are lost, is known to STATE alone.
+  if (is_state) ledger_.MayBeLost({1, UINT64_MAX});
   const std::uint64_t offset = random_.Below(found->size);
   disk_.Corrupt(path, offset, static_cast<std::uint8_t>(1u << random_.Below(8)));
   Trace("a bit flips in " + path);
@@ -136,6 +139,7 @@ void World::FlipABit() {
 // says so, and of this place. Below STATE's first record the log has given it up.
 void World::ExpectReported(const std::vector<LiveFrame>& before) {
   const std::vector<LiveFrame> changed = Changed(disk_, before);
+  for (const LiveFrame& frame : changed) ledger_.MayBeLost(frame.lsns);
   const auto state = wal::ReadState(disk_, kDirectory);
   if (changed.empty() || !state.ok()) return;
   const std::vector<LiveFrame> left = LiveFrames(disk_, kDirectory);

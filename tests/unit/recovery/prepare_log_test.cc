@@ -318,6 +318,36 @@ TEST_F(PrepareLogTest, DamagedSegmentsStayAsTheyAre) {
   EXPECT_EQ(MustScan().lost, (std::vector<LsnRange>{{13, 14}}));
 }
 
+// It is given no footer, and counts all the same.
+TEST_F(PrepareLogTest, WhatIsIntactInADamagedSegmentSurvivesAPowerCut) {
+  for (const bool is_lossy : {false, true}) {
+    SimulatedFileSystem fs;
+    MakeLogDirectory(fs, kDirectory);
+    SegmentBuilder segment({});
+    const FramePlace first = segment.AddFrame(2);
+    segment.AddFrame(2, 2);
+    const FramePlace unsynced = segment.AddFrame(2, is_lossy ? 4 : 2);
+    const auto bytes = segment.Unsealed();
+    WriteFile(fs, PathOf(1), std::span(bytes).first(unsynced.offset));
+    {
+      ASSERT_OK_AND_ASSIGN(const auto file, fs.OpenWritable(PathOf(1), false));
+      ASSERT_OK(file->Write(unsynced.offset, std::span(bytes).subspan(unsynced.offset)));
+    }
+    fs.Corrupt(PathOf(1), is_lossy ? first.offset + 70 : 2000, 0x40);
+    {
+      ASSERT_OK_AND_ASSIGN(const wal::LogStart start, PrepareLog(fs, Options(), &report_));
+      EXPECT_EQ(start.next_lsn, 7u);
+      EXPECT_TRUE(Has(report_.findings, is_lossy ? Verdict::kDamage : Verdict::kDamagedPadding));
+    }
+    Random random(1);
+    fs.PowerLoss(random, {.kept = 0, .garbage = 0});
+    ASSERT_OK_AND_ASSIGN(const ScanReport scan, Scan(fs, kDirectory));
+    EXPECT_EQ(scan.lsns.to, 6u);
+    const std::vector<LsnRange> lost = {{1, 2}};
+    EXPECT_EQ(scan.lost, is_lossy ? lost : std::vector<LsnRange>());
+  }
+}
+
 TEST_F(PrepareLogTest, NoSyncedLsnIsGivenAgainWhenTheEndIsDamaged) {
   PutKilledLog();
   wal::LogState state;
