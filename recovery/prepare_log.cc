@@ -135,19 +135,31 @@ Status MoveTail(FileSystem& fs, const PrepareOptions& options, const SurveyOptio
                          std::to_string(end_lsn) + ": look at the disk, then open it again");
 }
 
-// Those sealed now, and those gone, are named no more: a footer is to be expected of the one,
-// nothing of the other. A footer that is merely there may be in the page cache alone: its sync has
-// failed, or a killed process did not live to hear that it has.
-Status SettleUnsealed(FileSystem& fs, const Survey& survey, wal::LogState* state) {
-  auto& unsealed = state->unsealed;
+// A footer that is merely there may be in the page cache alone: its sync has failed, or a killed
+// process did not live to hear that it has. It is named as not to be expected before a later one is
+// written.
+Status NameUnproven(FileSystem& fs, const Survey& survey, wal::LogState* state) {
+  if (state->clean) return Status::Ok();
+  bool changed = false;
+  for (const SegmentFacts& facts : survey.segments) {
+    const auto named = std::find(state->unsealed.begin(), state->unsealed.end(), facts.number);
+    if (!facts.has_footer || named != state->unsealed.end()) continue;
+    state->unsealed.push_back(facts.number);
+    changed = true;
+  }
+  // A damaged one is kept aside first, and written anew then.
+  if (!changed || survey.identity.state_damaged) return Status::Ok();
+  return wal::WriteState(fs, survey.directory, *state);
+}
+
+// Those sealed now, and those gone: a footer is to be expected of the one, nothing of the other.
+Status ForgetUnsealed(FileSystem& fs, const Survey& survey, wal::LogState* state) {
   for (std::size_t i = 0; i < survey.segments.size(); ++i) {
     const SegmentFacts& facts = survey.segments[i];
-    if (IsToBeSealed(facts, survey.judgement.segments[i])) std::erase(unsealed, facts.number);
-    const auto named = std::find(unsealed.begin(), unsealed.end(), facts.number);
-    const bool is_unproven = facts.has_footer && !state->clean;
-    if (is_unproven && named == unsealed.end()) unsealed.push_back(facts.number);
+    const bool is_sealed_now = IsToBeSealed(facts, survey.judgement.segments[i]);
+    if (is_sealed_now) std::erase(state->unsealed, facts.number);
   }
-  const std::size_t gone = std::erase_if(unsealed, [&](std::uint64_t number) {
+  const std::size_t gone = std::erase_if(state->unsealed, [&](std::uint64_t number) {
     return !std::binary_search(survey.numbers.begin(), survey.numbers.end(), number);
   });
   // So that none of them comes back.
@@ -176,11 +188,12 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   report->torn_bytes = survey.judgement.torn_bytes;
   report->findings = survey.judgement.findings;
   report->unknown = survey.judgement.unknown;
-  TASKWAL_TRY(MoveTail(fs, options, how, builders, &survey));
-  TASKWAL_TRY(SealTail(fs, survey, builders));
   wal::LogStart start;
   start.state = survey.identity.state;
-  TASKWAL_TRY(SettleUnsealed(fs, survey, &start.state));
+  TASKWAL_TRY(NameUnproven(fs, survey, &start.state));
+  TASKWAL_TRY(MoveTail(fs, options, how, builders, &survey));
+  TASKWAL_TRY(SealTail(fs, survey, builders));
+  TASKWAL_TRY(ForgetUnsealed(fs, survey, &start.state));
   TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
   SettleTargetList(fs, survey);
   report->copied = start.state.copied;

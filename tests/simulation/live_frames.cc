@@ -30,8 +30,23 @@ std::vector<Segment> ReadSegments(SimulatedFileSystem& disk, const std::string& 
     if (content.size() < sizeof header) continue;
     std::memcpy(&header, content.data(), sizeof header);
     const auto checked = std::as_bytes(std::span(&header, 1)).first(sizeof header - 8);
-    if (header.checksum != Checksum(checked) || header.number != number) continue;
+    if (header.checksum != Checksum(checked) || header.number != number) {
+      // Its frames validate by themselves, and it voids nothing.
+      header = {};
+      header.number = number;
+      header.header_bytes = wal::kSegmentHeaderBytes;
+      header.first_lsn = UINT64_MAX;
+    }
     segments.push_back({path, std::move(content), header});
+  }
+  // The name of the log is that of those next to it.
+  const auto with_header =
+      std::find_if(segments.begin(), segments.end(),
+                   [](const Segment& s) { return s.header.first_lsn != UINT64_MAX; });
+  for (Segment& segment : segments) {
+    if (segment.header.first_lsn != UINT64_MAX || with_header == segments.end()) continue;
+    std::memcpy(segment.header.wal_id.bytes.data(), with_header->header.wal_id.bytes.data(),
+                sizeof segment.header.wal_id);
   }
   return segments;
 }

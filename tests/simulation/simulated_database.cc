@@ -1,6 +1,7 @@
 #include "tests/simulation/simulated_database.h"
 
 #include <algorithm>
+#include <functional>
 #include <stdexcept>
 #include <utility>
 
@@ -224,6 +225,7 @@ Result<ApplyResult> SimulatedDatabase::Commit(const Batch& batch) {
     coverage_.Note(Seen::kRejectedBatch);
     return Status::Rejected("simulated: constraint failed (SQL 23514)");
   }
+  SettleLateMoves(batch);
   if (session_ == nullptr) {
     TASKWAL_ASSIGN(session_, data_->Connect());
   }
@@ -292,12 +294,31 @@ void SimulatedDatabase::FailOver() {
 }
 
 void SimulatedDatabase::LandLateCommits() {
-  for (const Batch& batch : std::exchange(late_, {})) {
-    if (random_.OneIn(4)) continue;  // the server noticed that nobody waits for it
-    const auto landed = Commit(batch);
-    const bool has_effect = landed.ok() && landed->outcome == ApplyResult::Outcome::kApplied;
-    coverage_.Note(has_effect ? Seen::kLateCommit : Seen::kLateCommitInVain);
-  }
+  for (const Batch& batch : std::exchange(late_, {})) LandOrNot(batch);
+}
+
+// Rows that are moved have no watermark that decides. But a transaction in doubt holds its rows:
+// whoever writes them waits until it is settled.
+void SimulatedDatabase::SettleLateMoves(const Batch& before) {
+  const auto is_written = [&](const storage::TaskChange& change) {
+    return std::any_of(before.tasks.begin(), before.tasks.end(),
+                       [&](const storage::TaskChange& other) { return other.id == change.id; });
+  };
+  const auto holds_rows = [&](const Batch& late) {
+    return late.moves.empty() && (!before.dag_deletes.empty() ||
+                                  std::any_of(late.tasks.begin(), late.tasks.end(), is_written));
+  };
+  const auto held = std::stable_partition(late_.begin(), late_.end(), std::not_fn(holds_rows));
+  const std::vector<Batch> first(held, late_.end());
+  late_.erase(held, late_.end());
+  for (const Batch& batch : first) LandOrNot(batch);
+}
+
+void SimulatedDatabase::LandOrNot(const Batch& batch) {
+  if (random_.OneIn(4)) return;  // the server noticed that nobody waits for it
+  const auto landed = Commit(batch);
+  const bool has_effect = landed.ok() && landed->outcome == ApplyResult::Outcome::kApplied;
+  coverage_.Note(has_effect ? Seen::kLateCommit : Seen::kLateCommitInVain);
 }
 
 }  // namespace taskwal

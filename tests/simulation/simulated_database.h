@@ -88,6 +88,8 @@ class SimulatedDatabase {
   Result<storage::ApplyResult> Apply(std::uint64_t session_generation,
                                      const storage::Batch& batch);
   Result<storage::ApplyResult> Commit(const storage::Batch& batch);
+  void SettleLateMoves(const storage::Batch& before);
+  void LandOrNot(const storage::Batch& batch);
   Result<storage::ApplyResult> Fail(Fault fault, const storage::Batch& batch);
   [[nodiscard]] bool IsRefused(const storage::Batch& batch) const;
 

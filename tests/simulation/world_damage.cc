@@ -110,6 +110,8 @@ void World::FlipInState() {
   const auto found = disk_.Stat(path);
   if (!found.ok() || found->size == 0) return;
   coverage_.Note(Seen::kDamagedState);
+  // What followed a letter that is gone goes on without it.
+  if (name.starts_with("dead-letters/")) ledger_.LettersMayGo(letters_);
   is_state_damaged_ = is_state_damaged_ || is_state;
   ledger_.DataMayRot(NamedSynced(LiveFrames(disk_, kDirectory)));
   // Which records were retired, and which are lost, is known to STATE alone.

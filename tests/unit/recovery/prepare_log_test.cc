@@ -220,9 +220,7 @@ TEST(PrepareLogFailedSync, AnOpenThatFailedLeavesNothingToBelieve) {
       finished = fs.calls() - before < n;
       fs.ClearFaults();
       fs.Kill();
-      ASSERT_OK_AND_ASSIGN(wal::LogStart start, PrepareLog(fs, options, &report));
-      // As Log::Open does before it writes anything else.
-      ASSERT_OK(wal::WriteState(fs, kDirectory, start.state));
+      ASSERT_OK(PrepareLog(fs, options, &report));
       Random random(seed);
       fs.PowerLoss(random, {.kept = 0, .garbage = 0});
       ASSERT_OK_AND_ASSIGN(const ScanReport scan, Scan(fs, kDirectory));
@@ -568,8 +566,6 @@ void ExpectRepaired(SimulatedFileSystem& fs, wal::Lsn last, std::uint64_t n) {
     EXPECT_EQ(start.next_lsn, last + 1) << n;
     ASSERT_OK_AND_ASSIGN(const auto segments, wal::ListSegments(fs, kDirectory));
     EXPECT_EQ(start.segments, segments) << n;
-    // As Log::Open does before it writes anything else.
-    ASSERT_OK(wal::WriteState(fs, kDirectory, start.state));
   }
   ASSERT_OK_AND_ASSIGN(const ScanReport scan, Scan(fs, kDirectory));
   EXPECT_EQ(Describe(scan.findings), "") << n;
