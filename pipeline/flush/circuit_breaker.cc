@@ -110,6 +110,11 @@ void CircuitBreaker::OnFailure(Monotonic now, std::optional<Period> period) {
   Tell(before, after);
 }
 
+void CircuitBreaker::OnUntried(std::optional<Period> period) {
+  MutexLock lock(mutex_);
+  if (!IsLate(period)) trials_out_ -= std::min(trials_out_, 1u);
+}
+
 bool CircuitBreaker::IsTooMuch(Monotonic now) {
   if (limits_.failures_max > 0 && failures_ >= limits_.failures_max) return true;
   const std::uint64_t calls = calls_.Count(now);

@@ -57,6 +57,8 @@ class CircuitBreaker {
   // What became of a call. One of another period than the present one proves nothing of this one.
   void OnSuccess(Monotonic now, std::optional<Period> period = {}) EXCLUDES(mutex_);
   void OnFailure(Monotonic now, std::optional<Period> period = {}) EXCLUDES(mutex_);
+  // The call was not made after all: another may be.
+  void OnUntried(std::optional<Period> period = {}) EXCLUDES(mutex_);
   // Opens at once, whatever the count.
   void Trip(Monotonic now) EXCLUDES(mutex_);
   // Closes at once and forgets what it has counted.

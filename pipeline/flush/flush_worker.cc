@@ -35,6 +35,7 @@ FlushWorker::~FlushWorker() = default;
 void FlushWorker::Begin(const LogIdentity& identity, std::unique_ptr<storage::Session> session) {
   identity_ = identity;
   session_ = std::move(session);
+  if (session_) HasOpened();
   looked_at_ = setting_.clock.Now();
   connected_at_ = looked_at_;
   batch_.clear();
@@ -71,34 +72,31 @@ bool FlushWorker::Retire() {
   asides_.clear();
   CountInHand();
   setting_.queues.Release(index_);
-  session_.reset();
+  Disconnect();
   // Whoever comes to what it could not bring raises an own one.
   setting_.counters.ClearAlarm(FlushCounters::kFirstWorker + index_);
   return true;
-}
-
-void FlushWorker::Disconnect() { session_.reset(); }
-
-// Between two batches: none is in doubt then.
-bool FlushWorker::HasOldConnection(Monotonic now) const {
-  const auto longest = setting_.options.conn_max_lifetime;
-  return longest.count() > 0 && batch_.empty() && now - connected_at_ > longest;
 }
 
 FlushWorker::Turn FlushWorker::Work() {
   if (!fenced_.ok()) return Turn::kFenced;
   const Monotonic now = setting_.clock.Now();
   if (HasOldConnection(now)) Disconnect();
+  ShareConnection();
   if (IsOverdue(now)) GiveBack(now);
   if (batch_.empty() && now < rests_until_) return Turn::kPaused;
   if (batch_.empty() && !TakeUp(now) && !TakeBatch(now)) {
     return now < LookAt(now) ? Turn::kIdle : Look(now);
   }
   if (now < PausedUntil()) return Turn::kPaused;
+  if (now < ConnectsAt()) {
+    AskForConnection();
+    return Turn::kPaused;
+  }
   const bool is_urgent = setting_.queues.awaited_lsn() > 0;
   if (!setting_.breaker.Allow(now, is_urgent, &allowed_in_)) return Turn::kPaused;
-  if (!session_) {
-    const Turn turn = Connect();
+  if (!session_ || !attempt_.empty()) {
+    const Turn turn = session_ ? Compare() : Connect();
     if (turn != Turn::kProgress || batch_.empty()) return turn;
     const Monotonic connected_at = setting_.clock.Now();
     if (IsOverdue(connected_at)) {
@@ -209,6 +207,7 @@ void FlushWorker::GiveBack(Monotonic now) {
   // Counted before another can bring it.
   setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.timeouts; });
   CountInHand();
+  setting_.connections.Withdraw(index_);
   setting_.queues.Release(index_, true);
 }
 
@@ -227,70 +226,7 @@ std::vector<FlushWorker::Part> FlushWorker::PartsOfBatch() const {
   return parts;
 }
 
-// --- the connection ----------------------------------------------------------------------------
-
-FlushWorker::Turn FlushWorker::Connect() {
-  storage::Backend& backend = setting_.backend;
-  // Before the question: what others commit meanwhile may only be found further on.
-  const std::vector<Lsn> known = setting_.queues.stored();
-  auto session = backend.Connect();
-  if (!session.ok()) return Failed(session.status());
-  const auto stamp = (*session)->HighestStamp();
-  if (!stamp.ok()) return Failed(stamp.status());
-  setting_.raise_stamp(*stamp);
-  const auto row = (*session)->ReadLog(identity_.wal_id);
-  if (!row.ok()) return Failed(row.status());
-  const bool is_another = !backend.is_volatile() && backend.db_id() != identity_.db_id;
-  const Turn turn = Judge(
-      is_another ? Standing::kMeetAgain : Recheck(identity_.epoch, known, attempt_, *row));
-  if (turn == Turn::kProgress) {
-    session_ = std::move(session).value();
-    connected_at_ = setting_.clock.Now();
-  }
-  return turn;
-}
-
-// kProgress: the database is where this worker left it.
-FlushWorker::Turn FlushWorker::Judge(Standing standing) {
-  switch (standing) {
-    case Standing::kMeetAgain:
-      setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
-      return Turn::kMeetAgain;
-    case Standing::kFenced:
-      return Fence("log " + identity_.wal_id.ToString() + " was moved on by somebody else");
-    case Standing::kCommitted:
-      Settle(0);
-      break;
-    case Standing::kUnchanged:
-      attempt_.clear();
-  }
-  return Turn::kProgress;
-}
-
-// One worker is enough; a database that forgets has confirmed nothing.
-Monotonic FlushWorker::LookAt(Monotonic now) const {
-  if (index_ > 0 || setting_.backend.is_volatile()) return Monotonic::max();
-  const Monotonic at = looked_at_ + setting_.options.health_check_interval;
-  const Monotonic trial = setting_.breaker.next_trial(std::max(at, now), false);
-  return std::max({at, PausedUntil(), trial});
-}
-
-// Nothing was to be done for a while: whether the database still has all that it confirmed. A
-// failover may have cost it the last of that, and without a batch nobody would ask.
-FlushWorker::Turn FlushWorker::Look(Monotonic now) {
-  if (!setting_.breaker.Allow(now, false, &allowed_in_)) return Turn::kPaused;
-  looked_at_ = now;
-  const std::vector<Lsn> known = setting_.queues.stored();
-  auto row = session_ ? session_->ReadLog(identity_.wal_id)
-                      : Result<storage::LogRow>(Status::Unavailable("not connected"));
-  // The connection may be all that is lost.
-  if (!row.ok()) session_.reset();
-  const Turn turn = row.ok() ? Judge(Recheck(identity_.epoch, known, attempt_, *row)) : Connect();
-  if (turn != Turn::kProgress) return turn;
-  setting_.counters.Update([](FlusherStats& stats) { stats.database_available = true; });
-  Recovered();
-  return Turn::kIdle;
-}
+// --- how the database fares -------------------------------------------------------------------
 
 void FlushWorker::Recovered() {
   failures_ = 0;
@@ -306,7 +242,7 @@ void FlushWorker::EndAlarm() const {
 }
 
 FlushWorker::Turn FlushWorker::Fence(const std::string& why) {
-  session_.reset();
+  Disconnect();
   setting_.breaker.OnSuccess(setting_.clock.Now(), allowed_in_);
   fenced_ = Status::Fenced(setting_.backend.name() + ": " + why);
   return Turn::kFenced;
@@ -564,7 +500,7 @@ bool FlushWorker::Split() {
 FlushWorker::Turn FlushWorker::Failed(const Status& why) {
   const Monotonic now = setting_.clock.Now();
   const bool is_database = why.code() != StatusCode::kOverloaded;
-  session_.reset();
+  Disconnect();
   pause_ = retry_.Delay(++failures_, random_);
   failed_at_ = now;
   if (is_database) {
@@ -604,7 +540,8 @@ std::chrono::nanoseconds FlushWorker::NextTurnIn() const {
     return std::min<std::chrono::nanoseconds>(next - now, kNothingToDo);
   }
   const bool is_urgent = setting_.queues.awaited_lsn() > 0;
-  return std::max(PausedUntil(), setting_.breaker.next_trial(now, is_urgent)) - now;
+  const Monotonic trial = setting_.breaker.next_trial(now, is_urgent);
+  return std::max({PausedUntil(), ConnectsAt(), trial}) - now;
 }
 
 }  // namespace taskwal::pipeline

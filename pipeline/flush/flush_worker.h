@@ -1,6 +1,7 @@
-// One connection of the flusher: takes batches of its partitions, composes them and commits rows
-// and watermarks in one transaction. What is refused is bisected by LSN until the one row is found,
-// which goes to the dead letters; whatever else fails is tried again until it succeeds.
+// One worker of the flusher: takes batches of its partitions, composes them and commits rows and
+// watermarks in one transaction, over a connection of its own or one that another worker has handed
+// on (worker_connections.h). What is refused is bisected by LSN until the one row is found, which
+// goes to the dead letters; whatever else fails is tried again until it succeeds.
 //
 //   take ─▶ [ connect, recheck ] ─▶ apply the first part ─┬─ committed ─▶ settle, next part
 //              ▲                                          ├─ refused, several records ─▶ two halves
@@ -41,6 +42,7 @@
 #include "pipeline/flush/partition_queues.h"
 #include "pipeline/flush/poison_guard.h"
 #include "pipeline/flush/retry_policy.h"
+#include "pipeline/flush/worker_connections.h"
 #include "storage/backend.h"
 #include "taskwal/options.h"
 
@@ -54,6 +56,7 @@ struct FlushSetting {
   CircuitBreaker& breaker;
   FlushCounters& counters;
   PoisonGuard& guard;
+  WorkerConnections& connections;
   Clock& clock;
   const Options& options;
   std::function<void(std::uint64_t)> raise_stamp;  // told the highest stamp in the database
@@ -116,10 +119,6 @@ class FlushWorker {
   void CountInHand();
   [[nodiscard]] std::vector<Part> PartsOfBatch() const;
   Turn Work();
-  Turn Connect();
-  Turn Judge(Standing standing);
-  [[nodiscard]] Monotonic LookAt(Monotonic now) const;
-  Turn Look(Monotonic now);
   void Recovered();
   void EndAlarm() const;
   Turn Fence(const std::string& why);
@@ -130,7 +129,6 @@ class FlushWorker {
   Turn Threw(const std::string& what);
   [[nodiscard]] bool IsOverdue(Monotonic now) const;
   [[nodiscard]] std::chrono::milliseconds TimeLeft(Monotonic now) const;
-  [[nodiscard]] bool HasOldConnection(Monotonic now) const;
   void GiveBack(Monotonic now);
   bool Split();
   void Settle(std::uint64_t duplicates);
@@ -143,6 +141,20 @@ class FlushWorker {
   [[nodiscard]] std::vector<storage::WatermarkMove> MovesOf(const Part& part) const;
   void Tell(const FlushEvent& event) const;
   [[nodiscard]] FlushEvent EventOf(const Part& part, const Status& status) const;
+
+  // --- flush_worker_connection.cc
+  [[nodiscard]] bool HasOldConnection(Monotonic now) const;
+  void TakeHanded();
+  void ShareConnection();
+  [[nodiscard]] Monotonic ConnectsAt() const;
+  void AskForConnection();
+  void HasOpened();
+  Turn RefusedConnection(const Status& why);
+  Turn Connect();
+  Turn Compare();
+  Turn Judge(Standing standing);
+  [[nodiscard]] Monotonic LookAt(Monotonic now) const;
+  Turn Look(Monotonic now);
 
   // --- flush_worker_letters.cc
   // Nothing where the record is no retry.

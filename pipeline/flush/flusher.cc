@@ -66,7 +66,7 @@ Flusher::Impl::Impl(wal::Log& log_in, storage::Backend& backend_in, DeadLetters&
         TellBreaker(from, to);
       }),
       sizer(options),
-      setting{backend, queues, letters, breaker, counters, guard, clock, options,
+      setting{backend, queues, letters, breaker, counters, guard, connections, clock, options,
               [this](std::uint64_t stamp) { log.RaiseStamp(stamp); }, target.keep_share,
               target.number, target.gauge, &sizer, target.is_last},
       feeder(log, queues, letters, counters, clock, options, target),

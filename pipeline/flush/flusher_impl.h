@@ -25,6 +25,7 @@
 #include "pipeline/flush/partition_queues.h"
 #include "pipeline/flush/poison_guard.h"
 #include "pipeline/flush/retry_policy.h"
+#include "pipeline/flush/worker_connections.h"
 
 namespace taskwal::pipeline {
 
@@ -107,6 +108,7 @@ struct Flusher::Impl {
   BatchSizer sizer;
   FlushCounters counters;
   PoisonGuard guard;
+  WorkerConnections connections;
   FlushSetting setting;
   LogFeeder feeder;                                   // the reader thread's
   std::vector<std::unique_ptr<FlushWorker>> workers;  // each its thread's

@@ -26,6 +26,17 @@ class ConnectionLimits : public DatabaseFaults, public ::testing::WithParamInter
     }
   }
 
+  // The server takes no more of the owner's at once; 0: any number.
+  void LimitOwner(int connections) const {
+    if (is_postgres_) {
+      const int limit = connections == 0 ? -1 : connections;
+      PostgresServer::Shared().Query("ALTER ROLE owner CONNECTION LIMIT " + std::to_string(limit));
+    } else {
+      MariadbServer::Shared().Query("ALTER USER 'owner'@'127.0.0.1' WITH MAX_USER_CONNECTIONS " +
+                                    std::to_string(connections));
+    }
+  }
+
   // The server's numbers of our connections.
   std::set<std::string> Connections() const {
     std::set<std::string> ids;
@@ -105,6 +116,30 @@ TEST_P(ConnectionLimits, NoMoreAreKeptThanAllowed) {
     EXPECT_TRUE(Eventually([&] { return Connections().size() <= kept + 1; }))
         << Connections().size();
   }
+}
+
+TEST_P(ConnectionLimits, AllIsBroughtThoughTheServerGivesFewerThanThereAreWorkers) {
+  Options options = FaultOptions(std::chrono::seconds(60));
+  options.worker_count = 4;
+  options.batch_size = 50;
+  LimitOwner(2);
+  Open(dsn_, std::move(options));
+  for (int round = 0; round < 5; ++round) {
+    Write(200);
+    Flush();
+    EXPECT_LE(Connections().size(), 2u);
+  }
+  const std::string alarm = storage_->GetStats().alarm;
+  EXPECT_NE(alarm.find(is_postgres_ ? "too many connections" : "max_user_connections"),
+            std::string::npos)
+      << alarm;
+  LimitOwner(0);
+  EXPECT_TRUE(Eventually([this] {
+    Write(200);
+    Flush();
+    return storage_->GetStats().alarm.empty();
+  }));
+  ExpectExactlyOnce();
 }
 
 TEST_P(ConnectionLimits, OldOnesAreReplaced) {

@@ -16,6 +16,10 @@ using storage::Batch;
 class ScriptedBackend::Session final : public storage::Session {
  public:
   explicit Session(ScriptedBackend& backend) : backend_(backend) {}
+  ~Session() override {
+    MutexLock lock(backend_.mutex_);
+    --backend_.open_;
+  }
 
   Result<ApplyResult> Apply(const Batch& batch) override { return backend_.Apply(batch); }
   Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
@@ -74,6 +78,8 @@ Result<std::unique_ptr<storage::Session>> ScriptedBackend::Connect() {
     if (refused_connections_ != UINT32_MAX) --refused_connections_;
     return refusal_;
   }
+  if (open_ >= open_max_) return Status::Unavailable("scripted: too many connections");
+  ++open_;
   return std::unique_ptr<storage::Session>(std::make_unique<Session>(*this));
 }
 
@@ -91,6 +97,11 @@ void ScriptedBackend::RefuseConnections(std::uint32_t times, Status why) {
   MutexLock lock(mutex_);
   refused_connections_ = times;
   refusal_ = std::move(why);
+}
+
+void ScriptedBackend::LimitConnections(std::uint32_t open_max) {
+  MutexLock lock(mutex_);
+  open_max_ = open_max;
 }
 
 void ScriptedBackend::ThrowInConnect(std::uint32_t times) {

@@ -51,6 +51,8 @@ class ScriptedBackend final : public storage::Backend {
   // The next `times` connections fail; UINT32_MAX: all.
   void RefuseConnections(std::uint32_t times,
                          Status why = Status::Unavailable("scripted: connection refused"));
+  // No more sessions than that at once.
+  void LimitConnections(std::uint32_t open_max);
   // Calls of Connect that throw.
   void ThrowInConnect(std::uint32_t times);
   // The next ReadLog, HighestStamp or RegisterLog fails.
@@ -98,6 +100,8 @@ class ScriptedBackend final : public storage::Backend {
   std::deque<ApplyFault> faults_ GUARDED_BY(mutex_);
   std::uint32_t refused_connections_ GUARDED_BY(mutex_) = 0;
   Status refusal_ GUARDED_BY(mutex_);
+  std::uint32_t open_max_ GUARDED_BY(mutex_) = UINT32_MAX;
+  std::uint32_t open_ GUARDED_BY(mutex_) = 0;
   std::uint32_t throwing_connections_ GUARDED_BY(mutex_) = 0;
   Question failing_ GUARDED_BY(mutex_) = Question::kNone;
   std::uint32_t past_answers_ GUARDED_BY(mutex_) = 0;

@@ -199,6 +199,18 @@ TEST_F(CircuitBreakerTest, ClosesOnlyWhenAllTrialsHaveSucceeded) {
   EXPECT_EQ(breaker_->state(), State::kClosed);
 }
 
+TEST_F(CircuitBreakerTest, ATrialThatWasNotMadeIsLeftToTheNext) {
+  Fail(3);
+  now_ += seconds(60);
+  CircuitBreaker::Period period = 0;
+  ASSERT_TRUE(breaker_->Allow(now_, false, &period));
+  ASSERT_FALSE(Allow());
+  breaker_->OnUntried(period);
+  EXPECT_EQ(breaker_->state(), State::kHalfOpen);
+  EXPECT_TRUE(Allow());
+  EXPECT_FALSE(Allow());
+}
+
 TEST_F(CircuitBreakerTest, OneBadTrialOfSeveralOpensItAgain) {
   BreakerLimits limits = SomeLimits();
   limits.trials = 3;

@@ -64,7 +64,8 @@ class FlushWorkerTest : public ::testing::Test {
     queues_->Reset(none, none);
     breaker_ = std::make_unique<CircuitBreaker>(BreakerLimitsOf(options_));
     setting_ = std::make_unique<FlushSetting>(
-        FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, guard_, clock_, options_,
+        FlushSetting{backend_, *queues_, *letters_, *breaker_, counters_, guard_, connections_,
+                     clock_, options_,
                      [this](std::uint64_t stamp) { stamp_ = std::max(stamp_, stamp); }});
     worker_ = std::make_unique<FlushWorker>(*setting_, 0, 1);
     worker_->Begin(identity_, nullptr);
@@ -178,6 +179,7 @@ class FlushWorkerTest : public ::testing::Test {
   std::unique_ptr<CircuitBreaker> breaker_;
   FlushCounters counters_;
   PoisonGuard guard_;
+  WorkerConnections connections_;
   std::unique_ptr<FlushSetting> setting_;
   std::unique_ptr<FlushWorker> worker_;
   std::vector<FlushEvent> events_;
