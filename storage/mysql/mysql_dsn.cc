@@ -85,8 +85,6 @@ Status ParseHost(std::string_view text, MysqlTarget* target) {
   }
   if (colon == std::string_view::npos) return Status::Ok();
   TASKWAL_ASSIGN(target->port, ParsePort(text.substr(colon + 1)));
-  // The library would take the machine's own server behind its default socket for it.
-  if (target->host == "localhost") target->host = "127.0.0.1";
   return Status::Ok();
 }
 
@@ -116,6 +114,8 @@ class TlsOptions {
     return false;
   }
 
+  // Certificate and name.
+  [[nodiscard]] bool is_verified() const { return is_verified_; }
   [[nodiscard]] Result<std::string> Text() const {
     if (is_disabled_ && is_required_) return Wrong("ssl_mode=disabled beside TLS parameters");
     if (!is_required_) return text_;
@@ -170,7 +170,17 @@ Status ParseParameters(std::string_view text, MysqlTarget* target) {
     if (!is_tls) return Wrong("unknown parameter" + Shown(name));
   }
   TASKWAL_ASSIGN(target->tls, tls.Text());
+  // A certificate is issued for the name; else the address spares looking for the right one.
+  const bool is_by_tcp = target->host == "localhost" && target->port != 0;
+  if (is_by_tcp && !tls.is_verified()) target->host = "127.0.0.1";
   return Status::Ok();
+}
+
+// With a port or in a list; alone it is the machine's own server behind its default socket.
+bool MeansLocalhostByTcp(const MysqlTarget& target) {
+  const std::vector<std::string> hosts = HostsOf(target);
+  return (target.port != 0 || hosts.size() > 1) &&
+         std::find(hosts.begin(), hosts.end(), "localhost") != hosts.end();
 }
 
 void AddQuoted(std::string* text, std::string_view name, std::string_view value) {
@@ -238,10 +248,13 @@ std::string SociConnectString(const MysqlTarget& target, std::chrono::millisecon
   for (const char* name : {"read_timeout", "write_timeout"}) {
     text += ' ' + std::string(name) + '=' + std::to_string(seconds);
   }
-  // SOCI knows but a few TLS options. The connector behind it takes all of them in a connection
-  // string in the host's place, and the host as one of its parts.
+  // SOCI knows but a few TLS options, and no protocol (1: TCP). The connector behind it takes all
+  // of them in a connection string in the host's place, and the host as one of its parts.
   std::string host = is_local ? "localhost" : target.host;
-  if (!target.tls.empty()) host = "host={" + host + "};" + target.tls;
+  const bool is_by_tcp = MeansLocalhostByTcp(target);
+  if (is_by_tcp || !target.tls.empty()) {
+    host = "host={" + host + "};" + (is_by_tcp ? "protocol=1;" : "") + target.tls;
+  }
   if (!host.empty()) AddQuoted(&text, "host", host);
   if (target.port != 0 && !is_local) text += " port=" + std::to_string(target.port);
   if (is_local) AddQuoted(&text, "unix_socket", target.unix_socket);

@@ -222,6 +222,27 @@ TEST(MysqlTls, ParametersOfTheDsnDecideWhomToTrust) {
   }
 }
 
+// Over TCP all the same, and not to the machine's own server behind its default socket.
+TEST(MysqlTls, ACertificateForLocalhostIsForLocalhost) {
+  const Certificates certificates("mysql", "localhost");
+  const std::string ca = certificates.File("ca", "pem");
+  auto server = MariadbServer::Start({"--ssl-ca=" + ca,
+                                      "--ssl-cert=" + certificates.File("server", "pem"),
+                                      "--ssl-key=" + certificates.File("server", "key")});
+  const std::string verified = "?ssl_mode=verify_identity&ssl_ca=" + ca;
+  const std::string by_address = server->Dsn(server->NewDatabase());
+  std::string by_name = by_address;
+  by_name.replace(by_name.rfind("@127.0.0.1"), 10, "@localhost");
+  EXPECT_OK(OpenMysql(by_name + verified)->Connect());
+  EXPECT_OK(OpenMysql(by_name)->Connect());
+  EXPECT_THAT(OpenMysql(by_address + verified)->Connect(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 2026)")));
+  std::string list = by_name;
+  list.insert(list.rfind('@') + 1, "127.0.0.1:" + std::to_string(FreePort()) + ",");
+  EXPECT_OK(OpenMysql(list)->Connect());
+  EXPECT_OK(OpenMysql(list + verified)->Connect());
+}
+
 TEST(MysqlTls, AServerWithoutTlsIsRefusedWhereItIsAskedFor) {
   MariadbServer& server = MariadbServer::Shared();
   EXPECT_THAT(OpenMysql(server.Dsn(server.NewDatabase()) + "?ssl_mode=required")->Connect(),

@@ -11,14 +11,17 @@
 
 namespace taskwal {
 
-Certificates::Certificates(const std::string& user) {
-  for (const char* name : {"ca", "other"}) {
+Certificates::Certificates(const std::string& user, const std::string& name) {
+  for (const char* authority : {"ca", "other"}) {
     OpenSsl({"req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
-             std::string("/CN=") + name, "-keyout", File(name, "key"), "-out", File(name, "pem")});
+             std::string("/CN=") + authority, "-keyout", File(authority, "key"), "-out",
+             File(authority, "pem")});
   }
   const std::string key = File("server", "key"), request = File("server", "csr");
-  OpenSsl({"req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-addext",
-           "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", request});
+  const bool is_address = name.find_first_not_of("0123456789.") == std::string::npos;
+  OpenSsl({"req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=" + name, "-addext",
+           (is_address ? "subjectAltName=IP:" : "subjectAltName=DNS:") + name, "-keyout", key,
+           "-out", request});
   OpenSsl({"x509", "-req", "-in", request, "-CA", File("ca", "pem"), "-CAkey", File("ca", "key"),
            "-CAcreateserial", "-days", "30", "-copy_extensions", "copy", "-out",
            File("server", "pem")});

@@ -1,5 +1,5 @@
 // Certificates for tests of TLS, made anew by openssl: an authority ("ca"), one that nobody trusts
-// ("other"), and a server's for 127.0.0.1, signed by "ca".
+// ("other"), and a server's, signed by "ca".
 #pragma once
 
 #include <string>
@@ -11,9 +11,9 @@ namespace taskwal {
 
 class Certificates {
  public:
-  // `user` runs the server: its key is that user's, where this process is root. A failure fails the
-  // test.
-  explicit Certificates(const std::string& user);
+  // `user` runs the server: its key is that user's, where this process is root. `name`: the
+  // server's, or its address. A failure fails the test.
+  explicit Certificates(const std::string& user, const std::string& name = "127.0.0.1");
 
   // "ca", "other" or "server"; "pem" or "key".
   [[nodiscard]] std::string File(const std::string& name, const std::string& kind) const {

@@ -56,6 +56,23 @@ TEST(MysqlDsn, LocalhostWithAPortIsNotTheMachinesOwnSocket) {
   EXPECT_EQ(with_port.host, "127.0.0.1");
   ASSERT_OK_AND_ASSIGN(const MysqlTarget without, ParseMysqlDsn("mysql://localhost/d"));
   EXPECT_EQ(without.host, "localhost");
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget list, ParseMysqlDsn("mysql://localhost:3307,h2:3308/d"));
+  EXPECT_THAT(SociConnectString(list, milliseconds(1000)),
+              HasSubstr("host='host={localhost:3307,h2:3308};protocol=1;' db='d'"));
+}
+
+TEST(MysqlDsn, LocalhostKeepsTheNameThatACertificateIsCheckedFor) {
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget target,
+                       ParseMysqlDsn("mysql://localhost:3307/d?ssl_mode=verify_identity"));
+  EXPECT_THAT(SociConnectString(target, milliseconds(1000)),
+              HasSubstr("host='host={localhost};protocol=1;ssl-verify-server-cert=1;ssl-enforce=1;"
+                        "' port=3307"));
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget by_socket,
+                       ParseMysqlDsn("mysql://localhost/d?ssl_mode=verify_identity"));
+  EXPECT_THAT(SociConnectString(by_socket, milliseconds(1000)), Not(HasSubstr("protocol")));
+  ASSERT_OK_AND_ASSIGN(const MysqlTarget unchecked,
+                       ParseMysqlDsn("mysql://localhost:3307/d?ssl_mode=required"));
+  EXPECT_EQ(unchecked.host, "127.0.0.1");
 }
 
 TEST(MysqlDsn, HostsMayBeV6OrSeveral) {
