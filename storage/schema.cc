@@ -30,6 +30,17 @@ Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint6
   return Status::InvalidArgument(std::move(message));
 }
 
+Status NoTables(std::string_view database) {
+  return Status::NotFound(std::string(database) +
+                          ": no taskwal tables there: run `taskwal schema migrate` to make them");
+}
+
+Status MayNotMigrate(const Status& refusal, std::uint64_t known) {
+  return {refusal.code(), refusal.message() + ": the tables are to be brought to schema version " +
+                              std::to_string(known) +
+                              ": run `taskwal schema migrate` as somebody who may change them"};
+}
+
 Status CheckMet(std::string_view database, const Uuid& known, const Uuid& found) {
   if (known.IsZero() || found == known) return Status::Ok();
   const std::string name(database);

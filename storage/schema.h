@@ -23,6 +23,11 @@ Result<std::string> SchemaText(std::string_view dialect);
 // The two ways a stored schema does not fit: found < known is for those who may not migrate.
 Status SchemaMismatch(std::string_view database, std::uint64_t found, std::uint64_t known);
 
+// For those who may not make them: kNotFound.
+Status NoTables(std::string_view database);
+// `refusal`, of a migration to version `known` by somebody who lacks a right, with what to do.
+Status MayNotMigrate(const Status& refusal, std::uint64_t known);
+
 // A process stays with the database it has met, until it ends: what has its address now may have
 // none of its rows, and must neither be read for it nor be made into it. kUnavailable unless
 // `found`, its db_id (zero: it has no tables), is the `known` one (zero: none was met yet).

@@ -150,6 +150,12 @@ Status RefusedBySchema(std::string_view fault, const Status& refusal) {
                              refusal.message());
 }
 
+std::string LacksPartition(std::string_view wal_id) {
+  return "wal_checkpoints lacks a partition of log " + std::string(wal_id) +
+         ": restore its rows there, or delete them all: then what the log still holds is brought "
+         "again, each record once";
+}
+
 Status RefusedByCheckpoints(const Status& refusal) {
   return Status::Unavailable("wal_checkpoints does not take how far the log has come: nothing is "
                              "written or dead-lettered until that is mended: " +

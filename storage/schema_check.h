@@ -52,5 +52,8 @@ Status RefusedBySchema(std::string_view fault, const Status& refusal);
 Status RefusedByCheckpoints(const Status& refusal);
 // The same where nothing has been refused yet, at a contact with `database`.
 Status WrongSchema(std::string_view database, std::string_view fault);
+// A log of which wal_checkpoints has the rows of some partitions alone: what is wrong, and what to
+// do.
+std::string LacksPartition(std::string_view wal_id);
 
 }  // namespace taskwal::storage

@@ -6,6 +6,7 @@
 #include "base/logging.h"
 #include "base/status_macros.h"
 #include "pipeline/adoption.h"
+#include "storage/schema_check.h"
 #include "wal/log_directory.h"
 
 namespace taskwal::pipeline {
@@ -66,6 +67,22 @@ std::string OtherTargetIn(const wal::LogState& state, const ContactParties& part
 Status CheckOwnDatabase(const std::string& other, const std::string& database) {
   if (other.empty()) return Status::Ok();
   return Status::Fenced(database + " is the database of target " + other + " already");
+}
+
+// Of a log that the database knows.
+Status CheckPartitions(const Meeting& meeting) {
+  const wal::LogState& state = meeting.state;
+  const std::size_t stored = meeting.row.watermarks.size();
+  if (stored == state.partitions) return Status::Ok();
+  if (stored < state.watermarks.size()) {
+    return Status::Unavailable(meeting.database + ": " +
+                               storage::LacksPartition(state.wal_id.ToString()));
+  }
+  // STATE and all headers of segments were damaged: nothing in the directory tells it.
+  return Status::Unavailable(meeting.database + ": has this log with " + std::to_string(stored) +
+                             " partitions, " + meeting.directory + " with " +
+                             std::to_string(state.partitions) +
+                             ": `taskwal adopt --moved` settles it");
 }
 
 // Nothing is confirmed in a database met for the first time.
@@ -214,14 +231,8 @@ Result<Contact> ContactDatabase(const ContactParties& parties, const wal::LogSta
   const Meeting meeting{state,       row,       backend.db_id(), backend.is_volatile(),
                         log.end_lsn(), directory, backend.name(), databases};
   TASKWAL_ASSIGN(ContactPlan plan, PlanContact(meeting));
-  // STATE and all headers of segments were damaged: nothing in the directory tells it.
   const bool is_ours = plan.verdict != Verdict::kTakeIdentity && !row.watermarks.empty();
-  if (is_ours && row.watermarks.size() != state.partitions) {
-    return Status::Unavailable(backend.name() + ": has this log with " +
-                               std::to_string(row.watermarks.size()) + " partitions, " + directory +
-                               " with " + std::to_string(state.partitions) +
-                               ": `taskwal adopt --moved` settles it");
-  }
+  if (is_ours) TASKWAL_TRY(CheckPartitions(meeting));
   if (plan.verdict == Verdict::kTakeIdentity) {
     if (may_take_identity) TASKWAL_TRY(may_take_identity());
     TASKWAL_TRY(RecordOwnIdentity(parties));

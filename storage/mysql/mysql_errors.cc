@@ -45,15 +45,11 @@ static_assert(std::is_sorted(kRowErrors.begin(), kRowErrors.end()));
 constexpr unsigned kLockWaitTimeout = 1205;
 
 std::string_view Meaning(unsigned number) {
+  if (MysqlLacksRight(number)) return "a right is missing: ";
   switch (number) {
     case 1045:
     case 1698:
       return "wrong user or password: ";
-    case 1044:
-    case 1142:
-    case 1143:
-    case 1227:
-      return "a right is missing: ";
     case 1290:
     case 1836:
       return "the server is read-only: ";
@@ -110,6 +106,10 @@ StatusCode MysqlStatusCode(unsigned number) {
 }
 
 bool MysqlGaveWay(unsigned number) { return number == kMysqlDeadlock; }
+
+bool MysqlLacksRight(unsigned number) {
+  return number == 1044 || number == 1142 || number == 1143 || number == 1227;
+}
 
 bool IsLostConnection(unsigned number) {
   // The client library's own numbers, of which all but these concern the call: commands out of

@@ -37,6 +37,8 @@ StatusCode MysqlStatusCode(unsigned number);
 // The server rolled the transaction back for another one's sake (SQLSTATE 40001): deadlocks, and
 // conflicts with another node of a cluster.
 bool MysqlGaveWay(unsigned number);
+// The user lacks a right: to the database, a table, a column, or of the server's.
+bool MysqlLacksRight(unsigned number);
 // Nobody answers on this connection any more.
 bool IsLostConnection(unsigned number);
 // An error of COMMIT that says for sure that nothing was committed. After any other one the commit

@@ -122,7 +122,8 @@ Uuid Migrate(MysqlConnection& connection, Migrations migrations) {
 
 Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migrations, bool migrate,
                                 const Uuid& known) {
-  return connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
+  bool lacks_right = false;
+  auto db_id = connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
     const bool is_newer = stored.version > migrations.size();
     if (!is_newer) TASKWAL_TRY(CheckMet(connection.name(), known, stored.db_id));
@@ -130,10 +131,16 @@ Result<Uuid> PrepareMysqlSchema(MysqlConnection& connection, Migrations migratio
     if (is_newer || (!migrate && stored.version > 0)) {
       return SchemaMismatch(connection.name(), stored.version, migrations.size());
     }
-    if (migrate) return Migrate(connection, migrations);
-    return Status::NotFound(connection.name() +
-                            ": no taskwal tables there: run `taskwal schema migrate` to make them");
+    if (!migrate) return NoTables(connection.name());
+    try {
+      return Migrate(connection, migrations);
+    } catch (const MysqlError& e) {
+      lacks_right = MysqlLacksRight(e.number());
+      throw;
+    }
   });
+  if (lacks_right) return MayNotMigrate(db_id.status(), migrations.size());
+  return db_id;
 }
 
 }  // namespace taskwal::storage

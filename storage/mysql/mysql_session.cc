@@ -173,7 +173,7 @@ LogRow MysqlSession::SelectLog(const std::string& wal_id, std::string_view locki
       "' ORDER BY `partition`" + std::string(locking));
   while (stored.Step()) {
     if (stored.Int() != static_cast<std::int64_t>(row.watermarks.size())) {
-      throw std::runtime_error("wal_checkpoints lacks a partition of log " + wal_id);
+      throw std::runtime_error(LacksPartition(wal_id));
     }
     row.watermarks.push_back(static_cast<Lsn>(stored.Int()));
     row.epoch = std::max(row.epoch, static_cast<std::uint64_t>(stored.Int()));

@@ -7,6 +7,7 @@ namespace taskwal::storage {
 namespace {
 
 constexpr std::size_t kMessageMax = 500;
+constexpr std::string_view kLacksRight = "42501";
 
 struct Caught {
   std::string sqlstate;  // empty where the server said none
@@ -47,7 +48,9 @@ std::string StateOf(const pqxx::transaction_rollback& e) {
 }
 
 std::string StateOf(const pqxx::sql_error& e) {
-  if (dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr) return "42501";
+  if (dynamic_cast<const pqxx::insufficient_privilege*>(&e) != nullptr) {
+    return std::string(kLacksRight);
+  }
   return e.sqlstate();
 }
 
@@ -80,7 +83,7 @@ std::string_view Meaning(std::string_view sqlstate) {
     return "nothing may be written here (default_transaction_read_only is on, or it is a standby: "
            "target_session_attrs=read-write finds the primary): ";
   }
-  if (sqlstate == "42501") return "a right is missing: ";
+  if (sqlstate == kLacksRight) return "a right is missing: ";
   return "";
 }
 
@@ -129,6 +132,8 @@ bool PostgresGaveWay() {
   const std::string state = CatchCurrent().sqlstate;
   return state == "40001" || state == "40P01";
 }
+
+bool PostgresLacksRight() { return CatchCurrent().sqlstate == kLacksRight; }
 
 bool PostgresConnectionLost() { return CatchCurrent().is_lost; }
 

@@ -35,6 +35,9 @@ Status PostgresCaught(const PostgresCall& call);
 // one's sake: serialization failure (40001), deadlock (40P01).
 bool PostgresGaveWay();
 
+// Whether the exception being handled says that the role lacks a right, ownership for one (42501).
+bool PostgresLacksRight();
+
 // Whether the exception being handled means that the connection cannot be used any more.
 bool PostgresConnectionLost();
 

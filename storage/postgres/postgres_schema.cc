@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "storage/postgres/postgres_errors.h"
 
 namespace taskwal::storage {
 namespace {
@@ -66,7 +67,8 @@ Uuid Migrate(PostgresConnection& connection, Migrations migrations,
 Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations migrations,
                                    bool migrate, const Uuid& known,
                                    const PostgresFeatures& features) {
-  return connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
+  bool lacks_right = false;
+  auto db_id = connection.RunRepeatedly("check the schema", [&]() -> Result<Uuid> {
     const StoredSchema stored = ReadSchema(connection);
     const bool is_newer = stored.version > migrations.size();
     if (!is_newer) TASKWAL_TRY(CheckMet(connection.name(), known, stored.db_id));
@@ -74,10 +76,16 @@ Result<Uuid> PreparePostgresSchema(PostgresConnection& connection, Migrations mi
     if (is_newer || (!migrate && stored.version > 0)) {
       return SchemaMismatch(connection.name(), stored.version, migrations.size());
     }
-    if (migrate) return Migrate(connection, migrations, features);
-    return Status::NotFound(connection.name() +
-                            ": no taskwal tables there: run `taskwal schema migrate` to make them");
+    if (!migrate) return NoTables(connection.name());
+    try {
+      return Migrate(connection, migrations, features);
+    } catch (...) {
+      lacks_right = PostgresLacksRight();
+      throw;
+    }
   });
+  if (lacks_right) return MayNotMigrate(db_id.status(), migrations.size());
+  return db_id;
 }
 
 }  // namespace taskwal::storage

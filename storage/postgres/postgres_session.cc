@@ -216,7 +216,7 @@ LogRow PostgresSession::SelectLog(const Uuid& wal_id, std::string_view lock) {
       {wal_id.ToString()});
   while (rows.Step()) {
     if (rows.Int() != static_cast<std::int64_t>(row.watermarks.size())) {
-      throw std::runtime_error("wal_checkpoints lacks a partition of log " + wal_id.ToString());
+      throw std::runtime_error(LacksPartition(wal_id.ToString()));
     }
     row.watermarks.push_back(static_cast<Lsn>(rows.Int()));
     row.epoch = std::max(row.epoch, static_cast<std::uint64_t>(rows.Int()));

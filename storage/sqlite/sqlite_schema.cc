@@ -49,8 +49,7 @@ Result<Uuid> PrepareSqliteSchema(SqliteConnection& connection, Migrations migrat
       return SchemaMismatch(connection.name(), stored.version, migrations.size());
     }
     if (migrate) return Migrate(connection, migrations);
-    return Status::NotFound(connection.name() +
-                            ": no taskwal tables there: run `taskwal schema migrate` to make them");
+    return NoTables(connection.name());
   });
 }
 

@@ -218,7 +218,7 @@ LogRow SqliteSession::SelectLog(const std::string& wal_id) {
   select.Start().Bind(wal_id);
   while (select.Step()) {
     if (select.Int() != static_cast<std::int64_t>(row.watermarks.size())) {
-      throw std::runtime_error("wal_checkpoints lacks a partition of log " + wal_id);
+      throw std::runtime_error(LacksPartition(wal_id));
     }
     row.watermarks.push_back(static_cast<Lsn>(select.Int()));
     row.epoch = std::max(row.epoch, static_cast<std::uint64_t>(select.Int()));

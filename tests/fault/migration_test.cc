@@ -253,5 +253,44 @@ TEST(Migration, AnOlderMariadbDatabaseIsMigratedOnceWithItsRows) {
   });
 }
 
+// --- where whoever runs the program may not change the tables
+
+TEST(Migration, APostgresRoleThatOwnsNoTablesIsToldWhatToDo) {
+  PostgresServer& server = PostgresServer::Shared();
+  const std::string database = server.NewDatabase();
+  const std::string dsn = server.Dsn(database);
+  ASSERT_OK_AND_ASSIGN(const Migrations known, MigrationsOf("postgres"));
+  ASSERT_OK(OpenPostgres(dsn, known.first(1), true));
+  for (const char* table :
+       {"dag_tasks", "dag_task_activity_logs", "wal_checkpoints", "taskwal_schema"}) {
+    server.Query(std::string("ALTER TABLE ") + table + " OWNER TO postgres", database);
+  }
+  server.Query("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA " + database +
+                   " TO owner",
+               database);
+  EXPECT_THAT(OpenPostgres(dsn, known, true),
+              StatusIs(StatusCode::kUnavailable,
+                       AllOf(HasSubstr("must be owner of table dag_tasks"),
+                             HasSubstr("(SQLSTATE 42501)"), HasSubstr("schema version 2"),
+                             HasSubstr("run `taskwal schema migrate` as somebody who"))));
+}
+
+TEST(Migration, AMariadbUserWithoutAlterIsToldWhatToDo) {
+  MariadbServer& server = MariadbServer::Shared();
+  const std::string database = server.NewDatabase();
+  ASSERT_OK_AND_ASSIGN(const Migrations known, MigrationsOf("mysql"));
+  ASSERT_OK(OpenMysql(server.Dsn(database), known.first(1), true));
+  server.Query("CREATE USER 'writer'@'127.0.0.1' IDENTIFIED BY 'word'");
+  server.Query("GRANT SELECT, INSERT, UPDATE, DELETE ON `" + database +
+               "`.* TO 'writer'@'127.0.0.1'");
+  const std::string dsn =
+      "mysql://writer:word@127.0.0.1:" + std::to_string(server.port()) + "/" + database;
+  EXPECT_THAT(OpenMysql(dsn, known, true),
+              StatusIs(StatusCode::kUnavailable,
+                       AllOf(HasSubstr("ALTER command denied"), HasSubstr("(MySQL 1142)"),
+                             HasSubstr("schema version 2"),
+                             HasSubstr("run `taskwal schema migrate` as somebody who"))));
+}
+
 }  // namespace
 }  // namespace taskwal::storage
