@@ -67,8 +67,6 @@ class FlushCounters {
   static constexpr std::uint32_t kReader = 0;
   static constexpr std::uint32_t kContact = 1;
   static constexpr std::uint32_t kFirstWorker = 2;
-  // Behind those of workers: theirs says more.
-  static constexpr std::uint32_t kConnections = UINT32_MAX - 1;
   // The last to be told, as it stays as long as the process.
   static constexpr std::uint32_t kMissing = UINT32_MAX;
   // True when the text is not the one in force.

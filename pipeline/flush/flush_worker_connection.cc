@@ -15,10 +15,8 @@ void FlushWorker::Disconnect() {
   TakeHanded();
   if (!session_) return;
   session_.reset();
-  if (!setting_.connections.Closed()) return;
-  // Nobody has one to share: each tells of its own trouble, and need not wait for another's.
-  setting_.counters.ClearAlarm(FlushCounters::kConnections);
-  setting_.queues.Wake();
+  // Nobody has one to wait for.
+  if (setting_.connections.Closed()) setting_.queues.Wake();
 }
 
 // Between two batches: none is in doubt then.
@@ -55,24 +53,23 @@ void FlushWorker::AskForConnection() {
 
 void FlushWorker::HasOpened() {
   connected_at_ = setting_.clock.Now();
-  const bool is_enough = setting_.connections.Opened(index_);
-  // Handed on while this one was opened.
-  if (setting_.connections.Take(index_).session) setting_.connections.Closed();
-  if (is_enough && setting_.counters.ClearAlarm(FlushCounters::kConnections)) {
+  if (setting_.connections.Opened(index_)) {
     Logger().info("flusher event=connections_suffice db={}", setting_.backend.name());
   }
+  // Handed on while this one was opened.
+  if (setting_.connections.Take(index_).session) setting_.connections.Closed();
 }
 
-// Others have one: that is no failure of the database, and no batch waits for the next try.
+// Where others have one it is no failure of the database, and no batch waits for the next try.
 FlushWorker::Turn FlushWorker::RefusedConnection(const Status& why) {
   const Monotonic now = setting_.clock.Now();
-  if (!setting_.connections.Refused(index_, now, retry_, random_)) return Failed(why);
+  const auto refusal = setting_.connections.Refused(index_, now, retry_, random_);
+  if (refusal == WorkerConnections::Refusal::kOfAll) return Failed(why);
   setting_.breaker.OnUntried(allowed_in_);
   looked_at_ = Monotonic::min();  // with the one it is handed, if there is nothing else to do
   CountError(why, true);
   setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.failures; });
-  const std::string alarm = why.message() + " (the flush workers share the connections they have)";
-  if (setting_.counters.RaiseAlarm(FlushCounters::kConnections, alarm)) {
+  if (refusal == WorkerConnections::Refusal::kOfMore) {
     Logger().warn("flusher event=connections_shared db={} error=\"{}\"", setting_.backend.name(),
                   why.ToString());
   }

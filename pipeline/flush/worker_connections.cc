@@ -10,8 +10,7 @@ bool WorkerConnections::Opened(std::uint32_t worker) {
   ++open_;
   std::erase(asking_, worker);
   if (!asking_.empty()) return false;
-  refusals_ = 0;
-  return true;
+  return std::exchange(refusals_, 0) > 0;
 }
 
 bool WorkerConnections::Closed() {
@@ -20,14 +19,14 @@ bool WorkerConnections::Closed() {
   return open_ == 0;
 }
 
-bool WorkerConnections::Refused(std::uint32_t worker, Monotonic now, const RetryPolicy& retry,
-                                Random& random) {
+WorkerConnections::Refusal WorkerConnections::Refused(std::uint32_t worker, Monotonic now,
+                                                      const RetryPolicy& retry, Random& random) {
   MutexLock lock(mutex_);
-  if (open_ == 0) return false;
+  if (open_ == 0) return Refusal::kOfAll;
   refused_at_ = now;
   pause_ = retry.Delay(++refusals_, random);
   if (!HasAsked(worker)) asking_.push_back(worker);
-  return true;
+  return refusals_ == 1 ? Refusal::kOfMore : Refusal::kAgain;
 }
 
 Monotonic WorkerConnections::next_try(bool urgent) const {

@@ -29,13 +29,17 @@ struct WorkerConnection {
 
 class WorkerConnections {
  public:
-  // The worker has opened one. True: nobody asks for one any more, so there are enough.
+  // The worker has opened one. True: there were too few until now, and nobody asks any more.
   bool Opened(std::uint32_t worker) EXCLUDES(mutex_);
   // One that was opened, or handed on, is gone. True: it was the last.
   bool Closed() EXCLUDES(mutex_);
-  // A try was refused. True: others have a connection, and the worker asks for it; the next try
-  // comes after a pause. False: nobody has one, so it is not their number.
-  bool Refused(std::uint32_t worker, Monotonic now, const RetryPolicy& retry, Random& random)
+  enum class Refusal : std::uint8_t {
+    kOfAll,   // no worker has a connection: it is not their number
+    kOfMore,  // others have one, and the worker asks for it; the next try comes after a pause
+    kAgain,   // the same, and there have been too few before
+  };
+  // A try was refused.
+  Refusal Refused(std::uint32_t worker, Monotonic now, const RetryPolicy& retry, Random& random)
       EXCLUDES(mutex_);
   // The earliest time of the next try. `urgent`: somebody waits for the flusher.
   [[nodiscard]] Monotonic next_try(bool urgent) const EXCLUDES(mutex_);
