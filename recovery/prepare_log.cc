@@ -115,24 +115,22 @@ Result<std::uint64_t> NextSegment(FileSystem& fs, const Survey& survey) {
   return std::max(quarantined, present) + 1;
 }
 
-// What nothing names as synced, in segments of its own at the end of the survey. On a full disk it
-// stays where it is, and a sync is believed, as the kernel promises it where none has failed.
-Status MoveTail(FileSystem& fs, const PrepareOptions& options, const SurveyOptions& how,
-                const FooterBuilders& builders, Survey* survey) {
+// What nothing names as synced, in segments of its own behind all others. On a full disk it stays
+// where it is, and a sync is believed, as the kernel promises it where none has failed.
+Result<std::vector<std::unique_ptr<wal::SegmentFile>>> MoveTail(FileSystem& fs,
+                                                                const PrepareOptions& options,
+                                                                const FooterBuilders& builders,
+                                                                Survey* survey) {
   TASKWAL_ASSIGN(const std::uint64_t next_number, NextSegment(fs, *survey));
-  const wal::Lsn end_lsn = survey->judgement.end_lsn;
-  const auto made = RewriteTail(fs, *survey, builders, next_number, options.index_keys);
+  auto made = RewriteTail(fs, *survey, builders, next_number, options.index_keys);
   if (made.status().code() == StatusCode::kUnavailable) {
     Logger().warn("event=tail_not_rewritten directory={} error=\"{}\"", options.directory,
                   made.status().message());
-    return Status::Ok();
+    return std::vector<std::unique_ptr<wal::SegmentFile>>();
   }
   TASKWAL_TRY(made.status());
-  for (const std::uint64_t number : *made) TASKWAL_TRY(AddToSurvey(fs, number, how, survey));
-  if (survey->judgement.end_lsn == end_lsn) return Status::Ok();
-  return Status::IoError(options.directory + " ends at LSN " +
-                         std::to_string(survey->judgement.end_lsn) + " and ended at " +
-                         std::to_string(end_lsn) + ": look at the disk, then open it again");
+  for (const auto& segment : *made) survey->numbers.push_back(segment->number());
+  return made;
 }
 
 // A footer that is merely there may be in the page cache alone: its sync has failed, or a killed
@@ -185,17 +183,21 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   TASKWAL_TRY(CheckVersions(survey));
   // Refused, nothing is changed: what is damaged is still seen to be, and put back it counts.
   TASKWAL_TRY(CheckRecordOwners(fs, survey));
-  report->torn_bytes = survey.judgement.torn_bytes;
-  report->findings = survey.judgement.findings;
-  report->unknown = survey.judgement.unknown;
   wal::LogStart start;
   start.state = survey.identity.state;
   TASKWAL_TRY(NameUnproven(fs, survey, &start.state));
-  TASKWAL_TRY(MoveTail(fs, options, how, builders, &survey));
-  TASKWAL_TRY(SealTail(fs, survey, builders));
+  TASKWAL_ASSIGN(const auto moved, MoveTail(fs, options, builders, &survey));
+  const wal::Lsn moved_from =
+      moved.empty() ? survey.judgement.end_lsn + 1 : moved.front()->first_lsn();
+  TASKWAL_TRY(SealTail(fs, survey, builders, moved_from));
+  // In their order: each footer is on disk before the next is written.
+  for (const auto& segment : moved) TASKWAL_TRY(segment->Seal(options.directory).status());
   TASKWAL_TRY(ForgetUnsealed(fs, survey, &start.state));
   TASKWAL_TRY(SettleState(fs, survey, locked.stat, &start.state));
   SettleTargetList(fs, survey);
+  report->torn_bytes = survey.judgement.torn_bytes;
+  report->findings = survey.judgement.findings;
+  report->unknown = survey.judgement.unknown;
   report->copied = start.state.copied;
   start.lock = std::move(locked.lock);
   start.segments = SegmentsThatCount(survey);

@@ -47,9 +47,9 @@ void NoteStamp(Survey* survey) {
   }
 }
 
-void Conclude(const Ceiling& ceiling, Survey* survey) {
+void Conclude(wal::Lsn from, const Ceiling& ceiling, Survey* survey) {
   NoteStamp(survey);
-  survey->judgement = JudgeLog({&survey->identity, survey->segments, survey->from, ceiling});
+  survey->judgement = JudgeLog({&survey->identity, survey->segments, from, ceiling});
 }
 
 // Everything below was retired: by what STATE says now, for segments may have gone while we read.
@@ -87,15 +87,15 @@ Result<Survey> SurveyLog(FileSystem& fs, const std::string& directory,
     survey.segments.push_back(std::move(facts));
     if (options.on_progress) options.on_progress(done, std::max(done, all));
   }
-  TASKWAL_ASSIGN(survey.from, RetiredUpTo(fs, survey));
-  Conclude(options.ceiling, &survey);
+  TASKWAL_ASSIGN(const wal::Lsn from, RetiredUpTo(fs, survey));
+  Conclude(from, options.ceiling, &survey);
   return survey;
 }
 
 Result<Survey> SurveyTail(FileSystem& fs, const std::string& directory,
                           const SurveyOptions& options) {
   TASKWAL_ASSIGN(Survey survey, Start(fs, directory));
-  survey.from = survey.identity.state.first_lsn;
+  wal::Lsn from = survey.identity.state.first_lsn;
   for (auto number = survey.numbers.rbegin(); number != survey.numbers.rend(); ++number) {
     TASKWAL_ASSIGN(const auto reader, OpenSegment(fs, survey, *number));
     if (reader == nullptr) continue;
@@ -103,7 +103,7 @@ Result<Survey> SurveyTail(FileSystem& fs, const std::string& directory,
     const bool sealed = footer.ok() && reader->header_state() == wal::HeaderState::kValid;
     if (sealed) {
       TASKWAL_ASSIGN(SegmentFacts facts, FactsOfSealed(*reader, footer->summary));
-      survey.from = std::max(survey.from, facts.header.first_lsn);
+      from = std::max(from, facts.header.first_lsn);
       survey.segments.push_back(std::move(facts));
       break;
     }
@@ -111,19 +111,8 @@ Result<Survey> SurveyTail(FileSystem& fs, const std::string& directory,
     survey.segments.push_back(std::move(facts));
   }
   std::reverse(survey.segments.begin(), survey.segments.end());
-  Conclude(options.ceiling, &survey);
+  Conclude(from, options.ceiling, &survey);
   return survey;
-}
-
-Status AddToSurvey(FileSystem& fs, std::uint64_t number, const SurveyOptions& options,
-                   Survey* survey) {
-  TASKWAL_ASSIGN(const auto reader, OpenSegment(fs, *survey, number));
-  if (reader == nullptr) return Status::IoError(wal::SegmentName(number) + " is gone");
-  TASKWAL_ASSIGN(SegmentFacts facts, ReadWhole(*reader, options));
-  survey->numbers.push_back(number);
-  survey->segments.push_back(std::move(facts));
-  Conclude(options.ceiling, survey);
-  return Status::Ok();
 }
 
 }  // namespace taskwal::recovery

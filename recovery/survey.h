@@ -20,7 +20,6 @@ struct Survey {
   LogIdentity identity;
   std::vector<std::uint64_t> numbers;  // of all segments present
   std::vector<SegmentFacts> segments;  // of those read, ascending
-  wal::Lsn from = 1;  // older LSNs were retired, or not read
   Judgement judgement;
   std::uint64_t stamp = 0;  // highest seen in headers and footers read
 };
@@ -43,9 +42,5 @@ Result<Survey> SurveyLog(FileSystem& fs, const std::string& directory,
 // The segments from the last one back to the first that is sealed; that one by its footer alone.
 Result<Survey> SurveyTail(FileSystem& fs, const std::string& directory,
                           const SurveyOptions& options = {});
-
-// Reads one more segment as a whole, made since behind all others, and judges anew.
-Status AddToSurvey(FileSystem& fs, std::uint64_t number, const SurveyOptions& options,
-                   Survey* survey);
 
 }  // namespace taskwal::recovery

@@ -39,11 +39,11 @@ struct Job {
 };
 
 Job MakeJob(const SegmentFacts& facts, const SegmentJudgement& judged, Lsn end_lsn,
-            const FooterBuilder& builder) {
+            Lsn moved_from, const FooterBuilder& builder) {
   Job job;
   job.facts = &facts;
   job.builder = &builder;
-  job.keep_to = std::min(judged.owned_to, end_lsn);
+  job.keep_to = std::min({judged.owned_to, end_lsn, moved_from - 1});
   const auto& marks = builder.marks();
   for (std::size_t i = 0; i < marks.size(); ++i) {
     if (marks[i].lsns.empty()) continue;
@@ -187,7 +187,8 @@ bool IsToBeSealed(const SegmentFacts& facts, const SegmentJudgement& judged) {
   return facts.header_state == wal::HeaderState::kValid && !facts.has_footer && !judged.damaged;
 }
 
-Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders) {
+Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders,
+                Lsn moved_from) {
   bool sealed_any = false;
   for (std::size_t i = 0; i < survey.segments.size(); ++i) {
     const SegmentFacts& facts = survey.segments[i];
@@ -199,8 +200,8 @@ Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& buil
     if (!IsToBeSealed(facts, judged)) continue;
     static const FooterBuilder no_frames(nullptr);
     const Lsn end_lsn = survey.judgement.end_lsn;
-    const Job job =
-        MakeJob(facts, judged, end_lsn, builder == builders.end() ? no_frames : builder->second);
+    const Job job = MakeJob(facts, judged, end_lsn, moved_from,
+                            builder == builders.end() ? no_frames : builder->second);
     TASKWAL_TRY(Seal(fs, survey.directory, end_lsn, job));
     sealed_any = true;
   }

@@ -59,7 +59,9 @@ using FooterBuilders = std::map<std::uint64_t, FooterBuilder>;  // by segment nu
 bool IsToBeSealed(const SegmentFacts& facts, const SegmentJudgement& judged);
 
 // Seals every unsealed segment of the survey that is not damaged; `builders` has seen their frames.
-// Durable on return. A crash anywhere leaves segments that the next survey judges alike.
-Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders);
+// From `moved_from` on the records stand in later segments, durable. Durable on return. A crash
+// anywhere leaves segments that the next survey judges alike.
+Status SealTail(FileSystem& fs, const Survey& survey, const FooterBuilders& builders,
+                wal::Lsn moved_from);
 
 }  // namespace taskwal::recovery

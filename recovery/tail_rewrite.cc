@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "wal/direct_writer.h"
+#include "wal/frame.h"
 #include "wal/log_directory.h"
 #include "wal/segment_file.h"
-#include "wal/segment_reader.h"
 
 namespace taskwal::recovery {
 
@@ -21,10 +22,11 @@ constexpr std::uint64_t kSegmentBytes = 64u << 20;
 
 class TailRewriter {
  public:
-  TailRewriter(FileSystem& fs, const Survey& survey, Lsn from, std::uint64_t next_number,
-               IndexKeys index_keys)
+  TailRewriter(FileSystem& fs, const Survey& survey, const FooterBuilders& builders, Lsn from,
+               std::uint64_t next_number, IndexKeys index_keys)
       : fs_(fs),
         survey_(survey),
+        builders_(builders),
         from_(from),
         next_number_(next_number),
         next_lsn_(from),
@@ -34,7 +36,7 @@ class TailRewriter {
                 },
                 {.index_keys = index_keys}, next_lsn_) {}
 
-  Result<std::vector<std::uint64_t>> Run() {
+  Result<std::vector<std::unique_ptr<wal::SegmentFile>>> Run() {
     TASKWAL_TRY(FindSpares());
     for (std::size_t i = 0; i < survey_.segments.size(); ++i) TASKWAL_TRY(CopySegment(i));
     if (next_lsn_ <= survey_.judgement.end_lsn) {
@@ -42,7 +44,7 @@ class TailRewriter {
                              " cannot be read again: look at the disk, then open it again");
     }
     TASKWAL_TRY(writer_.Finish());
-    return std::move(made_);
+    return writer_.TakeSegments();
   }
 
  private:
@@ -78,30 +80,42 @@ class TailRewriter {
                      fs_.OpenWritable(wal::JoinPath(plan.directory, plan.spare), true));
       TASKWAL_TRY(spare->Truncate(0));
     }
-    TASKWAL_ASSIGN(auto segment, wal::SegmentFile::Create(fs_, plan));
-    made_.push_back(number);
-    return segment;
+    return wal::SegmentFile::Create(fs_, plan);
   }
 
   Status CopySegment(std::size_t i) {
+    const SegmentFacts& facts = survey_.segments[i];
     const SegmentJudgement& judged = survey_.judgement.segments[i];
     const Lsn to = std::min(judged.owned_to, survey_.judgement.end_lsn);
-    if (!judged.owns || judged.lsns.empty() || judged.lsns.to < next_lsn_) return Status::Ok();
-    TASKWAL_ASSIGN(const auto reader,
-                   wal::SegmentReader::Open(fs_, survey_.directory, survey_.segments[i].number,
-                                            survey_.identity.wal_ids()));
-    TASKWAL_TRY(reader->SkipBelow(next_lsn_));
-    wal::Frame frame;
-    while (next_lsn_ <= to) {
-      TASKWAL_ASSIGN(const wal::SegmentEvent event, reader->Next(&frame));
-      if (event.kind == wal::SegmentEvent::Kind::kEnd) break;
-      if (event.kind == wal::SegmentEvent::Kind::kFrame) TASKWAL_TRY(CopyFrame(frame, to));
+    const auto builder = builders_.find(facts.number);
+    if (!judged.owns || builder == builders_.end()) return Status::Ok();
+    TASKWAL_ASSIGN(const auto file, fs_.OpenReadable(wal::JoinPath(
+                                        survey_.directory, wal::SegmentName(facts.number))));
+    for (const FooterBuilder::Mark& mark : builder->second.marks()) {
+      const bool is_next = mark.lsns.from <= next_lsn_ && next_lsn_ <= std::min(mark.lsns.to, to);
+      if (is_next) TASKWAL_TRY(CopyFrame(*file, facts, mark, to));
     }
     return Status::Ok();
   }
 
-  Status CopyFrame(const wal::Frame& frame, Lsn to) {
-    wal::FrameRecords records(frame.header, frame.raw);
+  // Where it was found; what is not there any more is missed at the end.
+  Status CopyFrame(const ReadableFile& file, const SegmentFacts& facts,
+                   const FooterBuilder::Mark& mark, Lsn to) {
+    std::vector<std::byte> bytes(mark.end_offset - mark.offset);
+    TASKWAL_ASSIGN(const std::size_t count, file.Read(mark.offset, bytes));
+    const auto all = std::span<const std::byte>(bytes).first(count);
+    wal::FrameHeader header;
+    std::vector<std::byte> raw;
+    if (!wal::IsFrameHeader(all, mark.offset, facts.wal_id, facts.number, facts.epoch, &header)) {
+      return Status::Ok();
+    }
+    const auto body = all.subspan(
+        sizeof header, std::min<std::size_t>(header.body_bytes, all.size() - sizeof header));
+    if (!wal::IsFrameBody(header, facts.wal_id, facts.number, body) ||
+        !wal::UnpackFrameBody(header, body, &raw)) {
+      return Status::Ok();
+    }
+    wal::FrameRecords records(header, raw);
     for (wal::RecordView record; records.Next(&record);) {
       if (record.lsn != next_lsn_ || record.lsn > to) continue;
       TASKWAL_TRY(writer_.Add(record));
@@ -112,12 +126,12 @@ class TailRewriter {
 
   FileSystem& fs_;
   const Survey& survey_;
+  const FooterBuilders& builders_;
   const Lsn from_;
   std::uint64_t next_number_;
   Lsn next_lsn_;
   std::vector<std::string> spares_;
   std::uint64_t next_spare_ = 1;
-  std::vector<std::uint64_t> made_;
   wal::DirectWriter writer_;
 };
 
@@ -139,14 +153,18 @@ Lsn FirstToRewrite(const Survey& survey, const FooterBuilders& builders) {
 
 }  // namespace
 
-Result<std::vector<std::uint64_t>> RewriteTail(FileSystem& fs, const Survey& survey,
-                                               const FooterBuilders& builders,
-                                               std::uint64_t next_number, IndexKeys index_keys) {
+Result<std::vector<std::unique_ptr<wal::SegmentFile>>> RewriteTail(FileSystem& fs,
+                                                                   const Survey& survey,
+                                                                   const FooterBuilders& builders,
+                                                                   std::uint64_t next_number,
+                                                                   IndexKeys index_keys) {
   const Judgement& judgement = survey.judgement;
   const Lsn first = FirstToRewrite(survey, builders);
   // With a loss among them, what is left belongs where salvage looks for it.
-  if (first > judgement.end_lsn || !judgement.lost.empty()) return std::vector<std::uint64_t>();
-  return TailRewriter(fs, survey, first, next_number, index_keys).Run();
+  if (first > judgement.end_lsn || !judgement.lost.empty()) {
+    return std::vector<std::unique_ptr<wal::SegmentFile>>();
+  }
+  return TailRewriter(fs, survey, builders, first, next_number, index_keys).Run();
 }
 
 }  // namespace taskwal::recovery

@@ -9,22 +9,26 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/file_system.h"
 #include "recovery/survey.h"
 #include "recovery/tail_repair.h"
 #include "taskwal/status.h"
+#include "wal/segment_file.h"
 
 namespace taskwal::recovery {
 
-// The numbers, from `next_number` on, of the segments made: durable, not sealed, with every record
-// of the survey that counts and is not known to be on disk. None where there is none, or where the
-// survey has lost any: that is for salvage. A crash anywhere leaves each record where it was,
-// or in the new segments too. kUnavailable: the disk has no room for them.
-// `builders` has seen the frames of the survey.
-Result<std::vector<std::uint64_t>> RewriteTail(FileSystem& fs, const Survey& survey,
-                                               const FooterBuilders& builders,
-                                               std::uint64_t next_number, IndexKeys index_keys);
+// The segments made, with numbers from `next_number` on: durable, not sealed, with every record of
+// the survey that counts and is not known to be on disk. None where there is none, or where the
+// survey has lost any: that is for salvage. A crash anywhere leaves each record where it was, or in
+// the new segments too. kUnavailable: the disk has no room for them. `builders` has seen the frames
+// of the survey. Reads again what it writes, and nothing else.
+Result<std::vector<std::unique_ptr<wal::SegmentFile>>> RewriteTail(FileSystem& fs,
+                                                                   const Survey& survey,
+                                                                   const FooterBuilders& builders,
+                                                                   std::uint64_t next_number,
+                                                                   IndexKeys index_keys);
 
 }  // namespace taskwal::recovery
