@@ -136,18 +136,44 @@ Result<std::vector<std::unique_ptr<wal::SegmentFile>>> MoveTail(FileSystem& fs,
 // A footer that is merely there may be in the page cache alone: its sync has failed, or a killed
 // process did not live to hear that it has. It is named as not to be expected before a later one is
 // written.
-Status NameUnproven(FileSystem& fs, const Survey& survey, wal::LogState* state) {
-  if (state->clean) return Status::Ok();
+//
+// Whether STATE on disk names them. A damaged one is kept aside first, and written anew then; on a
+// full disk it is the log, once it is open, that makes room for it.
+Result<bool> NameUnproven(FileSystem& fs, const Survey& survey, wal::LogState* state) {
   bool changed = false;
   for (const SegmentFacts& facts : survey.segments) {
     const auto named = std::find(state->unsealed.begin(), state->unsealed.end(), facts.number);
-    if (!facts.has_footer || named != state->unsealed.end()) continue;
+    if (!facts.has_footer || state->clean || named != state->unsealed.end()) continue;
     state->unsealed.push_back(facts.number);
     changed = true;
   }
-  // A damaged one is kept aside first, and written anew then.
-  if (!changed || survey.identity.state_damaged) return Status::Ok();
-  return wal::WriteState(fs, survey.directory, *state);
+  if (survey.identity.state_damaged) return false;
+  if (!changed) return true;
+  const Status written = wal::WriteState(fs, survey.directory, *state);
+  if (written.code() == StatusCode::kUnavailable) return false;
+  TASKWAL_TRY(written);
+  return true;
+}
+
+// Written once more as it is, and synced, it is proved, and counts from then on. Crash in here: a
+// segment that is named as without one.
+Status ProveFooters(FileSystem& fs, const Survey& survey, wal::LogState* state) {
+  for (std::size_t i = 0; i < survey.segments.size(); ++i) {
+    const SegmentFacts& facts = survey.segments[i];
+    const auto named = std::find(state->unsealed.begin(), state->unsealed.end(), facts.number);
+    if (!facts.has_footer || named == state->unsealed.end()) continue;
+    if (survey.judgement.segments[i].damaged) continue;
+    const std::string path = wal::JoinPath(survey.directory, wal::SegmentName(facts.number));
+    std::vector<std::byte> footer(wal::FooterBytesOnDisk(facts.footer));
+    const std::uint64_t begin = facts.file_bytes - footer.size();
+    TASKWAL_ASSIGN(const auto reader, fs.OpenReadable(path));
+    TASKWAL_ASSIGN(const std::size_t count, reader->Read(begin, footer));
+    if (count < footer.size()) continue;
+    TASKWAL_ASSIGN(const auto file, fs.OpenWritable(path, false));
+    TASKWAL_TRY(file->WriteAndSync(begin, footer));
+    state->unsealed.erase(named);
+  }
+  return Status::Ok();
 }
 
 // Those sealed now, and those gone: a footer is to be expected of the one, nothing of the other.
@@ -185,7 +211,8 @@ Result<wal::LogStart> OpenExisting(FileSystem& fs, const PrepareOptions& options
   TASKWAL_TRY(CheckRecordOwners(fs, survey));
   wal::LogStart start;
   start.state = survey.identity.state;
-  TASKWAL_TRY(NameUnproven(fs, survey, &start.state));
+  TASKWAL_ASSIGN(const bool is_named, NameUnproven(fs, survey, &start.state));
+  if (is_named) TASKWAL_TRY(ProveFooters(fs, survey, &start.state));
   TASKWAL_ASSIGN(const auto moved, MoveTail(fs, options, builders, &survey));
   const wal::Lsn moved_from =
       moved.empty() ? survey.judgement.end_lsn + 1 : moved.front()->first_lsn();

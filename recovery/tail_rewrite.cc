@@ -28,6 +28,7 @@ class TailRewriter {
         survey_(survey),
         builders_(builders),
         from_(from),
+        stamp_(survey.stamp),
         next_number_(next_number),
         next_lsn_(from),
         writer_(fs, survey.directory,
@@ -37,6 +38,7 @@ class TailRewriter {
                 {.index_keys = index_keys}, next_lsn_) {}
 
   Result<std::vector<std::unique_ptr<wal::SegmentFile>>> Run() {
+    for (const auto& [number, builder] : builders_) stamp_ = std::max(stamp_, builder.stamp());
     TASKWAL_TRY(FindSpares());
     for (std::size_t i = 0; i < survey_.segments.size(); ++i) TASKWAL_TRY(CopySegment(i));
     if (next_lsn_ <= survey_.judgement.end_lsn) {
@@ -74,10 +76,11 @@ class TailRewriter {
         wal::SegmentFile::MakeHeader(state.wal_id, number, state.epoch, state.partitions);
     plan.header.first_lsn = first_lsn;
     plan.header.synced_lsn = from_ - 1;
-    plan.header.stamp = survey_.stamp;
+    plan.header.stamp = stamp_;
     {
       TASKWAL_ASSIGN(const auto spare,
                      fs_.OpenWritable(wal::JoinPath(plan.directory, plan.spare), true));
+      // An open that crashed may have begun this very segment in it: nothing of that may validate.
       TASKWAL_TRY(spare->Truncate(0));
     }
     return wal::SegmentFile::Create(fs_, plan);
@@ -128,6 +131,7 @@ class TailRewriter {
   const Survey& survey_;
   const FooterBuilders& builders_;
   const Lsn from_;
+  std::uint64_t stamp_;  // no record of theirs has a higher one
   std::uint64_t next_number_;
   Lsn next_lsn_;
   std::vector<std::string> spares_;

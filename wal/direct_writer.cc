@@ -67,8 +67,12 @@ Status DirectWriter::Finish() {
   }
   TASKWAL_TRY(segments_.back()->lane(0).Sync());
   // Crash in here: the last ones are in the log, and what stood before them where they begin.
+  bool is_begun = false;
   for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
-    TASKWAL_TRY((*segment)->Publish(fs_, directory_));
+    const Status published = (*segment)->Publish(fs_, directory_);
+    // Nobody may go on as if nothing had happened.
+    if (!published.ok()) return is_begun ? Status::IoError(published.message()) : published;
+    is_begun = true;
   }
   return Status::Ok();
 }

@@ -34,7 +34,7 @@ class DirectWriter {
   // Records in LSN order, without gaps.
   Status Add(const RecordView& record);
   // Writes, syncs and publishes everything. Durable on return; the last segment is open for more.
-  // Failed, nothing has a name that is not whole.
+  // Failed, nothing has a name that is not whole; with kUnavailable (no room), nothing has one.
   Status Finish();
 
   // In order; all but the last are full and synced, ready to be sealed. Where Finish has failed,

@@ -73,6 +73,11 @@ inline std::uint64_t FrameBytesOnDisk(const FrameHeader& header) {
   return AlignUp(sizeof(FrameHeader) + std::uint64_t{header.body_bytes}, kSectorBytes);
 }
 
+inline std::uint64_t FooterBytesOnDisk(const FooterSummary& summary) {
+  const std::uint64_t index_bytes = std::uint64_t{summary.index_count} * sizeof(FooterEntry);
+  return AlignUp(sizeof(FrameHeader) + sizeof summary + index_bytes, kSectorBytes);
+}
+
 // Walks the records of a raw (decompressed) frame body.
 class FrameRecords {
  public:

@@ -128,15 +128,27 @@ void PostgresServer::StartAgain() {
       "timezone=Asia/Kathmandu", "datestyle=SQL, DMY"};
   settings.insert(settings.end(), settings_.begin(), settings_.end());
   for (const std::string& setting : settings) command.insert(command.end(), {"-c", setting});
-  auto child = Child::Start(Unprivileged("postgres", std::move(command)), {{}, dir_.path()});
-  if (!child.ok()) GiveUp(child.status().ToString());
-  server_ = std::move(child).value();
+  const std::vector<std::string> line = Unprivileged("postgres", std::move(command));
   const auto until = SteadyClock::now() + kStartMax;
+  const auto launch = [&] {
+    auto child = Child::Start(line, {{}, dir_.path()});
+    if (!child.ok()) GiveUp(child.status().ToString());
+    server_ = std::move(child).value();
+  };
+  // Processes of a server that was killed take a while to notice: it does not start beside them.
+  const auto is_too_early = [&] {
+    return server_->errors().find("pre-existing shared memory") != std::string::npos;
+  };
+  launch();
   while (ConnectAsSuperuser(dir_.path(), port_, "public") == nullptr) {
-    if (HasEnded(server_->pid()) || SteadyClock::now() > until) {
+    const bool is_late = SteadyClock::now() > until;
+    if (is_late || (HasEnded(server_->pid()) && !is_too_early())) {
       GiveUp("postgres did not start: " + server_->errors());
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    if (!is_too_early()) continue;
+    server_->Wait();
+    launch();
   }
 }
 

@@ -59,12 +59,13 @@ FramePlace SegmentBuilder::AddFrame(std::uint32_t records, wal::Lsn synced_lsn, 
 }
 
 FramePlace SegmentBuilder::AddRecord(const wal::RecordHeader& header,
-                                     std::span<const std::byte> body, bool compress) {
+                                     std::span<const std::byte> body, bool compress,
+                                     wal::Lsn synced_lsn) {
   wal::FrameBuilder frame;
   frame.Reset(next_lsn_);
   frame.Add(header, body);
   index_.push_back({header.key, static_cast<std::uint32_t>(bytes_.size() / wal::kSectorBytes)});
-  return Finish(frame, UINT64_MAX, compress);
+  return Finish(frame, synced_lsn, compress);
 }
 
 void SegmentBuilder::AddBytes(std::span<const std::byte> bytes) {

@@ -47,7 +47,7 @@ class SegmentBuilder {
                       bool compress = false);
   // A record as given, alone in its frame.
   FramePlace AddRecord(const wal::RecordHeader& header, std::span<const std::byte> body,
-                       bool compress = false);
+                       bool compress = false, wal::Lsn synced_lsn = UINT64_MAX);
   // LSNs that no frame of this segment holds, and bytes between two frames.
   void SkipLsns(std::uint64_t count) { next_lsn_ += count; }
   void AddBytes(std::span<const std::byte> bytes);

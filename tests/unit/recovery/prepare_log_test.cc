@@ -230,6 +230,73 @@ TEST(PrepareLogFailedSync, AnOpenThatFailedLeavesNothingToBelieve) {
   }
 }
 
+// Two segments are needed for the tail; the one of the later records has its name when there is no
+// room for the other's.
+TEST(PrepareLogFailedSync, NothingGoesOnBesideATailThatIsHalfMoved) {
+  PrepareOptions options;
+  options.directory = kDirectory;
+  const std::vector<std::byte> body(40u << 20, std::byte{'x'});
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    SimulatedFileSystem fs(n);
+    MakeLogDirectory(fs, kDirectory);
+    wal::Lsn next_lsn = 1;
+    for (std::uint64_t number = 1; number <= 2; ++number) {
+      SegmentBuilder segment({.number = number, .first_lsn = next_lsn});
+      segment.AddRecord(TestRecordHeader(next_lsn), body, false, 0);
+      next_lsn = segment.next_lsn();
+      WriteFile(fs, PathOf(number), segment.Unsealed(segment.end_offset()));
+    }
+    fs.FailNth(n, {.call = SimulatedCall::kRename,
+                   .path_part = "spare",
+                   .status = Status::Unavailable("no space left")});
+    PrepareReport report;
+    {
+      const auto start = PrepareLog(fs, options, &report);
+      EXPECT_EQ(start.ok(), n != 2) << n;
+      const auto segments = wal::ListSegments(fs, kDirectory);
+      EXPECT_TRUE(!start.ok() || start->segments == *segments) << n;
+    }
+    fs.ClearFaults();
+    fs.Kill();
+    ASSERT_OK_AND_ASSIGN(const wal::LogStart start, PrepareLog(fs, options, &report));
+    EXPECT_EQ(start.next_lsn, 3u) << n;
+    ASSERT_OK_AND_ASSIGN(const ScanReport scan, Scan(fs, kDirectory));
+    EXPECT_EQ(Describe(scan.findings), "") << n;
+    EXPECT_EQ(scan.lsns, (LsnRange{1, 2})) << n;
+  }
+}
+
+TEST_F(PrepareLogTest, TheFooterThatAKilledProcessLeftIsGuardedAgain) {
+  PutKilledLog();
+  const std::uint64_t end = FrameAt(2, 1).end_offset;
+  const wal::LogStart start = MustPrepare();
+  EXPECT_TRUE(start.state.unsealed.empty());
+  ASSERT_OK(wal::WriteState(fs_, kDirectory, start.state));
+  fs_.TruncateFile(PathOf(2), end);
+  EXPECT_TRUE(MustScan().damaged());
+}
+
+TEST_F(PrepareLogTest, TheHeaderOfATailThatWasMovedNamesTheHighestStampBeforeIt) {
+  SegmentBuilder segment({});
+  segment.AddFrame(4);
+  segment.AddFrame(2, 4);
+  WriteFile(fs_, PathOf(1), segment.Unsealed());
+  MakeLogDirectory(fs_, kDirectory);
+  MustPrepare();
+  ASSERT_OK_AND_ASSIGN(const auto reader,
+                       wal::SegmentReader::Open(fs_, kDirectory, 2, {kTestWalId}));
+  EXPECT_EQ(reader->header().first_lsn, 5u);
+  EXPECT_GE(reader->header().stamp, TestRecordHeader(4).stamp);
+}
+
+TEST_F(PrepareLogTest, OpensOnAFullDiskWithoutAReserve) {
+  PutKilledLog();
+  std::uint64_t used = 0;
+  for (const auto& [name, content] : fs_.Dump(kDirectory)) used += content.size();
+  fs_.SetCapacity(used);
+  EXPECT_EQ(MustPrepare().next_lsn, 19u);
+}
+
 TEST_F(PrepareLogTest, IndexesByTheKeysItIsGiven) {
   PutKilledLog();
   PrepareOptions options = Options();
