@@ -392,7 +392,7 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeNextSegment(std::uint64_t nu
   return segment;
 }
 
-void LogWriter::GiveBackSpares(std::vector<std::unique_ptr<SegmentFile>> segments) {
+void LogWriter::GiveBackSpares(const std::vector<std::unique_ptr<SegmentFile>>& segments) {
   for (const auto& segment : segments) {
     if (!segment->spare().empty()) pool_.GiveBack({segment->spare(), segment->bytes()});
   }
