@@ -34,7 +34,7 @@ elseif(TASKWAL_SANITIZE STREQUAL "thread")
 elseif(NOT TASKWAL_SANITIZE STREQUAL "")
   message(FATAL_ERROR "TASKWAL_SANITIZE must be address, thread or empty")
 endif()
-if(NOT TASKWAL_SANITIZE STREQUAL "")
+if(TASKWAL_FUZZ OR NOT TASKWAL_SANITIZE STREQUAL "")
   # What the sanitizers add to inline functions of headers takes most of the time: once for six
   # sources. The other builds show that each source includes what it needs.
   set(CMAKE_UNITY_BUILD ON)

@@ -47,7 +47,9 @@ Status LogWriter::RewriteAfterFailure() {
       },
       {config_.frame_bytes, config_.index_keys}, from);
   const Status copied = CopyUnsynced(from, to, numbers, released, &writer, &lost);
-  if (!copied.ok()) GiveBackSpares(writer.TakeSegments());
+  if (!copied.ok()) {
+    for (const auto& segment : writer.TakeSegments()) GiveBackSpare(*segment);
+  }
   if (copied.ok() && !lacked.ok() && on_space_) on_space_(copied);
   mutex_.Lock();
   next_number_ = number;

@@ -52,7 +52,7 @@ Status LogWriter::Start(const std::vector<RecordView>& rescued) {
   }
   if (written.ok()) written = writer.Finish();
   if (!written.ok()) {
-    GiveBackSpares(writer.TakeSegments());
+    for (const auto& segment : writer.TakeSegments()) GiveBackSpare(*segment);
     return written;
   }
   const Lsn end = config_.next_lsn + rescued.size() - 1;
@@ -381,21 +381,23 @@ Result<std::unique_ptr<SegmentFile>> LogWriter::MakeSegment(std::uint64_t number
   plan.header.synced_lsn = std::min(durable_lsn(), first_lsn - 1);
   plan.header.stamp = stamp();
   auto made = SegmentFile::Create(fs_, plan);
-  if (made.status().code() == StatusCode::kOverloaded) pool_.GiveBack(spare);
+  const StatusCode code = made.status().code();
+  const bool only_lacks = code == StatusCode::kOverloaded || code == StatusCode::kUnavailable;
+  if (only_lacks) pool_.GiveBack(spare);
   return made;
 }
 
 Result<std::unique_ptr<SegmentFile>> LogWriter::MakeNextSegment(std::uint64_t number, Lsn first_lsn,
                                                                 std::uint64_t bytes) {
   TASKWAL_ASSIGN(std::unique_ptr<SegmentFile> segment, MakeSegment(number, first_lsn, bytes));
-  TASKWAL_TRY(segment->Publish(fs_, config_.directory));
-  return segment;
+  const Status published = segment->Publish(fs_, config_.directory);
+  if (published.ok()) return segment;
+  GiveBackSpare(*segment);
+  return published;
 }
 
-void LogWriter::GiveBackSpares(const std::vector<std::unique_ptr<SegmentFile>>& segments) {
-  for (const auto& segment : segments) {
-    if (!segment->spare().empty()) pool_.GiveBack({segment->spare(), segment->bytes()});
-  }
+void LogWriter::GiveBackSpare(const SegmentFile& segment) {
+  if (!segment.spare().empty()) pool_.GiveBack({segment.spare(), segment.bytes()});
 }
 
 // How many more the segment takes by count.

@@ -211,7 +211,7 @@ class LogWriter {
                                                    std::uint64_t bytes);
   Result<std::unique_ptr<SegmentFile>> MakeNextSegment(std::uint64_t number, Lsn first_lsn,
                                                        std::uint64_t bytes);
-  void GiveBackSpares(const std::vector<std::unique_ptr<SegmentFile>>& segments);
+  void GiveBackSpare(const SegmentFile& segment);  // where it has not got its name
   Status Roll(std::uint64_t frame_bytes) REQUIRES(mutex_);
   OpenSegment* FindOpen(const SegmentFile* file) REQUIRES(mutex_);
   bool IsSettled(const OpenSegment& segment) const REQUIRES(mutex_);

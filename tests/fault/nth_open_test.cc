@@ -1,6 +1,7 @@
 // The whole product is opened on what a killed or a stopped process left, and the N-th file system
-// call fails, for every N: with that call alone failing, with every call from it on, and with the
-// process dying in it. Then nothing acknowledged may be missing in the database.
+// call fails, for every N: with that call alone failing, with every call from it on, each of them
+// for want of room, too, and with the process dying in it. Then nothing acknowledged may be missing
+// in the database.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -24,7 +25,18 @@ using std::chrono::seconds;
 
 constexpr char kDirectory[] = "/wal";
 
-enum class Trouble : std::uint8_t { kOneCall, kAllFromThere, kKill };
+enum class Trouble : std::uint8_t {
+  kOneCall, kAllFromThere, kOneWithoutRoom, kNoRoomFromThere, kKill,
+};
+
+SimulatedFault FaultOf(Trouble trouble) {
+  SimulatedFault fault;
+  fault.sticky = trouble == Trouble::kAllFromThere || trouble == Trouble::kNoRoomFromThere;
+  if (trouble == Trouble::kOneWithoutRoom || trouble == Trouble::kNoRoomFromThere) {
+    fault.status = Status::Unavailable("injected fault: No space left on device (errno 28)");
+  }
+  return fault;
+}
 
 // A log in its third life: filled while the database is away, opened in trouble, opened for good.
 class Product {
@@ -35,7 +47,7 @@ class Product {
     database_.GoAway();
     auto opened = Open();
     ASSERT_OK(opened);
-    Save(**opened, 8);
+    Save(**opened, 8, milliseconds(200));
     if (is_killed) {
       fs_.Kill();
     } else {
@@ -50,10 +62,10 @@ class Product {
     if (trouble == Trouble::kKill) {
       fs_.CrashAfter(n);
     } else {
-      fs_.FailNth(n, {{}, {}, trouble == Trouble::kAllFromThere});
+      fs_.FailNth(n, FaultOf(trouble));
     }
     if (auto opened = Open(); opened.ok()) {
-      Save(**opened, 3);
+      Save(**opened, 3, milliseconds(20));
       IgnoreStatus((*opened)->Shutdown(ShutdownMode::kImmediate, milliseconds(0)),
                    "what is not in the database stays in the log");
     }
@@ -91,13 +103,13 @@ class Product {
     setup.fs = &fs_;
     return WalTaskStorage::Open(std::move(setup));
   }
-  void Save(WalTaskStorage& storage, int count) {
+  void Save(WalTaskStorage& storage, int count, milliseconds timeout) {
     for (int i = 0; i < count; ++i) {
       Task task;
       task.id = "t" + std::to_string(saved_.size());
       WriteOptions call;
       call.durability = i % 2 == 0 ? Durability::kDisk : Durability::kProcess;
-      call.timeout = milliseconds(200);
+      call.timeout = timeout;
       const bool is_saved = storage.SaveTask(task, call).ok();
       // A dead process acknowledges nothing.
       saved_[task.id] = is_saved && !fs_.crashed();
@@ -112,12 +124,19 @@ class Product {
 class NthOpenCall : public ::testing::TestWithParam<Trouble> {};
 
 std::string NameOf(const ::testing::TestParamInfo<Trouble>& trouble) {
-  if (trouble.param == Trouble::kOneCall) return "OneCall";
-  return trouble.param == Trouble::kKill ? "Kill" : "AllFromThere";
+  switch (trouble.param) {
+    case Trouble::kOneCall: return "OneCall";
+    case Trouble::kAllFromThere: return "AllFromThere";
+    case Trouble::kOneWithoutRoom: return "OneWithoutRoom";
+    case Trouble::kNoRoomFromThere: return "NoRoomFromThere";
+    case Trouble::kKill: return "Kill";
+  }
+  return "";
 }
 
 INSTANTIATE_TEST_SUITE_P(Troubles, NthOpenCall,
                          ::testing::Values(Trouble::kOneCall, Trouble::kAllFromThere,
+                                           Trouble::kOneWithoutRoom, Trouble::kNoRoomFromThere,
                                            Trouble::kKill),
                          NameOf);
 

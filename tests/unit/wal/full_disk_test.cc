@@ -59,6 +59,14 @@ class FullDiskTest : public LogTest {
     return Log::Open(fs_, clock_, SmallLog(), std::move(start));
   }
 
+  std::ptrdiff_t CountSpares() {
+    const auto entries = fs_.List(kDirectory);
+    EXPECT_OK(entries);
+    return std::count_if(entries->begin(), entries->end(), [](const DirectoryEntry& entry) {
+      return entry.name.starts_with("spare-");
+    });
+  }
+
   void Remove(const std::string& prefix) {
     const auto entries = fs_.List(kDirectory);
     ASSERT_OK(entries);
@@ -251,14 +259,7 @@ TEST_F(FullDiskTest, ALackOfDescriptorsIsSatOut) {
   ASSERT_OK_AND_ASSIGN(const auto log,
                        Log::Open(few, clock_, SmallLog(), NewLog(fs_, kDirectory)));
   Settle(*log);
-  const auto count_spares = [&] {
-    const auto entries = fs_.List(kDirectory);
-    EXPECT_OK(entries);
-    return std::count_if(entries->begin(), entries->end(), [](const DirectoryEntry& entry) {
-      return entry.name.starts_with("spare-");
-    });
-  };
-  const auto spares = count_spares();
+  const auto spares = CountSpares();
   few.lacks = true;
   Lsn accepted = 0;
   for (int i = 0, refused = 0; i < 5000 && refused < 50; ++i) {
@@ -270,7 +271,7 @@ TEST_F(FullDiskTest, ALackOfDescriptorsIsSatOut) {
   }
   EXPECT_LT(log->durable_lsn(), accepted);
   EXPECT_OK(log->health());
-  EXPECT_EQ(count_spares(), spares);
+  EXPECT_EQ(CountSpares(), spares);
   few.lacks = false;
   clock_.Advance(std::chrono::milliseconds(50));
   EXPECT_OK(log->WaitDurable(accepted, {}));
@@ -424,6 +425,31 @@ TEST_F(FullDiskTest, ASegmentThatCannotBeMadeIsNoRoomWhateverTheDiskSays) {
     log->WriterStep();
   }
   EXPECT_THAT(full, StatusIs(StatusCode::kOverloaded, HasSubstr("Disk quota exceeded")));
+  fs_.ClearFaults();
+  clock_.Advance(std::chrono::seconds(1));
+  log->MaintenanceStep();
+  EXPECT_OK(Put(*log, "goes on", Durability::kProcess, 1, {clock_.Now(), {}}));
+}
+
+// A directory may have no room for a name where the disk has some: the file that was to get it is
+// the next one to try, and no other is filled for it.
+TEST_F(FullDiskTest, ASpareWithoutRoomForItsNameIsKept) {
+  auto log = Open();
+  Settle(*log);
+  const auto spares = CountSpares();
+  fs_.FailNth(1, {.call = SimulatedCall::kRename,
+                  .path_part = "spare-",
+                  .sticky = true,
+                  .status = Status::Unavailable("cannot rename: No space left (errno 28)")});
+  Status full;
+  for (int i = 0; i < 5000 && full.ok(); ++i) {
+    full = Put(*log, std::string(500, 'x'), Durability::kProcess, 1, {clock_.Now(), {}}).status();
+    clock_.Advance(std::chrono::milliseconds(50));
+    log->MaintenanceStep();
+    log->WriterStep();
+  }
+  EXPECT_THAT(full, StatusIs(StatusCode::kOverloaded, HasSubstr("No space left")));
+  EXPECT_EQ(CountSpares(), spares);
   fs_.ClearFaults();
   clock_.Advance(std::chrono::seconds(1));
   log->MaintenanceStep();
