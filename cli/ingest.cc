@@ -32,6 +32,7 @@ namespace {
 
 // A payload of 16 MiB beside a message of 1 MiB whose every byte is escaped.
 constexpr std::size_t kLineBytesMax = 40u << 20;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::size_t kGroupLines = 8192;
 constexpr std::size_t kGroupBytes = 4u << 20;
 // A sync that takes longer leaves the lines of its group in doubt.
@@ -131,6 +132,10 @@ class Ingest {
   }
 
   void Take(std::string_view line) {
+    // As editors put it in front of a file's text.
+    if (report_.lines == 0 && line.starts_with(kByteOrderMark)) {
+      line.remove_prefix(kByteOrderMark.size());
+    }
     Result<storage::OperationBody> operation = storage::ParseIngestLine(line);
     if (!operation.ok()) {
       Refuse(operation.status().message());

@@ -236,7 +236,8 @@ Result<DaemonConfig> ParseConfig(std::string_view text, const std::string& file)
     return document.IsNull() ? DaemonConfig{} : ConfigReader(file).Read(document);
   } catch (const YAML::Exception& e) {
     const std::string place = e.mark.is_null() ? "" : ":" + std::to_string(e.mark.line + 1);
-    return Status::InvalidArgument(file + place + ": " + e.msg);
+    return Status::InvalidArgument(file + place + ": " + e.msg +
+                                   QuotingAdvice(text, e.mark.line));
   }
 }
 

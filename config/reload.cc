@@ -12,40 +12,56 @@
 namespace taskwal::config {
 namespace {
 
+template <typename List>
+bool Has(const List& list, std::string_view one) {
+  return std::find(list.begin(), list.end(), one) != list.end();
+}
+
 // Keys that turn together.
 struct Knob {
   std::vector<std::string_view> keys;
-  // Null where it works without a log, too.
-  Status (*turn)(const DaemonConfig& config, Control& control);
+  // To the file's values where those keys have changed: `changed`. What others have turned stays
+  // where the file says of it what it said. Null where it works without a log, too.
+  Status (*turn)(const DaemonConfig& config, const std::vector<std::string>& changed,
+                 Control& control);
 };
 
-Status TurnRate(const DaemonConfig& config, Control& control) {
-  return control.SetRate(config.options.rate_limit, config.options.rate_burst);
+constexpr std::string_view kRateLimit = "buffer.rate_limit";
+constexpr std::string_view kPolicy = "buffer.backpressure_strategy";
+constexpr std::string_view kSampleOneIn = "buffer.sample_one_in";
+constexpr std::string_view kLogLevel = "log.level";
+
+// A burst belongs to the rate that it was given with.
+Status TurnRate(const DaemonConfig& config, const std::vector<std::string>& changed,
+                Control& control) {
+  const Options& file = config.options;
+  return control.SetRate(
+      Has(changed, kRateLimit) ? file.rate_limit : control.FlowControl().rate_limit,
+      file.rate_burst);
 }
 
-Status TurnPolicy(const DaemonConfig& config, Control& control) {
-  return control.SetPolicy(config.options.backpressure_strategy, config.options.sample_one_in);
+Status TurnPolicy(const DaemonConfig& config, const std::vector<std::string>& changed,
+                  Control& control) {
+  const Options& file = config.options;
+  const FlowControlSnapshot now = control.FlowControl();
+  return control.SetPolicy(
+      Has(changed, kPolicy) ? file.backpressure_strategy : now.policy,
+      Has(changed, kSampleOneIn) ? file.sample_one_in : now.sample_one_in);
 }
 
-Status TurnWorkers(const DaemonConfig& config, Control& control) {
+Status TurnWorkers(const DaemonConfig& config, const std::vector<std::string>& /*changed*/,
+                   Control& control) {
   return control.SetWorkerCount(config.options.worker_count);
 }
 
-constexpr std::string_view kLogLevel = "log.level";
-
 const std::vector<Knob>& Knobs() {
   static const std::vector<Knob> knobs{
-      {{"buffer.rate_limit", "buffer.rate_burst"}, &TurnRate},
-      {{"buffer.backpressure_strategy", "buffer.sample_one_in"}, &TurnPolicy},
+      {{kRateLimit, "buffer.rate_burst"}, &TurnRate},
+      {{kPolicy, kSampleOneIn}, &TurnPolicy},
       {{"worker_pool.num_workers"}, &TurnWorkers},
       {{kLogLevel}, nullptr},
   };
   return knobs;
-}
-
-template <typename List>
-bool Has(const List& list, std::string_view one) {
-  return std::find(list.begin(), list.end(), one) != list.end();
 }
 
 bool IsSameTarget(const TargetOptions& a, const TargetOptions& b) {
@@ -108,7 +124,7 @@ Result<ReloadReport> Reloader::Reload(Control* control) {
       if (Has(knob.keys, path)) turned.push_back(path);
     }
     if (turned.empty() || (knob.turn != nullptr && control == nullptr)) continue;
-    if (knob.turn != nullptr) TASKWAL_TRY(knob.turn(fresh, *control));
+    if (knob.turn != nullptr) TASKWAL_TRY(knob.turn(fresh, turned, *control));
     TASKWAL_TRY(CopyKeys(turned, fresh, &in_force_));
     std::erase_if(report.need_restart, [&](const std::string& path) { return Has(turned, path); });
     report.applied.insert(report.applied.end(), turned.begin(), turned.end());

@@ -57,7 +57,8 @@ Result<Workflow> ParseYamlWorkflow(std::string_view text, const std::string& fil
     return WorkflowError(file, e.mark.line + 1,
                          "it is nested too deeply: write it on fewer levels");
   } catch (const YAML::Exception& e) {
-    return WorkflowError(file, e.mark.is_null() ? 0 : e.mark.line + 1, e.msg);
+    return WorkflowError(file, e.mark.is_null() ? 0 : e.mark.line + 1,
+                         e.msg + QuotingAdvice(text, e.mark.line));
   }
 }
 

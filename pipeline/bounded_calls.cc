@@ -33,7 +33,8 @@ bool BoundedCalls::IsOver(const wal::Deadline& end) {
   return end.stop.stop_requested() || std::chrono::steady_clock::now() >= end.at;
 }
 
-bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call) {
+BoundedCalls::Outcome BoundedCalls::RunUntil(const wal::Deadline& end,
+                                             std::function<void()> call) {
   struct Turn {
     bool is_over = false;  // under the mutex
   };
@@ -46,9 +47,9 @@ bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call
   });
   MutexLock lock(shared->mutex);
   while (shared->underway >= kUnderwayMax) {
-    if (!shared->Wait(end)) return false;
+    if (!shared->Wait(end)) return Outcome::kOver;
   }
-  if (IsOver(end)) return false;  // too late to begin
+  if (IsOver(end)) return Outcome::kOver;  // too late to begin
   ++shared->underway;
   try {
     std::thread([shared, turn, call = std::move(call)]() mutable {
@@ -59,14 +60,14 @@ bool BoundedCalls::RunUntil(const wal::Deadline& end, std::function<void()> call
       --shared->underway;
       shared->changed.NotifyAll();
     }).detach();
-  } catch (const std::system_error&) {  // no more threads
+  } catch (const std::system_error&) {
     --shared->underway;
-    return false;
+    return Outcome::kNoThread;
   }
   while (!turn->is_over) {
-    if (!shared->Wait(end)) return false;
+    if (!shared->Wait(end)) return Outcome::kOver;
   }
-  return true;
+  return Outcome::kBack;
 }
 
 bool BoundedCalls::AwaitAll(std::chrono::steady_clock::time_point until) {

@@ -24,15 +24,22 @@ class BoundedCalls {
   BoundedCalls();
   ~BoundedCalls();  // waits for what was left behind
 
-  // Nothing: left behind, or not begun. What `call` uses is its own or outlives this, and it throws
+  enum class Outcome : std::uint8_t {
+    kBack,
+    kOver,      // left behind, or not begun
+    kNoThread,  // not begun: the system starts no more threads
+  };
+
+  // `answer` is given where it is back. What `call` uses is its own or outlives this, and it throws
   // nothing.
   template <typename Call>
-  std::optional<std::invoke_result_t<Call>> Run(const wal::Deadline& end, Call call) {
-    auto answer = std::make_shared<std::optional<std::invoke_result_t<Call>>>();
-    const bool is_back = RunUntil(
-        end, [answer, call = std::move(call)]() mutable { answer->emplace(call()); });
-    if (!is_back) return std::nullopt;
-    return std::move(*answer);
+  Outcome Run(const wal::Deadline& end, Call call,
+              std::optional<std::invoke_result_t<Call>>* answer) {
+    auto given = std::make_shared<std::optional<std::invoke_result_t<Call>>>();
+    const Outcome outcome = RunUntil(
+        end, [given, call = std::move(call)]() mutable { given->emplace(call()); });
+    if (outcome == Outcome::kBack) *answer = std::move(*given);
+    return outcome;
   }
 
   static bool IsOver(const wal::Deadline& end);
@@ -44,7 +51,7 @@ class BoundedCalls {
  private:
   struct Shared;
 
-  bool RunUntil(const wal::Deadline& end, std::function<void()> call);
+  Outcome RunUntil(const wal::Deadline& end, std::function<void()> call);
 
   const std::shared_ptr<Shared> shared_;  // with the threads: one may be about to return
 };

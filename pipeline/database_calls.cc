@@ -174,8 +174,15 @@ auto DatabaseCalls::By(const End& end, Call call)
       return call(session);
     });
   };
-  std::optional<Answer> answer = bounded_.Run(wait, std::move(ask));
-  if (answer) return *std::move(answer);
+  std::optional<Answer> answer;
+  switch (bounded_.Run(wait, std::move(ask), &answer)) {
+    case BoundedCalls::Outcome::kBack: return *std::move(answer);
+    case BoundedCalls::Outcome::kOver: break;
+    case BoundedCalls::Outcome::kNoThread:
+      return Status::Unavailable(backend_.name() +
+                                 ": the system starts no more threads (see ulimit -u, and "
+                                 "pids.max of the control group): the call was not begun");
+  }
   Turn was = Turn::kWaiting;
   const bool was_begun = !turn->compare_exchange_strong(was, Turn::kGivenUp);
   if (!was_begun) return Status::Unavailable(WhyOver(end));

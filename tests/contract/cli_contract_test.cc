@@ -56,6 +56,16 @@ TEST_F(CliContract, IngestAnswersEachLineInOrderAndABadLineStopsNothing) {
   EXPECT_EQ(Stored().activities, 1u);
 }
 
+TEST_F(CliContract, IngestTakesAByteOrderMarkInFrontOfAllAndNowhereElse) {
+  const std::string line = "\xEF\xBB\xBF" R"({"op":"delete_task","task_id":"absent"})" "\n";
+  const auto run = Ingest(line + line);
+  EXPECT_EQ(run.exit.code, 3) << run.err;
+  const auto lines = LinesOf(run.out);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_TRUE(json::parse(lines[0]).contains("lsn")) << lines[0];
+  EXPECT_TRUE(json::parse(lines[1]).contains("error")) << lines[1];
+}
+
 TEST_F(CliContract, IngestOfNothingIsDone) {
   const auto run = Ingest("");
   EXPECT_EQ(run.exit.code, 0) << run.err;

@@ -174,6 +174,19 @@ TEST(DaemonConfig, RefusesWhatIsNoYaml) {
   EXPECT_THAT(ErrorOf("- wal\n"), HasSubstr("no map"));
 }
 
+TEST(DaemonConfig, SaysThatAValueNeedsQuotes) {
+  const std::string advice = "; put the value in quotes, as in \"memory:\"";
+  for (const char* text : {"database: memory:\n", "wal:\n  enabled: false\ndatabase: @/etc/dsn\n",
+                           "targets:\n  - {name: a, dsn: memory:}\n", "wal:\n  dir: `pwd`  # here",
+                           "targets:\n  - name: a\n    dsn: memory:\n"}) {
+    EXPECT_THAT(ErrorOf(text), HasSubstr(advice)) << text;
+  }
+  for (const char* text : {"database: *other\n", "wal:\n\tdir: x\n", ": :\n", "a: [\n"}) {
+    EXPECT_THAT(ErrorOf(text), Not(HasSubstr("quotes"))) << text;
+  }
+  EXPECT_THAT(ErrorOf("database: mysql://u:secret@h/d:\n"), Not(HasSubstr("secret")));
+}
+
 TEST(DaemonConfig, AGroupWithoutKeysIsItsDefaults) {
   const auto config = ParseConfig("retry:\n  # max_retries: 3\nwal:\n  dir: x\n", "f.yaml");
   ASSERT_OK(config);

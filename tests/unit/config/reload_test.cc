@@ -160,6 +160,23 @@ TEST_F(Reload, TurnsNothingThatTheFileSaysAsBefore) {
   EXPECT_EQ(world.control().FlowControl().rate_limit, 77u);
 }
 
+// Nor are they where another key turns the same knob.
+TEST_F(Reload, TurnsOfOneKnobWhatTheFileSaysAnew) {
+  EffectWorld world(kPlain, true);
+  world.Open();
+  Reloader reloader(FileIn(world), world.config(), world.config());
+  ASSERT_OK(world.control().SetRate(77, 0));
+  ASSERT_OK(world.control().SetPolicy(Overflow::kDropNewest, 3));
+  Write(world, YamlOf({"buffer.rate_limit", "5", "buffer.rate_burst=9 buffer.sample_one_in=4",
+                       nullptr}, true, world.wal()));
+  ASSERT_OK_AND_ASSIGN(ReloadReport report, reloader.Reload(&world.control()));
+  EXPECT_THAT(report.applied, ElementsAre("buffer.rate_burst", "buffer.sample_one_in"));
+  EXPECT_EQ(world.control().FlowControl().rate_limit, 77u);
+  EXPECT_EQ(world.control().FlowControl().rate_burst, 9u);
+  EXPECT_EQ(world.control().FlowControl().policy, Overflow::kDropNewest);
+  EXPECT_EQ(world.control().FlowControl().sample_one_in, 4u);
+}
+
 TEST_F(Reload, WithoutALogOnlyItsOwnTurns) {
   EffectWorld world(kPlain, true);
   Reloader reloader(FileIn(world), DaemonConfig{}, DaemonConfig{});
