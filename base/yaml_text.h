@@ -10,8 +10,8 @@ namespace taskwal {
 // without end from a stray comma.
 bool HasSecondYamlDocument(std::string_view text);
 
-// For an error met in that line, counted from 0: what to do where an unquoted value in it is none to
-// YAML, as `memory:` and `@file` are. Empty where there is none; else it begins with "; ".
+// For an error met in that line, counted from 0: what to do where an unquoted value in it is none
+// to YAML, as `memory:` and `@file` are. Empty where there is none; else it begins with "; ".
 std::string QuotingAdvice(std::string_view text, int line);
 
 }  // namespace taskwal

@@ -120,8 +120,12 @@ struct DrainOptions {
   std::chrono::milliseconds timeout{30000};
   bool while_progressing = false;
   bool stoppable = false;
+  std::chrono::milliseconds waited{0};  // of `timeout`, for progress, before
 };
 Status Drain(TaskStorage& storage, const DrainOptions& options);
+// The wait for the first answer of the databases, at open, takes no longer than the drain may; a
+// second at least, which a database that answers may need for it.
+void BoundFirstContact(std::chrono::milliseconds timeout, Options* options);
 // What needs a person though all went through: losses of a failover, letters near their limit.
 // Nothing where `closed`, of the shutdown, has more to tell.
 void PrintAlarm(std::string_view command, const Status& closed, const Stats& stats);

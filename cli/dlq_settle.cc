@@ -145,20 +145,23 @@ int RunRetry(const RetryArguments& arguments) {
   if (!made.ok()) return Fail("dlq retry", made.status());
   pipeline::WalStorageSetup setup;
   setup.options = arguments.options;
+  BoundFirstContact(arguments.drain_timeout, &setup.options);
   setup.targets = std::move(made).value();
   setup.create = false;
   setup.needs_database = true;
   setup.stop = stop.token();
   ProgressBar bar("opening the log, " + WaitingFor(*targets));
-  const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
+  pipeline::OpenReport opened;
+  const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
   if (!storage.ok()) {
     PrintError("dlq retry", storage.status().message());
     return kExitFailed;
   }
   Status caught_up;
   bar.GoOnTo("bringing the letters");
-  const auto outcomes = CatchUpAndRetry(**storage, *selection, arguments.drain_timeout,
-                                        stop.token(), &caught_up);
+  const auto left = std::max(arguments.drain_timeout - opened.waited, std::chrono::milliseconds(0));
+  const auto outcomes =
+      CatchUpAndRetry(**storage, *selection, left, stop.token(), &caught_up);
   bar.GoOnTo("closing the log");
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
   bar.End();

@@ -9,6 +9,7 @@ namespace {
 
 // How often the bar and the stop signal are looked at.
 constexpr auto kSlice = std::chrono::milliseconds(200);
+constexpr std::chrono::milliseconds kContactLeast{1000};
 
 }  // namespace
 
@@ -20,7 +21,7 @@ Status Drain(TaskStorage& storage, const DrainOptions& options) {
   ProgressBar bar("draining", {.limit = limit});
   const Stats before = storage.GetStats();
   std::uint64_t flushed = before.flushed_lsn;
-  Monotonic until = clock.Now() + options.timeout;
+  Monotonic until = clock.Now() + options.timeout - options.waited;
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - clock.Now());
     const bool is_last = left <= std::chrono::milliseconds(0);
@@ -37,6 +38,11 @@ Status Drain(TaskStorage& storage, const DrainOptions& options) {
     bar.Update(flushed - std::min(before.flushed_lsn, flushed),
                now.end_lsn - std::min(before.flushed_lsn, now.end_lsn));
   }
+}
+
+void BoundFirstContact(std::chrono::milliseconds timeout, Options* options) {
+  options->recovery_timeout =
+      std::min<Options::Duration>(options->recovery_timeout, std::max(timeout, kContactLeast));
 }
 
 void PrintAlarm(std::string_view command, const Status& closed, const Stats& stats) {

@@ -274,6 +274,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
             const std::string& waiting, RecoverReport report) {
   pipeline::WalStorageSetup setup;
   setup.options = arguments.options;
+  BoundFirstContact(arguments.drain_timeout, &setup.options);
   setup.targets = std::move(targets);
   setup.create = false;
   setup.needs_database = true;
@@ -286,7 +287,7 @@ int Recover(const RecoverArguments& arguments, std::vector<pipeline::TargetSetup
   ProgressBar bar(waiting);
   const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
   if (!storage.ok()) return Fail("recover", storage.status());
-  const Status drained = Drain(**storage, {arguments.drain_timeout, true, true});
+  const Status drained = Drain(**storage, {arguments.drain_timeout, true, true, opened.waited});
   bar.GoOnTo("closing the log");
   const Status closed = (*storage)->Shutdown(ShutdownMode::kImmediate, {});
   bar.End();

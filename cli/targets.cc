@@ -104,12 +104,13 @@ void PrintMoved(const TargetsArguments& arguments, std::uint64_t seen, std::uint
   }
 }
 
-int Rebalance(const TargetsArguments& arguments, pipeline::WalTaskStorage& storage) {
+int Rebalance(const TargetsArguments& arguments, const pipeline::OpenReport& opened,
+              pipeline::WalTaskStorage& storage) {
   std::uint64_t tasks = 0;
   std::uint64_t moved = 0;
   Status done;
   ProgressBar bar("moving tasks");
-  done = Drain(storage, {arguments.drain_timeout, true, true});
+  done = Drain(storage, {arguments.drain_timeout, true, true, opened.waited});
   if (done.ok() && StopSignal::requested()) done = Status::Unavailable("told to stop");
   if (done.ok()) {
     done = storage.Rebalance(arguments.drain_timeout, [&](std::uint64_t seen, std::uint64_t all,
@@ -142,6 +143,7 @@ int RunRebalance(const TargetsArguments& arguments) {
   auto list = pipeline::MakeTargets(*targets, {arguments.options.database_timeout});
   if (!list.ok()) return Fail("targets rebalance", list.status());
   setup.options = arguments.options;
+  BoundFirstContact(arguments.drain_timeout, &setup.options);
   setup.targets = std::move(list).value();
   setup.create = false;
   setup.needs_database = true;
@@ -150,11 +152,12 @@ int RunRebalance(const TargetsArguments& arguments) {
   const StopOnSignal stop;
   setup.stop = stop.token();
   ProgressBar bar("opening the log, " + WaitingFor(*targets));
-  const auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
+  pipeline::OpenReport opened;
+  const auto storage = pipeline::WalTaskStorage::Open(std::move(setup), &opened);
   bar.End();
   if (!storage.ok()) return Fail("targets rebalance", storage.status());
   minded.reset();
-  return Rebalance(arguments, **storage);
+  return Rebalance(arguments, opened, **storage);
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ struct OpenReport {
   std::vector<wal::LsnRange> lost;  // losses met by an earlier open, whose files are still there
   wal::LsnRange pending;            // not known to be in the database yet
   Status contact;                   // of the first try to reach the database
+  std::chrono::milliseconds waited{0};  // for an answer that did not come
 };
 
 class WalTaskStorage final : public TaskStorage {

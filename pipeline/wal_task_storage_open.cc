@@ -164,9 +164,14 @@ Status WalTaskStorage::FirstContact(const WalStorageSetup& setup, OpenReport* re
   const auto longest = HangsOnContact(setup, *report)
                            ? options_.recovery_timeout
                            : std::min<Options::Duration>(options_.recovery_timeout, kAnswerTime);
-  Status contact =
-      targets_->AwaitContact(std::chrono::steady_clock::now() + longest, setup.stop);
-  if (contact.ok()) report->pending.from = targets_->flushed_lsn() + 1;
+  const Monotonic begin = std::chrono::steady_clock::now();
+  Status contact = targets_->AwaitContact(begin + longest, setup.stop);
+  if (contact.ok()) {
+    report->pending.from = targets_->flushed_lsn() + 1;
+  } else {
+    report->waited = std::chrono::floor<std::chrono::milliseconds>(
+        std::chrono::steady_clock::now() - begin);
+  }
   Status allowed = contact.code() == StatusCode::kFenced ? contact : CheckRecoveryAllowed(contact);
   report->contact = std::move(contact);
   const bool has_budget = options_.max_unflushed_records > 0 || options_.max_unflushed_bytes > 0;

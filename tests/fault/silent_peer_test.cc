@@ -126,6 +126,20 @@ TEST_P(SilentPeer, EveryCommandEndsInTimeWithOneLine) {
   EXPECT_THAT(Tool({"query", "tasks", "--db", kUrl}).out, HasSubstr("t1"));
 }
 
+// However long the options allow to wait for the first answer.
+TEST_P(SilentPeer, WhatDrainsGivesUpAsSoonAsItIsToldTo) {
+  for (Command& command : Commands()) {
+    auto& words = command.words;
+    if (std::find(words.begin(), words.end(), "--drain-timeout") == words.end()) continue;
+    SCOPED_TRACE(command.name);
+    words.insert(words.end(), {"--set", "database_timeout=1h", "--set", "recovery_timeout=1h"});
+    const RunOutcome outcome = Tool(words);
+    EXPECT_FALSE(outcome.exit.timed_out);
+    EXPECT_EQ(outcome.exit.code, 4) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  }
+}
+
 // However long it is allowed to wait for the database: only the flush does.
 TEST_P(SilentPeer, IngestAcknowledgesWithoutIt) {
   const std::string text = R"({"op":"save_task","task":{"id":"t2"}})";
