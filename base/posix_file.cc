@@ -12,6 +12,7 @@
 #include "base/io_uring_queue.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "base/whole_read.h"
 
 namespace taskwal {
 namespace {
@@ -153,18 +154,17 @@ Status WriteFully(int fd, const std::string& path, std::uint64_t offset,
 
 Result<std::size_t> ReadFully(int fd, const std::string& path, std::uint64_t offset,
                               std::span<std::byte> into) {
-  std::size_t done = 0;
-  while (done < into.size()) {
-    std::byte* const to = into.data() + done;
-    const std::size_t wanted = into.size() - done;
-    ssize_t count = ::pread(fd, to, wanted, static_cast<off_t>(offset + done));
-    if (count < 0 && errno == ESPIPE) count = ::read(fd, to, wanted);  // it comes in its own order
-    if (count == 0) break;
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return ErrnoStatus(fmt::format("read {} at {}", path, offset + done), errno);
-    done += static_cast<std::size_t>(count);
-  }
-  return done;
+  const auto read_some = [&](std::uint64_t from,
+                             std::span<std::byte> part) -> Result<std::size_t> {
+    while (true) {
+      ssize_t count = ::pread(fd, part.data(), part.size(), static_cast<off_t>(from));
+      // It comes in its own order.
+      if (count < 0 && errno == ESPIPE) count = ::read(fd, part.data(), part.size());
+      if (count >= 0) return static_cast<std::size_t>(count);
+      if (errno != EINTR) return ErrnoStatus(fmt::format("read {} at {}", path, from), errno);
+    }
+  };
+  return ReadWhole(offset, into, read_some);
 }
 
 std::unique_ptr<WritableFile> MakePosixWritable(UniqueFd fd, std::string path) {

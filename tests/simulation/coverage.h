@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 namespace taskwal {
 
@@ -24,7 +25,9 @@ enum class Seen : std::uint8_t {
   kWrongCall, kStopped, kLarge, kRecoveryOff, kPages,
   kRebalancedWithReplica, kMoveUndone, kDamagedStateOfTargets, kDamagedTargetList,
   kDestroyedUnknown, kLettersOff, kSyncedDamage, kRepeatDropped, kStoreMet,
-  kKillBehindSync, kUnreadable, kCount,
+  kKillBehindSync, kUnreadable,
+  kSectorKept, kSectorLost, kSectorStale, kSectorGarbage, kNameKept, kNameLost, kSizeAhead,
+  kShortWrite, kShortRead, kCount,
 };
 
 inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCount)> kSeenNames = {
@@ -56,8 +59,30 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Seen::kCo
     "destroyed records that nothing tells of", "lives without dead letters",
     "synced frames damaged and reported", "activities brought again and dropped",
     "stores into the ring put off", "kills soon behind a failed sync",
-    "segments unreadable behind a failed sync",
+    "segments unreadable behind a failed sync", "sectors kept in a power cut",
+    "sectors lost in a power cut", "sectors stale after a power cut",
+    "sectors of garbage after a power cut", "names kept in a power cut",
+    "names lost in a power cut", "sizes ahead of the data", "writes that came short",
+    "reads that came short",
 };
+
+// So many seeds meet each kind at least once, whichever they are; 0: none has to.
+constexpr std::uint64_t SeedsToMeet(Seen what) {
+  switch (what) {
+    // A fault of the product would be told otherwise: these say how often the ledger has to excuse.
+    case Seen::kBehindDatabase:
+    case Seen::kRepeatDropped:
+    case Seen::kDestroyedUnknown:
+      return 0;
+    // Of two kinds that are rare by themselves.
+    case Seen::kMoveUndone:
+    case Seen::kDamagedStateOfTargets:
+    case Seen::kDamagedTargetList:
+      return 10'000;
+    default:
+      return 1000;
+  }
+}
 
 class Coverage {
  public:
@@ -69,6 +94,15 @@ class Coverage {
   }
   void Add(const Coverage& other) {
     for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+  }
+  // What so many seeds had to meet, and have not.
+  [[nodiscard]] std::vector<std::string_view> MissedBy(std::uint64_t seeds) const {
+    std::vector<std::string_view> missed;
+    for (std::size_t i = 0; i < counts_.size(); ++i) {
+      const std::uint64_t enough = SeedsToMeet(static_cast<Seen>(i));
+      if (counts_[i] == 0 && enough > 0 && seeds >= enough) missed.push_back(kSeenNames[i]);
+    }
+    return missed;
   }
 
  private:

@@ -164,6 +164,14 @@ class SeedRunner {
   [[nodiscard]] int failures() const { return failures_; }
   [[nodiscard]] std::uint64_t fingerprint() const { return fingerprint_; }  // of the last one
 
+  // A run that is long enough meets each kind of fault.
+  void ExpectAllMet() const {
+    if (failures_ > 0) return;
+    for (const std::string_view kind : coverage_.MissedBy(seeds_)) {
+      ADD_FAILURE() << seeds_ << " seeds, and none met: " << kind;
+    }
+  }
+
   [[nodiscard]] std::string Summary() const {
     std::string text = fmt::format("{} seeds, {} failed: {} records, {} lives, {} crashes, {} "
                                    "points of preemption (fewest records {}, fewest crashes {})\n",
@@ -247,6 +255,21 @@ TEST(Simulation, HoldsUnderEverySeed) {
   }
   runner.Finish();
   std::fputs(runner.Summary().c_str(), stdout);
+  runner.ExpectAllMet();
+}
+
+TEST(Simulation, AKindOfFaultThatALongRunMissesIsNamed) {
+  Coverage coverage;
+  for (std::size_t i = 0; i < kSeenNames.size(); ++i) {
+    const auto kind = static_cast<Seen>(i);
+    if (kind != Seen::kSizeAhead && kind != Seen::kMoveUndone) coverage.Note(kind);
+  }
+  EXPECT_TRUE(coverage.MissedBy(999).empty());
+  const std::string_view ahead = "sizes ahead of the data";
+  EXPECT_EQ(coverage.MissedBy(1000), std::vector<std::string_view>{ahead});
+  EXPECT_EQ(coverage.MissedBy(10'000).size(), 2u);
+  coverage.Note(Seen::kSizeAhead);
+  EXPECT_TRUE(coverage.MissedBy(1000).empty());
 }
 
 // Each line of the list: a seed, and what it found.

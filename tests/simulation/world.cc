@@ -163,8 +163,22 @@ SeedOutcome World::Run() {
   }
   if (!has_failed()) CheckAll(!is_refused_);
   if (!has_failed() && !is_refused_ && Random(SeedOf(Concern::kMore)).OneIn(8)) KeepHouse();
+  NoteFates();
   return {ledger_.failure(), coverage_, ledger_.records(), crashes_, lives_,
           threads_.steps(), threads_.fingerprint()};
+}
+
+void World::NoteFates() {
+  const DiskFates fates = disk_.fates();
+  coverage_.Note(Seen::kSectorKept, fates.sectors_kept);
+  coverage_.Note(Seen::kSectorLost, fates.sectors_lost);
+  coverage_.Note(Seen::kSectorStale, fates.sectors_stale);
+  coverage_.Note(Seen::kSectorGarbage, fates.sectors_garbage);
+  coverage_.Note(Seen::kNameKept, fates.names_kept);
+  coverage_.Note(Seen::kNameLost, fates.names_lost);
+  coverage_.Note(Seen::kSizeAhead, fates.sizes_ahead);
+  coverage_.Note(Seen::kShortWrite, fates.short_writes);
+  coverage_.Note(Seen::kShortRead, fates.short_reads);
 }
 
 World::Plan World::Draw(bool is_last) {

@@ -82,6 +82,7 @@ class World {
   void Live(const Plan& plan);
   [[nodiscard]] bool HasUnreadableFiles() const;
   void Crash(bool was_killed);
+  void NoteFates();
   void BetweenLives();
   void WentBack(std::size_t index, std::span<const storage::Batch> undone, bool is_behind_move);
   bool IsOfDamagedState(const Status& refused);

@@ -85,6 +85,7 @@ void World::DrawMore(Plan* plan) {
   const std::uint64_t throws = random.OneIn(8) ? 20 : 0;
   for (const auto& database : databases_) database->set_question_throws(throws);
   if (random.OneIn(16)) Mistell(options);
+  disk_.SetShortReads(Random(SeedOf(Concern::kMore, 6)).OneIn(4) ? 64 : 0);
   if (Random(SeedOf(Concern::kMore, 5)).OneIn(8)) {
     options.dead_letter_enabled = false;
     coverage_.Note(Seen::kLettersOff);

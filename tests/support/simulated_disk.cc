@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/check.h"
@@ -35,6 +36,26 @@ UniqueFd MakeMemory(std::span<const std::byte> content) {
 
 void FillWithGarbage(std::span<std::byte> bytes, Random& random) {
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.Next());
+}
+
+// What becomes of a sector that was `written`, as long as `durable`, and not synced. Whether it
+// holds that afterwards.
+bool Settle(std::span<std::byte> durable, std::span<const std::byte> written, Random& random,
+            const PowerLossOdds& odds, DiskFates* fates) {
+  const double fate = random.Unit();
+  const bool is_new = std::memcmp(durable.data(), written.data(), durable.size()) != 0;
+  if (fate < odds.kept) {
+    std::memcpy(durable.data(), written.data(), durable.size());
+    fates->sectors_kept += is_new ? 1 : 0;
+    return true;
+  }
+  if (fate < odds.kept + odds.garbage) {
+    FillWithGarbage(durable, random);
+    ++fates->sectors_garbage;
+    return false;
+  }
+  if (is_new) ++(IsZero(durable) ? fates->sectors_lost : fates->sectors_stale);
+  return !is_new;
 }
 
 std::uint64_t SizeAfterPowerLoss(std::uint64_t old_size, std::uint64_t new_size, Random& random,
@@ -159,42 +180,38 @@ void SimulatedFile::DetachRing() {
   if (is_ring()) memory = MakeMemory(Content());
 }
 
-void SimulatedFile::LosePower(Random& random, const PowerLossOdds& odds) {
-  if (is_ring()) return LosePowerOfRing(random, odds);
-  if (cached_.size() != durable_.size()) {
-    durable_.resize(SizeAfterPowerLoss(durable_.size(), cached_.size(), random, odds));
+void SimulatedFile::LosePower(Random& random, const PowerLossOdds& odds, DiskFates* fates) {
+  if (is_ring()) return LosePowerOfRing(random, odds, fates);
+  const std::uint64_t old_size = durable_.size();
+  if (cached_.size() != old_size) {
+    durable_.resize(SizeAfterPowerLoss(old_size, cached_.size(), random, odds));
   }
+  bool is_ahead = false;
   for (const std::uint64_t sector : dirty_) {
     const std::uint64_t from = sector * kSector;
     if (from >= durable_.size()) break;
     const auto target = std::span(durable_).subspan(
         from, std::min<std::uint64_t>(kSector, durable_.size() - from));
-    const double fate = random.Unit();
-    if (fate < odds.kept) {
-      std::fill(target.begin(), target.end(), std::byte{0});
-      ReadAt(from, target);
-    } else if (fate < odds.kept + odds.garbage) {
-      FillWithGarbage(target, random);
-    }
+    std::array<std::byte, kSector> written{};
+    ReadAt(from, std::span(written).first(target.size()));
+    const bool was_kept = Settle(target, written, random, odds, fates);
+    is_ahead = is_ahead || (!was_kept && from + target.size() > old_size);
   }
+  fates->sizes_ahead += is_ahead ? 1 : 0;
   cached_ = durable_;
   dirty_.clear();
 }
 
 // Pages of a mapping are written back whenever the kernel likes, each for itself, and one that is
 // under way is torn by the sector. What is as it was is not written.
-void SimulatedFile::LosePowerOfRing(Random& random, const PowerLossOdds& odds) {
+void SimulatedFile::LosePowerOfRing(Random& random, const PowerLossOdds& odds, DiskFates* fates) {
   const std::vector<std::byte> content = Content();
   for (std::size_t from = 0; from < content.size(); from += kSector) {
     const std::size_t size = std::min<std::size_t>(kSector, content.size() - from);
-    std::byte* const durable = durable_.data() + from;
-    if (std::memcmp(durable, content.data() + from, size) == 0) continue;
-    const double fate = random.Unit();
-    if (fate < odds.kept) {
-      std::memcpy(durable, content.data() + from, size);
-    } else if (fate < odds.kept + odds.garbage) {
-      FillWithGarbage({durable, size}, random);
-    }
+    const auto target = std::span(durable_).subspan(from, size);
+    const auto written = std::span(content).subspan(from, size);
+    if (std::memcmp(target.data(), written.data(), size) == 0) continue;
+    Settle(target, written, random, odds, fates);
   }
   memory = MakeMemory(durable_);
 }
@@ -350,18 +367,20 @@ void SimulatedDisk::DetachRings() {
 }
 
 // A change cannot outlive the loss of one that it builds upon.
-void SimulatedDisk::LosePower(Random& random, const PowerLossOdds& odds) {
+void SimulatedDisk::LosePower(Random& random, const PowerLossOdds& odds, DiskFates* fates) {
   std::set<std::string> lost;
   for (const Change& change : unsynced_) {
     if (!SharesPath(change, lost) && random.Unit() < odds.kept) {
       Apply(change, &durable_);
+      ++fates->names_kept;
       continue;
     }
+    ++fates->names_lost;
     for (const auto& [name, file] : change) lost.insert(name);
   }
   unsynced_.clear();
   cached_ = durable_;
-  for (const auto& [path, file] : cached_) file->LosePower(random, odds);
+  for (const auto& [path, file] : cached_) file->LosePower(random, odds, fates);
 }
 
 }  // namespace taskwal

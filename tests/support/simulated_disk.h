@@ -24,6 +24,20 @@ struct PowerLossOdds {
   double garbage = 0.05;  // of a sector
 };
 
+// How often what was not synced met which end in a power cut (sectors that held the same before
+// count nowhere), and what came short.
+struct DiskFates {
+  std::uint64_t sectors_kept = 0;
+  std::uint64_t sectors_lost = 0;   // zeros, or nothing, are there
+  std::uint64_t sectors_stale = 0;  // what was there before is back
+  std::uint64_t sectors_garbage = 0;
+  std::uint64_t names_kept = 0;  // changes of directory entries
+  std::uint64_t names_lost = 0;
+  std::uint64_t sizes_ahead = 0;  // files that grew by more than was kept of their content
+  std::uint64_t short_writes = 0;  // failed, or the process died in them, with a part written
+  std::uint64_t short_reads = 0;   // gone on with, as those of a kernel are
+};
+
 // One inode. A ring lives in a memfd, so that it can be mapped; any other content in `cached`.
 class SimulatedFile {
  public:
@@ -44,7 +58,7 @@ class SimulatedFile {
   void FailSync(Random& random);
   // A memory mapping that belongs to a dead process no longer changes the content.
   void DetachRing();
-  void LosePower(Random& random, const PowerLossOdds& odds);
+  void LosePower(Random& random, const PowerLossOdds& odds, DiskFates* fates);
 
   [[nodiscard]] bool is_ring() const { return memory.get() >= 0; }
   void BecomeRing();
@@ -58,7 +72,7 @@ class SimulatedFile {
 
  private:
   void MarkDirty(std::uint64_t from, std::uint64_t to);
-  void LosePowerOfRing(Random& random, const PowerLossOdds& odds);
+  void LosePowerOfRing(Random& random, const PowerLossOdds& odds, DiskFates* fates);
 
   std::vector<std::byte> cached_;  // empty for a ring
   std::vector<std::byte> durable_;
@@ -91,7 +105,8 @@ class SimulatedDisk {
 
   void SyncDirectory(const std::string& path);
   void DetachRings();
-  void LosePower(Random& random, const PowerLossOdds& odds);
+  // Adds to `fates`.
+  void LosePower(Random& random, const PowerLossOdds& odds, DiskFates* fates);
 
  private:
   // One atomic step of the name space: what each path names from then on; null for nothing.

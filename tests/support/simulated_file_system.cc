@@ -13,6 +13,7 @@
 #include "base/posix_file.h"
 #include "base/posix_ring.h"
 #include "base/status_macros.h"
+#include "base/whole_read.h"
 
 namespace taskwal {
 namespace {
@@ -91,7 +92,7 @@ class SimulatedFileSystem::Readable final : public ReadableFile {
   Result<std::size_t> Read(std::uint64_t offset, std::span<std::byte> into) const override {
     MutexLock lock(fs_.mutex_);
     TASKWAL_TRY(fs_.BeginOn(process_, SimulatedCall::kRead, path_).status);
-    return file_->ReadAt(offset, into);
+    return fs_.ReadFrom(*file_, offset, into);
   }
 
   Result<std::uint64_t> Size() const override {
@@ -124,7 +125,7 @@ class SimulatedFileSystem::LockHandle final : public FileLock {
 };
 
 SimulatedFileSystem::SimulatedFileSystem(std::uint64_t seed, Clock* clock)
-    : clock_(clock), random_(seed), boot_id_(RandomUuid(random_)) {}
+    : clock_(clock), random_(seed), for_reads_(~seed), boot_id_(RandomUuid(random_)) {}
 
 SimulatedFileSystem::~SimulatedFileSystem() = default;
 
@@ -165,6 +166,22 @@ bool SimulatedFileSystem::TakesEffect(const Outcome& outcome) {
   return outcome.fate == Fate::kLives || (outcome.fate == Fate::kDies && random_.OneIn(2));
 }
 
+Result<std::size_t> SimulatedFileSystem::ReadFrom(const SimulatedFile& file, std::uint64_t offset,
+                                                  std::span<std::byte> into) {
+  const std::uint64_t one_in = short_reads_one_in_;
+  Random& random = for_reads_;
+  DiskFates& fates = fates_;
+  const auto read_some = [&](std::uint64_t from,
+                             std::span<std::byte> part) -> Result<std::size_t> {
+    if (part.size() > 1 && one_in > 0 && random.OneIn(one_in)) {
+      ++fates.short_reads;
+      part = part.first(1 + random.Below(part.size() - 1));
+    }
+    return file.ReadAt(from, part);
+  };
+  return ReadWhole(offset, into, read_some);
+}
+
 Status SimulatedFileSystem::WriteTo(const File& file, std::uint64_t process,
                                     const std::string& path, std::uint64_t offset,
                                     std::span<const std::byte> bytes) {
@@ -180,6 +197,7 @@ Status SimulatedFileSystem::WriteTo(const File& file, std::uint64_t process,
     size -= std::min(size, missing);
     outcome.status = ErrnoStatus(fmt::format("write {} at {}", path, offset), ENOSPC);
   }
+  if (size > 0 && size < bytes.size()) ++fates_.short_writes;
   file->WriteAt(offset, bytes.first(size));
   file->modified = TouchTime();
   return outcome.status;
@@ -443,6 +461,17 @@ void SimulatedFileSystem::StartNextProcess() {
 void SimulatedFileSystem::Reseed(std::uint64_t seed) {
   MutexLock lock(mutex_);
   random_ = Random(seed);
+  for_reads_ = Random(~seed);
+}
+
+void SimulatedFileSystem::SetShortReads(std::uint64_t one_in) {
+  MutexLock lock(mutex_);
+  short_reads_one_in_ = one_in;
+}
+
+DiskFates SimulatedFileSystem::fates() const {
+  MutexLock lock(mutex_);
+  return fates_;
 }
 
 void SimulatedFileSystem::Kill() {
@@ -453,7 +482,7 @@ void SimulatedFileSystem::Kill() {
 
 void SimulatedFileSystem::PowerLoss(Random& random, const PowerLossOdds& odds) {
   MutexLock lock(mutex_);
-  disk_.LosePower(random, odds);
+  disk_.LosePower(random, odds, &fates_);
   boot_id_ = RandomUuid(random_);
   StartNextProcess();
 }

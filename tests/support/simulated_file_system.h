@@ -82,11 +82,16 @@ class SimulatedFileSystem final : public FileSystem {
   // From now on (`lacks`: until told otherwise) no file can be made, whatever the capacity.
   void SetLacksInodes(bool lacks);
 
+  // One in so many reads gives a part of what it is asked for, and is gone on with; 0: none.
+  void SetShortReads(std::uint64_t one_in);
+
   // From here on what faults and crashes leave behind is drawn from this seed.
   void Reseed(std::uint64_t seed);
 
   void Kill();
   void PowerLoss(Random& random, const PowerLossOdds& odds = {});
+  // Of all power cuts and calls so far.
+  [[nodiscard]] DiskFates fates() const;
 
   // --- for tests: neither counted nor failing; the path must exist ----------------------------
   void Corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask);
@@ -121,6 +126,8 @@ class SimulatedFileSystem final : public FileSystem {
   Outcome BeginOn(std::uint64_t process, SimulatedCall call, const std::string& path)
       REQUIRES(mutex_);
   bool TakesEffect(const Outcome& outcome) REQUIRES(mutex_);
+  Result<std::size_t> ReadFrom(const SimulatedFile& file, std::uint64_t offset,
+                               std::span<std::byte> into) REQUIRES(mutex_);
   Status WriteTo(const File& file, std::uint64_t process, const std::string& path,
                  std::uint64_t offset, std::span<const std::byte> bytes) REQUIRES(mutex_);
   Status SyncOf(const File& file, std::uint64_t process, const std::string& path,
@@ -135,6 +142,9 @@ class SimulatedFileSystem final : public FileSystem {
   mutable Mutex mutex_;
   SimulatedDisk disk_ GUARDED_BY(mutex_);
   Random random_ GUARDED_BY(mutex_);
+  Random for_reads_ GUARDED_BY(mutex_);  // that come short
+  std::uint64_t short_reads_one_in_ GUARDED_BY(mutex_) = 0;
+  DiskFates fates_ GUARDED_BY(mutex_);
   Uuid boot_id_ GUARDED_BY(mutex_);
   std::uint64_t process_ GUARDED_BY(mutex_) = 1;
   std::map<std::uint64_t, std::uint64_t> locks_ GUARDED_BY(mutex_);  // inode -> process

@@ -94,6 +94,56 @@ TEST_F(SimulatedFs, PowerLossTakesUnsyncedBytes) {
   EXPECT_EQ(fs_.Content("/file"), expected);
 }
 
+TEST_F(SimulatedFs, TellsWhatBecameOfWhatWasNotSynced) {
+  Store("/file", std::string(4 * 512, 'o'));
+  ASSERT_OK(Open("/file")->Write(0, Bytes(std::string(2 * 512, 'n'))));
+  ASSERT_OK(Open("/new")->Write(0, Bytes(std::string(3 * 512, 'n'))));
+  fs_.PowerLoss(random_, kAllLost);
+  EXPECT_EQ(fs_.fates().sectors_stale, 2u);
+  EXPECT_EQ(fs_.fates().names_lost, 1u);
+  EXPECT_EQ(fs_.fates().sectors_kept + fs_.fates().sectors_garbage, 0u);
+
+  ASSERT_OK(Open("/file")->Write(0, Bytes(std::string(2 * 512, 'n'))));
+  fs_.PowerLoss(random_, kAllKept);
+  EXPECT_EQ(fs_.fates().sectors_kept, 2u);
+  ASSERT_OK(Open("/file")->Write(0, Bytes(std::string(2 * 512, 'n'))));
+  fs_.PowerLoss(random_, kAllKept);
+  EXPECT_EQ(fs_.fates().sectors_kept, 2u) << "they held the same before";
+}
+
+TEST_F(SimulatedFs, TellsOfASizeAheadOfTheDataAndOfAWriteThatCameShort) {
+  for (int round = 0; round < 50; ++round) {
+    Store("/file", "");
+    ASSERT_OK(Open("/file")->Write(0, Bytes(std::string(1024, 'n'))));
+    fs_.PowerLoss(random_);
+  }
+  EXPECT_GT(fs_.fates().sizes_ahead, 0u);
+  EXPECT_LT(fs_.fates().sizes_ahead, 50u);
+  EXPECT_GT(fs_.fates().sectors_lost, 0u);
+  EXPECT_GT(fs_.fates().sectors_garbage, 0u);
+  EXPECT_EQ(fs_.fates().short_writes, 0u);
+  Store("/file", "");
+  fs_.SetCapacity(1024);
+  EXPECT_FALSE(Open("/file")->Write(0, Bytes(std::string(2048, 'n'))).ok());
+  EXPECT_EQ(fs_.fates().short_writes, 1u);
+}
+
+TEST_F(SimulatedFs, AReadThatComesShortIsGoneOnWith) {
+  const std::string content = "what is asked for is read as a whole";
+  Store("/file", content);
+  fs_.SetShortReads(2);
+  const auto file = fs_.OpenReadable("/file");
+  ASSERT_OK(file.status());
+  for (int round = 0; round < 20; ++round) {
+    std::string found(content.size() + 7, '-');
+    const auto count = (*file)->Read(0, std::as_writable_bytes(std::span(found)));
+    ASSERT_OK(count.status());
+    EXPECT_EQ(*count, content.size());
+    EXPECT_EQ(found, content + "-------");
+  }
+  EXPECT_GT(fs_.fates().short_reads, 0u);
+}
+
 TEST_F(SimulatedFs, PowerLossMayKeepUnsyncedBytes) {
   Store("/file", "old");
   ASSERT_OK(Open("/file")->Write(0, Bytes("newer")));
