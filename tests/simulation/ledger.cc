@@ -10,11 +10,6 @@ namespace {
 
 using Kind = PlannedOperation::Kind;
 
-bool Covers(const std::vector<wal::LsnRange>& ranges, wal::Lsn lsn) {
-  return std::any_of(ranges.begin(), ranges.end(),
-                     [&](const wal::LsnRange& r) { return r.from <= lsn && lsn <= r.to; });
-}
-
 std::string TextOf(const std::set<Ledger::Row>& rows) {
   std::string text;
   for (const Ledger::Row& row : rows) text += (text.empty() ? "" : " or ") + Ledger::Text(row);
@@ -45,6 +40,11 @@ bool IsAmong(const std::set<Ledger::Row>& rows, const Ledger::Row& found) {
 
 }  // namespace
 
+bool Covers(const std::vector<wal::LsnRange>& ranges, wal::Lsn lsn) {
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const wal::LsnRange& r) { return r.from <= lsn && lsn <= r.to; });
+}
+
 void Ledger::Fail(const std::string& what) {
   if (!failure_.empty()) return;
   failure_ = what;
@@ -53,7 +53,7 @@ void Ledger::Fail(const std::string& what) {
 
 // --- what callers do ---------------------------------------------------------------------------
 
-Ledger::Number Ledger::Begin(PlannedOperation operation) {
+Ledger::Number Ledger::Begin(PlannedOperation operation, Time now) {
   const Number number = operations_.size();
   for (const std::string& task : operation.tasks) {
     by_task_[task].push_back(number);
@@ -64,6 +64,7 @@ Ledger::Number Ledger::Begin(PlannedOperation operation) {
   operations_.push_back({std::move(operation), Fate::kUnknown, 0, 0, false});
   operations_.back().flushed_before = flushed_;
   operations_.back().opens_before = opens_;
+  operations_.back().earliest = now;
   if (may_poison_be_taken_ && operations_.back().planned.is_poison) Tend(operations_.back());
   return number;
 }
@@ -138,7 +139,7 @@ void Ledger::Committed(const storage::Batch& batch) {
 
 void Ledger::Repeated(const storage::Batch::ActivityRow& row) {
   coverage_.Note(Seen::kRepeatDropped);
-  if (!undone_.empty()) return;
+  if (Covers(undone_, row.lsn)) return;
   const auto known = by_version_.find(row.activity.message);
   if (known != by_version_.end() && IsTended(operations_[known->second])) return;
   Fail(fmt::format("{} (LSN {}) is brought a second time", row.activity.id, row.lsn));
@@ -160,7 +161,9 @@ void Ledger::Undone(std::span<const storage::Batch> batches) {
       --operations_[by_version_.at(row.activity.message)].committed;
     }
   }
-  if (!range.empty()) undone_.push_back(range);
+  if (range.empty()) return;
+  undone_.push_back(range);
+  owed_.push_back(range);
 }
 
 std::string Ledger::Text(const Row& row) {
@@ -311,7 +314,8 @@ void Ledger::CheckLost(const Database& database) {
          known != by_lsn_.end() && known->first <= range.to; ++known) {
       const Operation& operation = operations_[known->second];
       if (operation.fate != Fate::kAcknowledged || Covers(rotten_, known->first)) continue;
-      if (known->first < database.first_kept && Covers(undone_, known->first)) continue;
+      if (operation.was_taken_back) continue;
+      if (known->first < database.first_kept && Covers(owed_, known->first)) continue;
       // The sync of a later record does not tell that this one was not declared before it.
       // The process that took a record of level disk has it until it is durable.
       const bool is_owed = operation.was_awaited || operation.planned.is_of_disk;
@@ -319,6 +323,19 @@ void Ledger::CheckLost(const Database& database) {
       Fail(fmt::format("LSN {} was acknowledged and is declared lost", known->first));
     }
   }
+}
+
+// Once all of it is flushed again, what was declared lost is known, and nothing else may follow it.
+void Ledger::SettleUndone(const Database& database) {
+  if (!database.open_letters) return;
+  std::erase_if(owed_, [&](const wal::LsnRange& range) {
+    if (range.to > database.flushed) return false;
+    const auto end = by_lsn_.upper_bound(range.to);
+    for (auto known = by_lsn_.lower_bound(range.from); known != end; ++known) {
+      if (Covers(database.lost, known->first)) operations_[known->second].was_taken_back = true;
+    }
+    return true;
+  });
 }
 
 void Ledger::CheckActivity(const Operation& operation, const Database& database) {
@@ -329,7 +346,7 @@ void Ledger::CheckActivity(const Operation& operation, const Database& database)
   // While letters are retried the database takes poison, too.
   const bool is_taken = operation.committed == 1;
   const bool is_where_it_belongs =
-      planned.is_poison ? IsLettered(operation, database) || may_letters_expire_ ||
+      planned.is_poison ? IsLettered(operation, database) || MayHaveExpired(operation) ||
                               (IsTended(operation) && is_taken)
                         : is_taken;
   if (!is_where_it_belongs) {
@@ -392,6 +409,7 @@ void Ledger::CheckRestored(const std::map<std::string, wal::Lsn>& activities,
 
 void Ledger::Check(const Database& database) {
   CheckLost(database);
+  SettleUndone(database);
   for (const Operation& operation : operations_) {
     if (operation.planned.kind == Kind::kActivity) CheckActivity(operation, database);
   }

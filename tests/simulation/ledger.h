@@ -3,6 +3,7 @@
 // states of a task are those after a prefix of its operations. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -22,6 +23,8 @@
 #include "wal/record.h"
 
 namespace taskwal {
+
+[[nodiscard]] bool Covers(const std::vector<wal::LsnRange>& ranges, wal::Lsn lsn);
 
 struct PlannedOperation {
   enum class Kind : std::uint8_t { kSave, kBatch, kStatus, kDelete, kDagDelete, kActivity };
@@ -46,7 +49,7 @@ class Ledger {
 
   // --- what callers do ---------------------------------------------------------------------------
   using Number = std::size_t;
-  Number Begin(PlannedOperation operation);       // from now on it may have happened
+  Number Begin(PlannedOperation operation, Time now);  // from now on it may have happened
   void Acknowledge(Number number, wal::Lsn lsn);  // survives a kill
   void Durable(wal::Lsn lsn);                     // it and all before survive a power cut
   void Awaited(wal::Lsn lsn);                     // the same, and its caller was told so
@@ -101,10 +104,17 @@ class Ledger {
   // among `known` is final.
   void PoisonMayBeTaken(const std::set<wal::Lsn>& known);
   void PoisonIsRefused() { may_poison_be_taken_ = false; }
-  // Those of activities: unseen, too.
-  void LettersMayExpire() { may_letters_expire_ = true; }
+  // The wall clock was set back: what is refused from now on failed as early as this.
+  void WallClockIs(Time now);
+  // Those of activities that failed before then may be gone, unseen, too.
+  void LettersExpire(Time before) { expired_before_ = std::max(expired_before_, before); }
   [[nodiscard]] bool is_astray(const std::string& task_id) const {
     return astray_.contains(task_id);
+  }
+  // Whether the log, once read again, may rightly have no more than up to `end`, though a database
+  // has: what comes next was flipped, or named by nothing when a bit flipped.
+  [[nodiscard]] bool MayEndAt(wal::Lsn end) const {
+    return Covers(rotten_, end + 1) || Covers(unnamed_, end + 1);
   }
   [[nodiscard]] bool may_rot() const { return data_may_rot_; }
   [[nodiscard]] bool may_lose() const { return !unread_.empty() || data_may_rot_; }
@@ -152,6 +162,8 @@ class Ledger {
     bool has_met_database = false;   // a poison that no other operation was folded with
     wal::Lsn flushed_before = 0;     // when it began
     std::uint64_t opens_before = 0;  // of the log, when it began
+    Time earliest{};                 // the least that the wall clock has shown since it began
+    bool was_taken_back = false;     // by a failover, and declared lost
   };
   // What an operation means for a state that has, or may have, or has not met it.
   enum class Part : std::uint8_t { kIs, kMayBe, kIsNot };
@@ -169,12 +181,14 @@ class Ledger {
   [[nodiscard]] bool MayBeFolded(Number number) const;
   [[nodiscard]] bool HasLaterWhole(Number number, const std::string& task_id, bool or_status) const;
   [[nodiscard]] bool HasDeleteBefore(Number number) const;
+  [[nodiscard]] bool MayHaveExpired(const Operation& operation) const;
   [[nodiscard]] bool MayVanish(wal::Lsn lsn) const;
   [[nodiscard]] bool MayBeLettered(Number number) const;
   [[nodiscard]] bool IsLettered(const Operation& operation, const Database& database) const;
   void CheckPoison(const Operation& operation, const Database& database);
   void CheckOpenLetters(const Database& database);
   void CheckLost(const Database& database);
+  void SettleUndone(const Database& database);
   void NoteLsn(Number number, wal::Lsn lsn);
 
   Coverage& coverage_;
@@ -190,7 +204,8 @@ class Ledger {
   std::set<std::uint64_t> unread_;      // opens_ of processes that could not read their files
   std::vector<wal::LsnRange> unnamed_;  // when a bit flipped
   std::vector<wal::LsnRange> rotten_;   // what the bits that flipped, and the files, stood for
-  std::vector<wal::LsnRange> undone_;  // may be gone, where the log has given them up
+  std::vector<wal::LsnRange> undone_;   // by a failover, ever
+  std::vector<wal::LsnRange> owed_;     // of these, may be gone, where the log has given them up
   std::vector<wal::LsnRange> unknown_;  // in the database, or gone and not declared
   std::set<std::string> astray_;       // tasks whose move was undone
   bool is_behind_move_ = false;
@@ -201,7 +216,7 @@ class Ledger {
   std::set<std::string> tended_tasks_;
   std::set<std::pair<wal::Lsn, std::uint16_t>> seen_letters_;  // open, and to be found again
   bool may_poison_be_taken_ = false;
-  bool may_letters_expire_ = false;
+  Time expired_before_ = Time::min();  // letters of activities
   std::string failure_;
   std::function<void()> on_failure_;
 };

@@ -81,7 +81,8 @@ bool Ledger::HasDeleteBefore(Number number) const {
     if (before.fate == Fate::kNever || before.fate == Fate::kGone) continue;
     const bool is_certain = before.fate == Fate::kAcknowledged;
     // A failover may have it brought again.
-    const bool was_brought = is_certain && before.lsn <= update.flushed_before && undone_.empty();
+    const bool was_brought = is_certain && before.lsn <= update.flushed_before &&
+                             !Covers(undone_, before.lsn);
     if (was_brought) return false;
     if (IsDelete(before.planned.kind)) return true;
     if (is_certain && IsSave(before.planned.kind)) return false;
@@ -129,14 +130,22 @@ void Ledger::CheckPoison(const Operation& operation, const Database& database) {
 
 // --- letters that are there ----------------------------------------------------------------------
 
+void Ledger::WallClockIs(Time now) {
+  for (Operation& operation : operations_) operation.earliest = std::min(operation.earliest, now);
+}
+
+bool Ledger::MayHaveExpired(const Operation& operation) const {
+  return operation.earliest < expired_before_;
+}
+
 // Whether the letter of this record, once seen, need not be found any more.
 bool Ledger::MayVanish(wal::Lsn lsn) const {
   if (data_may_rot_ || tended_letters_.contains(lsn)) return true;
   const auto known = by_lsn_.find(lsn);
   // Its caller was never answered: it may be of any task.
-  if (known == by_lsn_.end()) return may_letters_expire_ || !tended_letters_.empty();
+  if (known == by_lsn_.end()) return expired_before_ > Time::min() || !tended_letters_.empty();
   const Operation& operation = operations_[known->second];
-  if (operation.planned.kind == Kind::kActivity && may_letters_expire_) return true;
+  if (operation.planned.kind == Kind::kActivity && MayHaveExpired(operation)) return true;
   const auto& tasks = operation.planned.tasks;
   return IsTended(operation) || std::any_of(tasks.begin(), tasks.end(), [&](const std::string& id) {
            return tended_tasks_.contains(id);

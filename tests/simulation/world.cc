@@ -237,8 +237,11 @@ void World::Live(const Plan& plan) {
   const Status checked = pipeline::CheckOptions(plan.options);
   if (!checked.ok()) return ledger_.Fail("options: " + checked.ToString());
   const std::uint64_t opens = ledger_.opens();
+  latest_ = Time::min();
   const SimulatedThreads::End end = threads_.Run([&] { Process(plan); }, plan.odds);
   if (ledger_.opens() > opens && HasUnreadableFiles()) ledger_.FilesWereUnreadable();
+  const auto age = plan.options.dead_letter_age_max;
+  if (age.count() > 0) ledger_.LettersExpire(std::max(latest_, WallNow()) - age);
   random_ = Random(SeedOf(Concern::kEnd));
   Trace(end == SimulatedThreads::End::kKilled ? "killed" : "ended");
   if (end == SimulatedThreads::End::kStuck) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <span>
@@ -80,6 +81,9 @@ class World {
   void BeginLife();
   Plan Draw(bool is_last);
   void Live(const Plan& plan);
+  [[nodiscard]] Time WallNow() const {
+    return Time(std::chrono::microseconds(threads_.wall_now() / 1000));
+  }
   [[nodiscard]] bool HasUnreadableFiles() const;
   void Crash(bool was_killed);
   void NoteFates();
@@ -113,6 +117,7 @@ class World {
   void WriteDirectly();
   void PurgeBetween();
   void KeepHouse();
+  std::map<std::string, Ledger::Row> RowsThatGoOn(TaskStorage& storage);
   void Move();
   void AdoptAsMoved();
   void Verify();
@@ -218,6 +223,7 @@ class World {
 
   std::uint64_t crashes_ = 0;
   bool after_power_cut_ = false;
+  Time latest_ = Time::min();      // that the wall clock has shown in this life
   bool callers_are_done_ = false;
   bool is_contacted_ = false;      // the database knows this log
   bool is_drained_ = false;        // by the last life

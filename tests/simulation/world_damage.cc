@@ -20,11 +20,6 @@ namespace {
 
 constexpr char kDirectory[] = "/wal";
 
-bool Covers(const std::vector<wal::LsnRange>& ranges, wal::Lsn lsn) {
-  return std::any_of(ranges.begin(), ranges.end(),
-                     [&](const wal::LsnRange& r) { return r.from <= lsn && lsn <= r.to; });
-}
-
 // Damage of these records, in this file or one next to it: what a file held that was given up as a
 // whole, or stood again in the next one, is missing between two. One that is gone is told together
 // with those next to it, under the name of the first, or without one where no other tells the

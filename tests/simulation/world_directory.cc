@@ -358,6 +358,18 @@ void World::PurgeBetween() {
   });
 }
 
+std::map<std::string, Ledger::Row> World::RowsThatGoOn(TaskStorage& storage) {
+  std::map<std::string, Ledger::Row> rows;
+  for (const std::string& id : ledger_.tasks()) {
+    const auto task = storage.GetTask(id);
+    if (!task.ok()) continue;
+    const bool goes_on =
+        task->status == TaskStatus::kPending || task->status == TaskStatus::kRunning;
+    if (goes_on) rows.emplace(id, Ledger::RowOf(*task));
+  }
+  return rows;
+}
+
 // At the very end what is old goes: of tasks those that have ended, of activities all.
 void World::KeepHouse() {
   constexpr Time kEndOfTime{std::chrono::hours(24 * 365 * 200)};
@@ -367,14 +379,22 @@ void World::KeepHouse() {
     setup.options.wal_dir = kDirectory;
     auto storage = pipeline::WalTaskStorage::Open(std::move(setup));
     if (!storage.ok()) return ledger_.Fail("to keep house: " + storage.status().ToString());
+    const auto before = (*storage)->Count();
+    const auto rows = RowsThatGoOn(**storage);
     const auto tasks = (*storage)->CleanupOldTasks(kEndOfTime, {});
     const auto activities = (*storage)->CleanupOldActivityLogs(kEndOfTime);
     const auto left = (*storage)->Count();
-    if (!tasks.ok() || !activities.ok() || !left.ok()) {
+    if (!tasks.ok() || !activities.ok() || !before.ok() || !left.ok()) {
       return ledger_.Fail("clean-up: " + tasks.status().ToString() + ", " +
                           activities.status().ToString());
     }
     if (left->activities > 0) ledger_.Fail("activities outlive the clean-up");
+    if (*activities != before->activities || *tasks != before->tasks - left->tasks) {
+      ledger_.Fail("the clean-up says that more went, or less");
+    }
+    if (RowsThatGoOn(**storage) != rows) {
+      ledger_.Fail("the clean-up took tasks that have not ended, or changed them");
+    }
     for (const auto& [status, count] : left->tasks_by_status) {
       const bool has_ended = status != TaskStatus::kPending && status != TaskStatus::kRunning;
       if (has_ended && count > 0) ledger_.Fail("ended tasks outlive the clean-up");

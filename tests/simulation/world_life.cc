@@ -156,7 +156,7 @@ bool World::IsBehindItsDatabase() {
   disk_.ClearFaults();
   const auto report = recovery::Scan(disk_, "/wal");
   const auto state = wal::ReadState(disk_, "/wal");
-  if (!report.ok() || !state.ok()) return false;
+  if (!report.ok() || !state.ok() || !ledger_.MayEndAt(report->lsns.to)) return false;
   return std::any_of(databases_.begin(), databases_.end(), [&](const auto& database) {
     const auto row = (*database->data().Connect())->ReadLog(state->wal_id);
     return row.ok() && std::any_of(row->watermarks.begin(), row->watermarks.end(),
@@ -415,7 +415,7 @@ bool World::CallOnce(WalTaskStorage& storage, const Turn& turn) {
   if (turn.more.OneIn(8)) options.stop = stop_.get_token();
   options.only_if_room = turn.more.OneIn(32);
   options.reset = protects_now_ && !operation.protects;
-  const Ledger::Number number = ledger_.Begin(operation);
+  const Ledger::Number number = ledger_.Begin(operation, WallNow());
   const Result<wal::Lsn> answer = Send(storage, operation, options, turn);
   Heard(number, answer, options);
   if (is_traced_) TraceCall(operation, answer);

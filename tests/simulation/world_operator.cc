@@ -50,8 +50,10 @@ void World::OperateOnce(WalTaskStorage& storage, Random& random) {
       break;
     case 5:
       coverage_.Note(Seen::kWallClockStep);
+      latest_ = std::max(latest_, WallNow());
       threads_.StepWallClock(static_cast<std::int64_t>(random.Below(20'000'000'000)) -
                              10'000'000'000);
+      ledger_.WallClockIs(WallNow());
       break;
     case 6:
       if (random.OneIn(8)) VerifyBeside();

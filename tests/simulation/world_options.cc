@@ -73,7 +73,6 @@ void World::DrawMore(Plan* plan) {
   if (random.OneIn(8)) options.dead_letter_count_max = 1 + random.Below(5);
   if (random.OneIn(10)) {
     options.dead_letter_age_max = milliseconds(100 + random.Below(3000));
-    ledger_.LettersMayExpire();
   }
   if (random.OneIn(6)) {
     plan->body_bytes_max = 40u << 10;
