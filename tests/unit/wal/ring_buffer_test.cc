@@ -45,6 +45,20 @@ class RingBufferTest : public ::testing::Test {
     ring.Publish(claim.slot, claim.lsn, body.size());
     return claim.lsn;
   }
+  // Claims and gives back, with nothing in between, until so many bytes are left of the positions
+  // that the claim word can tell apart.
+  static RingPosition LeaveOfPositions(std::uint64_t bytes, RingBuffer& ring) {
+    constexpr std::size_t kBody = kRingBytes / 2 - sizeof(RingSlot);
+    RingPosition at;
+    while (at.bytes < kPositions - bytes) {
+      const std::size_t body = at.bytes < kPositions - 2 * kRingBytes ? kBody : 0;
+      at = {at.bytes + RingBuffer::SlotBytes(body), ring.TryClaim({}, body, 0).lsn + 1};
+      ring.Release(at);
+    }
+    return at;
+  }
+  static constexpr std::uint64_t kPositions = std::uint64_t{1} << 34;
+
   Rescue RescueFrom(Lsn next_lsn) {
     auto rescue = RescueRing(fs_, kPath, {wal_id_}, next_lsn);
     EXPECT_OK(rescue);
@@ -108,6 +122,40 @@ TEST_F(RingBufferTest, RescuesAcrossTheLowHalfsEnd) {
     ASSERT_EQ(rescue.records.size(), 6u) << is_same_boot;
     EXPECT_EQ(rescue.records.front().lsn, kFirst);
     EXPECT_EQ(rescue.records.back().lsn, kFirst + 5);
+  }
+}
+
+TEST_F(RingBufferTest, ThePositionRunsOver) {
+  auto ring = Make();
+  RingPosition at = LeaveOfPositions(kRingBytes, *ring);
+  RecordView record;
+  std::uint8_t flags;
+  const Lsn first = at.next_lsn;
+  for (Lsn lsn = first; lsn < first + 3000; ++lsn) {
+    ASSERT_EQ(Put(*ring, "body"), lsn);
+    ASSERT_EQ(ring->used_bytes(), (1 + (lsn - first) % 2) * RingBuffer::SlotBytes(4));
+    ASSERT_TRUE(ring->Read(at, &record, &flags, &at));
+    ASSERT_EQ(record.lsn, lsn);
+    ASSERT_FALSE(ring->Read(at, &record, &flags, &at));
+    if ((lsn - first) % 2 == 1) ring->Release(at);
+  }
+  EXPECT_GT(at.bytes, kPositions);
+}
+
+TEST_F(RingBufferTest, IsFullAndRescuedAcrossTheEndOfPositions) {
+  auto ring = Make();
+  const RingPosition at = LeaveOfPositions(200, *ring);
+  Lsn last = 0;
+  while (const Lsn lsn = Put(*ring, "body")) last = lsn;
+  const std::uint64_t fitting = kRingBytes / RingBuffer::SlotBytes(4);
+  EXPECT_EQ(last, at.next_lsn + fitting - 1);
+  ring.reset();
+  for (const bool is_same_boot : {true, false}) {
+    if (!is_same_boot) LosePowerKeepingAll();
+    const Rescue rescue = RescueFrom(at.next_lsn);
+    ASSERT_EQ(rescue.records.size(), fitting) << is_same_boot;
+    EXPECT_EQ(rescue.records.front().lsn, at.next_lsn);
+    EXPECT_EQ(rescue.records.back().lsn, last);
   }
 }
 
