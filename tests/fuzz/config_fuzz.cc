@@ -1,6 +1,6 @@
-// Parses configuration files. What is taken can be shown, every key of it. In half of the cases keys
-// that there are, with some value or their own, are put into a file or make a new one, instead of
-// its bytes being changed.
+// Parses configuration files. What is taken can be shown, every key of it. In half of the cases
+// keys that there are, with some value or their own, are put into a file or make a new one, instead
+// of its bytes being changed.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
