@@ -1,6 +1,7 @@
 #include "pipeline/database_calls.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <exception>
 #include <memory>
@@ -227,8 +228,19 @@ Result<StoredCounts> DatabaseCalls::Count(const End& end) {
   return Read(end, [](storage::Session& session) { return session.Count(); });
 }
 
-Result<std::uint64_t> DatabaseCalls::HighestStamp() {
-  return Read({}, [](storage::Session& session) { return session.HighestStamp(); });
+Result<std::uint64_t> DatabaseCalls::RegisterOrigin(const Uuid& id) {
+  return Read({}, [id](storage::Session& session) -> Result<std::uint64_t> {
+    TASKWAL_ASSIGN(storage::LogRow row, session.ReadLog(id));
+    if (row.watermarks.empty()) {
+      const Status registered = session.RegisterLog(id, 0, std::array<storage::Lsn, 1>{}).status();
+      // Or somebody else has done it in the same moment.
+      if (!registered.ok()) {
+        TASKWAL_ASSIGN(row, session.ReadLog(id));
+        if (row.watermarks.empty()) return registered;
+      }
+    }
+    return session.HighestStamp();
+  });
 }
 
 Status DatabaseCalls::Ping(const End& end) {

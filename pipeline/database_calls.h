@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/uuid.h"
 #include "pipeline/bounded_calls.h"
 #include "storage/backend.h"
 #include "taskwal/options.h"
@@ -48,7 +49,8 @@ class DatabaseCalls {
   Result<TaskPage> ResumableTasks(const Paging& paging, const End& end = {});
   Result<ActivityPage> QueryActivities(const ActivityQuery& query, const End& end = {});
   Result<StoredCounts> Count(const End& end = {});
-  Result<std::uint64_t> HighestStamp();
+  // Makes an origin known that has one partition and no log; the highest stamp stored here.
+  Result<std::uint64_t> RegisterOrigin(const Uuid& id);
   Status Ping(const End& end = {});
 
   // Small deletes until nothing old is left; tasks that `skip` names stay. What was deleted before

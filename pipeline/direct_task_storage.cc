@@ -18,6 +18,9 @@ namespace {
 // Of handlers in an immediate shutdown, and of calls that were left behind.
 constexpr std::chrono::milliseconds kMoment{500};
 constexpr std::chrono::hours kYear{24 * 366};
+// Rows name an origin like all others: the zero UUID for all that is written without a log, with
+// the stamps as LSNs. wal_checkpoints has a row of it, so that they grow over restarts as well.
+constexpr Uuid kNoLog{};
 
 }  // namespace
 
@@ -28,14 +31,13 @@ DirectTaskStorage::DirectTaskStorage(std::unique_ptr<storage::Backend> backend, 
       logger_(options_.logger),
       backend_(std::move(backend)),
       database_(std::make_unique<DatabaseCalls>(*backend_, ConnectionLimitsOf(options_, 0))),
-      origin_id_(Uuid::Make()),
       handlers_(options_, clock_) {}
 
 Result<std::unique_ptr<DirectTaskStorage>> DirectTaskStorage::Open(
     std::unique_ptr<storage::Backend> backend, Clock& clock, Options options) {
   std::unique_ptr<DirectTaskStorage> storage(
       new DirectTaskStorage(std::move(backend), clock, std::move(options)));
-  TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_->HighestStamp());
+  TASKWAL_ASSIGN(const std::uint64_t highest, storage->database_->RegisterOrigin(kNoLog));
   storage->stamp_.store(highest);
   return storage;
 }
@@ -69,9 +71,9 @@ Result<std::uint64_t> DirectTaskStorage::Apply(storage::OperationBody body,
 
   std::vector<storage::Operation> operations;
   operations.push_back({lsn, lsn, std::move(body)});
-  ComposedRows rows = Compose(std::move(operations), origin_id_);
+  ComposedRows rows = Compose(std::move(operations), kNoLog);
   storage::Batch batch;
-  batch.wal_id = origin_id_;
+  batch.wal_id = kNoLog;
   batch.dag_deletes = std::move(rows.dag_deletes);
   batch.tasks = std::move(rows.tasks);
   batch.activities = std::move(rows.activities);

@@ -74,9 +74,6 @@ class DirectTaskStorage final : public TaskStorage {
   const LoggerLease logger_;  // ends behind all that logs
   std::unique_ptr<storage::Backend> backend_;
   std::unique_ptr<DatabaseCalls> database_;
-  // Rows name an origin like all others: an own one per open, with the stamps as LSNs, which grow
-  // over restarts as well.
-  const Uuid origin_id_;
   std::atomic<std::uint64_t> stamp_{0};
   ShutdownHandlers handlers_;
   std::atomic<bool> open_{true}, is_closing_{false};

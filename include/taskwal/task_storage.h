@@ -31,8 +31,8 @@ enum class WaitFor : std::uint8_t {
 struct WriteOptions {
   std::optional<Durability> durability;              // Options::durability when absent
   WaitFor wait = WaitFor::kAcknowledged;
-  // Of the whole call; 0: no waiting. Absent: Options::block_timeout for room in the log and for
-  // kApplied, and as long as it takes for a sync.
+  // Of the whole call; 0: no waiting (without a log: as absent). Absent: Options::block_timeout
+  // for room in the log and for kApplied, and as long as it takes for a sync.
   std::optional<std::chrono::milliseconds> timeout;
   std::stop_token stop;                              // a requested stop ends the waiting
   // kOverloaded at once where the call would have to wait for room; not counted as dropped.

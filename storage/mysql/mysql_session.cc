@@ -159,8 +159,13 @@ bool MysqlSession::MoveWatermarks(const Batch& batch, const std::string& wal_id,
     return connection_->Execute(MoveWatermarkSql(batch, wal_id, also), meanwhile) ==
            batch.moves.size();
   }
+  const std::uint64_t stamp = HighestStampOf(batch);
+  if (stamp == 0) {
+    meanwhile();
+    return true;
+  }
   connection_->Execute("UPDATE wal_checkpoints SET stamp = GREATEST(stamp, " +
-                       std::to_string(HighestStampOf(batch)) + ") WHERE wal_id = '" + wal_id +
+                       std::to_string(stamp) + ") WHERE wal_id = '" + wal_id +
                        "' AND `partition` = 0",
                        meanwhile);
   return true;

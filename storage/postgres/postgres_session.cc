@@ -141,7 +141,7 @@ bool PostgresSession::MoveWatermarks(const Batch& batch) {
   const std::uint64_t stamp = HighestStampOf(batch);
   PostgresParams params;
   if (batch.moves.empty()) {
-    connection_->Execute(kRaiseStamp, params.Add(batch.wal_id).Add(stamp));
+    if (stamp > 0) connection_->Execute(kRaiseStamp, params.Add(batch.wal_id).Add(stamp));
     return true;
   }
   const auto number = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };

@@ -136,7 +136,7 @@ Result<ApplyResult> SqliteSession::Write(const Batch& batch, BatchPart* part) {
 bool SqliteSession::MoveWatermarks(const Batch& batch, const std::string& wal_id) {
   const std::uint64_t stamp = HighestStampOf(batch);
   if (batch.moves.empty()) {
-    connection_->Cached(kRaiseStamp).Start().Bind(stamp).Bind(wal_id).Run();
+    if (stamp > 0) connection_->Cached(kRaiseStamp).Start().Bind(stamp).Bind(wal_id).Run();
     return true;
   }
   const Time now = Clock::Real().WallNow();

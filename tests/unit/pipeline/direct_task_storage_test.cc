@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/switchable_backend.h"
 
@@ -28,8 +29,8 @@ using ::testing::HasSubstr;
 
 class DirectTaskStorageTest : public ::testing::Test {
  protected:
-  void Open() {
-    auto opened = DirectTaskStorage::Open(database_.Open(), Clock::Real(), options_);
+  void Open(Clock& clock = Clock::Real()) {
+    auto opened = DirectTaskStorage::Open(database_.Open(), clock, options_);
     ASSERT_OK(opened);
     storage_ = std::move(opened).value();
   }
@@ -39,6 +40,7 @@ class DirectTaskStorageTest : public ::testing::Test {
     return storage_->LogActivity(activity, options).status();
   }
 
+  FakeClock clock_;
   SwitchableDatabase database_;
   Options options_;
   std::unique_ptr<DirectTaskStorage> storage_;
@@ -73,6 +75,23 @@ TEST_F(DirectTaskStorageTest, ACallsTimeIsThatOfItsTransaction) {
     EXPECT_GT(time, milliseconds(0));
     EXPECT_LE(time, hours(1));
   }
+}
+
+// Else what is saved after it would be taken for older than what is there, and dropped.
+TEST_F(DirectTaskStorageTest, StampsGrowOverARestartThoughTheClockStepsBack) {
+  Open(clock_);
+  Task task;
+  task.id = "t";
+  task.error = "first";
+  ASSERT_OK_AND_ASSIGN(const Ack first, storage_->SaveTask(task, {}));
+  storage_.reset();
+  clock_.StepWall(-hours(1));
+  Open(clock_);
+  task.error = "second";
+  ASSERT_OK_AND_ASSIGN(const Ack second, storage_->SaveTask(task, {}));
+  EXPECT_GT(second.lsn, first.lsn);
+  ASSERT_OK_AND_ASSIGN(const Task stored, storage_->GetTask("t"));
+  EXPECT_EQ(stored.error, "second");
 }
 
 TEST_F(DirectTaskStorageTest, AnActivityToBeKeptIsNotFiltered) {
