@@ -11,11 +11,13 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "base/line_logger.h"
 #include "base/logging.h"
 #include "base/nearest_name.h"
+#include "base/threads.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "cli/question.h"
@@ -173,6 +175,9 @@ int main(int argc, char** argv) {
   int exit_code = kExitFailed;
   try {
     exit_code = Run(argc, argv);
+  } catch (const std::system_error& error) {
+    const bool has_no_thread = error.code() == std::errc::resource_unavailable_try_again;
+    PrintError({}, has_no_thread ? taskwal::NoMoreThreads().message() : error.what());
   } catch (const std::exception& error) {
     PrintError({}, error.what());
   } catch (...) {

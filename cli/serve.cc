@@ -173,7 +173,8 @@ int Serve(const config::DaemonConfig& config, std::vector<TargetOptions> targets
   server::AddBufferRoutes(router, service);
   server::AddLetterRoutes(router, service);
   server::AddPageRoutes(router);
-  (*http)->Serve();
+  const Status serving = (*http)->Serve();
+  if (!serving.ok()) return Fail("serve", serving);
   std::printf("taskwal serve: listening on %s\n", (*http)->url().c_str());
   std::fflush(stdout);
   const StopSignal::Minded minded;  // the second one ends the drain, and the log is still sealed

@@ -1,8 +1,9 @@
 #include "pipeline/bounded_calls.h"
 
 #include <algorithm>
-#include <system_error>
 #include <thread>
+
+#include "base/threads.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -51,19 +52,19 @@ BoundedCalls::Outcome BoundedCalls::RunUntil(const wal::Deadline& end,
   }
   if (IsOver(end)) return Outcome::kOver;  // too late to begin
   ++shared->underway;
-  try {
-    std::thread([shared, turn, call = std::move(call)]() mutable {
-      call();
-      call = nullptr;  // what it holds goes before it counts as over
-      MutexLock over(shared->mutex);
-      turn->is_over = true;
-      --shared->underway;
-      shared->changed.NotifyAll();
-    }).detach();
-  } catch (const std::system_error&) {
+  auto thread = StartThread<std::thread>([shared, turn, call = std::move(call)]() mutable {
+    call();
+    call = nullptr;  // what it holds goes before it counts as over
+    MutexLock over(shared->mutex);
+    turn->is_over = true;
+    --shared->underway;
+    shared->changed.NotifyAll();
+  });
+  if (!thread.ok()) {
     --shared->underway;
     return Outcome::kNoThread;
   }
+  thread->detach();
   while (!turn->is_over) {
     if (!shared->Wait(end)) return Outcome::kOver;
   }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "base/threads.h"
 
 namespace taskwal::pipeline {
 namespace {
@@ -180,9 +181,8 @@ auto DatabaseCalls::By(const End& end, Call call)
     case BoundedCalls::Outcome::kBack: return *std::move(answer);
     case BoundedCalls::Outcome::kOver: break;
     case BoundedCalls::Outcome::kNoThread:
-      return Status::Unavailable(backend_.name() +
-                                 ": the system starts no more threads (see ulimit -u, and "
-                                 "pids.max of the control group): the call was not begun");
+      return Status::Unavailable(backend_.name() + ": " + NoMoreThreads().message() +
+                                 ": the call was not begun");
   }
   Turn was = Turn::kWaiting;
   const bool was_begun = !turn->compare_exchange_strong(was, Turn::kGivenUp);

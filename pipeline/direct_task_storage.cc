@@ -1,11 +1,11 @@
 #include "pipeline/direct_task_storage.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "pipeline/activity_context.h"
 #include "pipeline/activity_id.h"
 #include "pipeline/flush/batch.h"
@@ -46,9 +46,11 @@ DirectTaskStorage::~DirectTaskStorage() {
   IgnoreStatus(Close(), "handlers were told of");
   if (database_->AwaitAll(std::chrono::steady_clock::now() + kMoment)) return;
   // What a call has left behind uses both until it returns.
-  std::thread([backend = std::move(backend_), database = std::move(database_)]() mutable {
-    database.reset();
-  }).detach();
+  struct Left {  // the last ends first
+    std::unique_ptr<storage::Backend> backend;
+    std::unique_ptr<DatabaseCalls> database;
+  };
+  EndElsewhere(std::make_unique<Left>(Left{std::move(backend_), std::move(database_)}));
 }
 
 Status DirectTaskStorage::CheckOpen() const {

@@ -2,12 +2,22 @@
 
 #include <utility>
 
+#include "base/status_macros.h"
+#include "base/threads.h"
+
 namespace taskwal::pipeline {
 
-MonitorThread::MonitorThread(std::function<void()> look, std::function<Until()> tend)
-    : look_(std::move(look)), tend_(std::move(tend)), thread_([this] { Run(); }) {}
+Result<std::unique_ptr<MonitorThread>> MonitorThread::Start(std::function<void()> look,
+                                                            std::function<Until()> tend) {
+  std::unique_ptr<MonitorThread> monitor(new MonitorThread(std::move(look), std::move(tend)));
+  TASKWAL_ASSIGN(monitor->thread_,
+                 StartThread<std::jthread>([m = monitor.get()] { m->Run(); }));
+  return monitor;
+}
 
-MonitorThread::~MonitorThread() { StopBy({}); }
+MonitorThread::~MonitorThread() {
+  if (thread_.joinable()) StopBy({});
+}
 
 void MonitorThread::Wake() {
   MutexLock lock(mutex_);

@@ -5,9 +5,12 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #include "base/mutex.h"
+#include "taskwal/status.h"
 
 namespace taskwal::pipeline {
 
@@ -16,8 +19,10 @@ class MonitorThread {
   using Until = std::chrono::steady_clock::time_point;
 
   // What `look` uses outlives this; what `tend` uses may end as soon as StopBy has returned,
-  // whatever it says. `tend` returns when the next turn is due.
-  MonitorThread(std::function<void()> look, std::function<Until()> tend);
+  // whatever it says. `tend` returns when the next turn is due. kUnavailable when the system gives
+  // no more threads.
+  static Result<std::unique_ptr<MonitorThread>> Start(std::function<void()> look,
+                                                      std::function<Until()> tend);
   ~MonitorThread();  // waits for it
 
   // Its next turn is due at once. Never waits.
@@ -27,6 +32,8 @@ class MonitorThread {
   bool StopBy(Until until) EXCLUDES(mutex_);
 
  private:
+  MonitorThread(std::function<void()> look, std::function<Until()> tend)
+      : look_(std::move(look)), tend_(std::move(tend)) {}
   void Run() EXCLUDES(mutex_);
   bool Look() EXCLUDES(mutex_);
   bool Ends() EXCLUDES(mutex_);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/logging.h"
+#include "base/threads.h"
 #include "pipeline/error_hook.h"
 
 namespace taskwal::pipeline {
@@ -34,9 +35,12 @@ struct ShutdownHandlers::Run {
     } catch (...) {
       what = "an exception of unknown type";
     }
+    End(what.empty() ? "" : "threw: " + what);
+  }
+  void End(const std::string& what) {
     MutexLock lock(mutex);
     is_done = true;
-    error = what.empty() ? "" : "threw: " + what;
+    error = what;
     changed.NotifyAll();
   }
 };
@@ -60,7 +64,12 @@ std::vector<ShutdownHandlers::Handler> ShutdownHandlers::TakeAll() {
 std::shared_ptr<ShutdownHandlers::Run> ShutdownHandlers::Start(
     const std::function<void()>& handler) {
   auto run = std::make_shared<Run>();
-  std::thread([run, handler] { run->Do(handler); }).detach();
+  auto thread = StartThread<std::thread>([run, handler] { run->Do(handler); });
+  if (thread.ok()) {
+    thread->detach();
+  } else {
+    run->End("was not called: " + thread.status().message());
+  }
   return run;
 }
 

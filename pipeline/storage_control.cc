@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "base/status_macros.h"
 #include "pipeline/option_fields.h"
 
 namespace taskwal::pipeline {
@@ -51,10 +52,13 @@ Status StorageControl::ResetBreaker(std::string_view name) {
 }
 
 Status StorageControl::SetWorkerCount(std::uint32_t workers) {
-  const Status checked = CheckField(&Options::worker_count, workers);
-  if (!checked.ok()) return checked;
-  for (const auto& target : targets_.targets()) target->flusher->SetWorkerCount(workers);
-  return checked;
+  TASKWAL_TRY(CheckField(&Options::worker_count, workers));
+  Status set;
+  for (const auto& target : targets_.targets()) {
+    const Status of_one = target->flusher->SetWorkerCount(workers);
+    if (set.ok()) set = of_one;
+  }
+  return set;
 }
 
 BufferSnapshot StorageControl::Buffer() {

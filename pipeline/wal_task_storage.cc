@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <functional>
-#include <thread>
 #include <utility>
 
 #include "base/logging.h"
 #include "base/random.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "pipeline/activity_context.h"
 #include "pipeline/activity_id.h"
 #include "pipeline/save_tasks_check.h"
@@ -489,12 +489,17 @@ void WalTaskStorage::LeaveBehind() {
   control_.reset();
   overlay_.reset();
   queries_.reset();
-  std::thread([log = std::move(log_), letters = std::move(letters_), gauge = std::move(gauge_),
-               admission = std::move(admission_), targets = std::move(targets_),
-               monitor = std::move(monitor_)]() mutable {
-    monitor.reset();
-    targets.reset();
-  }).detach();
+  struct Left {  // the last ends first
+    std::unique_ptr<wal::Log> log;
+    std::unique_ptr<DeadLetters> letters;
+    std::unique_ptr<LoadGauge> gauge;
+    std::unique_ptr<Admission> admission;
+    std::unique_ptr<TargetSet> targets;
+    std::unique_ptr<MonitorThread> monitor;
+  };
+  EndElsewhere(std::make_unique<Left>(Left{std::move(log_), std::move(letters_),
+                                           std::move(gauge_), std::move(admission_),
+                                           std::move(targets_), std::move(monitor_)}));
 }
 
 // What is left is safe in the log: the seal covers even its last record.

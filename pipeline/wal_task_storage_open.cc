@@ -107,12 +107,12 @@ Status WalTaskStorage::OpenParts(WalStorageSetup setup, OpenReport* report) {
   readable_.store(true);
   admission_->CountBacklog(backlog_.records, backlog_.bytes);
   next_line_ = std::chrono::steady_clock::now() + options_.metrics_interval;
-  monitor_ = std::make_unique<MonitorThread>(
-      [admission = admission_.get()] {
-        admission->MaybeLook();
-        admission->TellChanges();
-      },
-      [this] { return Tend(); });
+  TASKWAL_ASSIGN(monitor_, MonitorThread::Start(
+                               [admission = admission_.get()] {
+                                 admission->MaybeLook();
+                                 admission->TellChanges();
+                               },
+                               [this] { return Tend(); }));
   admission_->WhenChanged([monitor = monitor_.get()] { monitor->Wake(); });
   return Status::Ok();
 }
@@ -160,7 +160,7 @@ void WalTaskStorage::FindKnownLosses(OpenReport* report) const {
 }
 
 Status WalTaskStorage::FirstContact(const WalStorageSetup& setup, OpenReport* report) {
-  targets_->StartContact();
+  TASKWAL_TRY(targets_->StartContact());
   const auto longest = HangsOnContact(setup, *report)
                            ? options_.recovery_timeout
                            : std::min<Options::Duration>(options_.recovery_timeout, kAnswerTime);
@@ -176,7 +176,7 @@ Status WalTaskStorage::FirstContact(const WalStorageSetup& setup, OpenReport* re
   report->contact = std::move(contact);
   const bool has_budget = options_.max_unflushed_records > 0 || options_.max_unflushed_bytes > 0;
   if (allowed.ok()) backlog_ = targets_->TakeStock(has_budget);
-  targets_->Release(allowed.ok());
+  TASKWAL_TRY(targets_->Release(allowed.ok()));
   return allowed;
 }
 

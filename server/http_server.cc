@@ -12,6 +12,7 @@
 #include "base/logging.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "server/access.h"
 #include "server/connection.h"
 
@@ -277,10 +278,12 @@ void HttpServer::Impl::Run() {
   changed.NotifyAll();
 }
 
-void HttpServer::Serve() {
-  impl_->thread = std::jthread([impl = impl_.get()] { impl->Run(); });
+Status HttpServer::Serve() {
+  TASKWAL_ASSIGN(impl_->thread,
+                 StartThread<std::jthread>([impl = impl_.get()] { impl->Run(); }));
   // Stop has no effect on a server that is about to start.
   while (!impl_->server.is_running() && !AwaitEnd({})) std::this_thread::yield();
+  return Status::Ok();
 }
 
 void HttpServer::End() {

@@ -27,8 +27,8 @@ class HttpServer {
   // "http://127.0.0.1:8080", with the port that was picked.
   [[nodiscard]] const std::string& url() const;
 
-  // Starts to answer, on threads of its own.
-  void Serve();
+  // Starts to answer, on threads of its own. kUnavailable when the system gives no more of them.
+  Status Serve();
   // Takes no more connections, and closes those that rest.
   void End();
   // Behind End: true when the requests under way have been answered by then.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "wal/log_directory.h"
 #include "wal/log_impl.h"
 
@@ -83,8 +84,9 @@ Result<std::unique_ptr<Log>> Log::Open(FileSystem& fs, Clock& clock, LogOptions 
   TASKWAL_TRY(impl->pool_.Open(segments));
   TASKWAL_TRY(WithAdviceOnRoom(fs, options.directory,
                                impl->MakeFiles(rescue.records, next_lsn, sizes.ring_bytes)));
-  if (options.start_threads) impl->StartThreads();
-  return std::unique_ptr<Log>(new Log(std::move(impl)));
+  std::unique_ptr<Log> log(new Log(std::move(impl)));
+  if (options.start_threads) TASKWAL_TRY(log->impl_->StartThreads());
+  return log;
 }
 
 Status Log::Impl::MakeFiles(const std::vector<RecordView>& rescued, Lsn next_lsn,
@@ -186,9 +188,15 @@ Status Log::Impl::SaveState() {
   return Status::Ok();
 }
 
-void Log::Impl::StartThreads() {
-  writer_thread_ = std::jthread([this](const std::stop_token& stop) { RunWriter(stop); });
-  maintenance_thread_ = std::jthread([this](const std::stop_token& stop) { RunMaintenance(stop); });
+Status Log::Impl::StartThreads() {
+  TASKWAL_ASSIGN(writer_thread_, StartThread<std::jthread>([this](const std::stop_token& stop) {
+                   RunWriter(stop);
+                 }));
+  TASKWAL_ASSIGN(maintenance_thread_,
+                 StartThread<std::jthread>([this](const std::stop_token& stop) {
+                   RunMaintenance(stop);
+                 }));
+  return Status::Ok();
 }
 
 void Log::Impl::RunWriter(const std::stop_token& stop) {

@@ -30,7 +30,7 @@ struct Log::Impl {
   Status SaveState() REQUIRES(retire_mutex_) EXCLUDES(state_mutex_);
   Status EndCleanly(const std::function<std::uint64_t()>& turns);
 
-  void StartThreads();
+  Status StartThreads();
   void StopThreads();
   void RunWriter(const std::stop_token& stop);
   void RunMaintenance(const std::stop_token& stop);

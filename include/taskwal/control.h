@@ -114,7 +114,8 @@ class Control {
   // Closes the breaker of one target, or (empty) of all. kNotFound: no target has this name.
   virtual Status ResetBreaker(std::string_view target) = 0;
   // Connections that flush, of each target: bounded by what its database and the partitions allow.
-  // Partitions are handed over when the batch they are in is done.
+  // Partitions are handed over when the batch they are in is done. kUnavailable when the system
+  // gives no more threads: those that run go on.
   virtual Status SetWorkerCount(std::uint32_t workers) = 0;
 
   virtual BufferSnapshot Buffer() = 0;

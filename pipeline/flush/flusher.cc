@@ -9,6 +9,7 @@
 
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "pipeline/error_hook.h"
 #include "pipeline/flush/flusher_impl.h"
 
@@ -253,21 +254,35 @@ std::vector<std::jthread> Flusher::Impl::TakeEnded() {
   return over;
 }
 
-void Flusher::Impl::StartWorkers() {
+Status Flusher::Impl::Spawn(std::function<void()> body) {
+  TASKWAL_ASSIGN(std::jthread thread, StartThread<std::jthread>([this, body = std::move(body)] {
+                   body();
+                   Ended();
+                 }));
+  ++running;
+  threads.push_back(std::move(thread));
+  return Status::Ok();
+}
+
+// Where not all can be started it is left at those that are running: they get all the partitions.
+Status Flusher::Impl::StartWorkers() {
   std::vector<std::jthread> over;  // joined at the end, without the lock
   MutexLock lock(mutex);
   over = TakeEnded();
-  if (!is_started || stopping.stop_requested()) return;
+  if (!is_started || stopping.stop_requested()) return Status::Ok();
   is_running.resize(workers.size());
-  for (std::size_t i = 0; i < queues.workers(); ++i) {
+  const std::uint32_t all = queues.workers();
+  for (std::uint32_t i = 0; i < all; ++i) {
     if (is_running[i]) continue;
+    const Status started = Spawn([this, i] { RunWorker(stopping.get_token(), i); });
+    if (!started.ok()) {
+      if (i > 0) queues.SetWorkers(i);
+      return Status::Unavailable(backend.name() + ": " + std::to_string(i) + " of " +
+                                 std::to_string(all) + " workers run: " + started.message());
+    }
     is_running[i] = true;
-    ++running;
-    threads.emplace_back([this, i] {
-      RunWorker(stopping.get_token(), i);
-      Ended();
-    });
   }
+  return Status::Ok();
 }
 
 void Flusher::Impl::Ended() {
@@ -355,19 +370,17 @@ void Flusher::StartBooksAt(Lsn lsn) {
   });
 }
 
-void Flusher::Start() {
+Status Flusher::Start() {
   Impl& impl = *impl_;
   {
     MutexLock lock(impl.mutex);
-    if (impl.is_started || impl.stopping.stop_requested()) return;
-    impl.is_started = true;
-    ++impl.running;
-    impl.threads.emplace_back([&impl] {
-      impl.RunReader(impl.stopping.get_token());
-      impl.Ended();
-    });
+    if (impl.stopping.stop_requested()) return Status::Ok();
+    if (!impl.is_started) {
+      TASKWAL_TRY(impl.Spawn([&impl] { impl.RunReader(impl.stopping.get_token()); }));
+      impl.is_started = true;
+    }
   }
-  impl.StartWorkers();
+  return impl.StartWorkers();
 }
 
 void Flusher::Stop() { impl_->StopBy(std::nullopt); }
@@ -423,10 +436,10 @@ void Flusher::PinBatchSize(std::optional<std::uint32_t> records) {
   impl_->queues.SetBatchRecords(impl_->sizer.size());
 }
 
-void Flusher::SetWorkerCount(std::uint32_t workers) {
+Status Flusher::SetWorkerCount(std::uint32_t workers) {
   const auto most = static_cast<std::uint32_t>(impl_->workers.size());
   impl_->queues.SetWorkers(std::clamp(workers, 1u, most));
-  impl_->StartWorkers();
+  return impl_->StartWorkers();
 }
 
 TargetFlow Flusher::Flow() const {

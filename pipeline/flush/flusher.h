@@ -110,7 +110,9 @@ class Flusher {
   wal::Lsn FixStart(bool is_read);
   // The same, set: what is read up to there is no part of any count before it is read.
   void StartBooksAt(wal::Lsn lsn);
-  void Start();   // starts the reader and worker threads
+  // Starts the reader and worker threads. kUnavailable when the system gives no more of them: those
+  // that it gave are at work, and more may be asked for again.
+  Status Start();
   void Stop();    // ends them after the batch in flight; nothing is lost. Idempotent
   // The same, but for those that hang in a call when the time is over: false. Stop, at the latest
   // the destructor, waits for them.
@@ -135,8 +137,9 @@ class Flusher {
   // Nothing: the controller decides again.
   void PinBatchSize(std::optional<std::uint32_t> records);
   // At least 1; bounded by the backend and the partitions, and with max_open_conns by worker_count.
-  // A worker that is too many ends after the batch in its hands.
-  void SetWorkerCount(std::uint32_t workers);
+  // A worker that is too many ends after the batch in its hands. kUnavailable when the system gives
+  // no more threads: it is left at those that run.
+  Status SetWorkerCount(std::uint32_t workers);
   [[nodiscard]] TargetFlow Flow() const;   // but for the name
   // OK, or why flushing ended for good (kFenced).
   [[nodiscard]] Status health() const;

@@ -90,7 +90,8 @@ struct Flusher::Impl {
   void RunWorker(const std::stop_token& stop, std::size_t index);
   bool TryRetireWorker(std::size_t index);
   std::vector<std::jthread> TakeEnded() REQUIRES(mutex);
-  void StartWorkers() EXCLUDES(mutex);
+  Status Spawn(std::function<void()> body) REQUIRES(mutex);
+  Status StartWorkers() EXCLUDES(mutex);
   void Ended() EXCLUDES(mutex);
   bool IsRunning() EXCLUDES(mutex);
   bool StopBy(std::optional<std::chrono::steady_clock::time_point> until) EXCLUDES(mutex);

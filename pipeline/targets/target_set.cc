@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/logging.h"
 #include "base/status_macros.h"
+#include "base/threads.h"
 #include "pipeline/adoption.h"
 #include "pipeline/targets/task_mover.h"
 
@@ -168,17 +169,18 @@ bool TargetSet::IsInCall() const {
          });
 }
 
-void TargetSet::Spawn(std::function<void(const std::stop_token&)> body) {
-  {
-    MutexLock lock(mutex_);
-    ++running_;
-  }
-  threads_.emplace_back([this, body = std::move(body)](const std::stop_token& stop) {
-    body(stop);
-    MutexLock lock(mutex_);
-    --running_;
-    changed_.NotifyAll();
-  });
+Status TargetSet::Spawn(std::function<void(const std::stop_token&)> body) {
+  MutexLock lock(mutex_);
+  TASKWAL_ASSIGN(std::jthread thread, StartThread<std::jthread>([this, body = std::move(body)](
+                                          const std::stop_token& stop) {
+                   body(stop);
+                   MutexLock over(mutex_);
+                   --running_;
+                   changed_.NotifyAll();
+                 }));
+  ++running_;
+  threads_.push_back(std::move(thread));
+  return Status::Ok();
 }
 
 // --- where records go --------------------------------------------------------------------------
@@ -230,10 +232,11 @@ ReadOverlay::Home TargetSet::ReadHome(std::uint64_t key) const {
 
 // --- contact -----------------------------------------------------------------------------------
 
-void TargetSet::StartContact() {
+Status TargetSet::StartContact() {
   for (std::size_t i = 0; i < targets_.size(); ++i) {
-    Spawn([this, i](const std::stop_token&) { RunContact(i); });
+    TASKWAL_TRY(Spawn([this, i](const std::stop_token&) { RunContact(i); }));
   }
+  return Status::Ok();
 }
 
 void TargetSet::RunContact(std::size_t index) {
@@ -253,7 +256,18 @@ void TargetSet::RunContact(std::size_t index) {
     while (may_start_ == Go::kUndecided) changed_.Wait(mutex_);
     if (may_start_ == Go::kNo || ends_) return;
   }
-  if (former_.load() == nullptr) targets_[index]->flusher->Start();
+  if (former_.load() == nullptr) StartFlusher(*targets_[index]);
+}
+
+// What is acknowledged waits in the log until the system has threads for it.
+void TargetSet::StartFlusher(const Target& target) {
+  for (;;) {
+    const Status started = target.flusher->Start();
+    if (started.ok()) return;
+    Logger().error("flusher target={} event=not_started error=\"{}\"", target.name,
+                   started.message());
+    if (!Pause(kRestPause)) return;
+  }
 }
 
 Status TargetSet::AwaitContact(std::chrono::steady_clock::time_point until,
@@ -314,20 +328,21 @@ BacklogCount TargetSet::TakeStock(bool exact) {
   return count;
 }
 
-void TargetSet::Release(bool may_start) {
+Status TargetSet::Release(bool may_start) {
   if (may_start && targets_.size() > 1) {
     for (std::size_t i = 0; i < targets_.size(); ++i) {
-      Spawn([this, i](const std::stop_token&) { RunHealth(i); });
+      TASKWAL_TRY(Spawn([this, i](const std::stop_token&) { RunHealth(i); }));
     }
   }
   if (may_start && former_.load() != nullptr) {
-    Spawn([this](const std::stop_token& stop) {
+    TASKWAL_TRY(Spawn([this](const std::stop_token& stop) {
       while (!stop.stop_requested() && !FinishRest(stop)) Pause(kRestPause);
-    });
+    }));
   }
   MutexLock lock(mutex_);
   may_start_ = may_start ? Go::kYes : Go::kNo;
   changed_.NotifyAll();
+  return Status::Ok();
 }
 
 // The directory is a copy: what its original has brought must not be brought again under another
@@ -494,7 +509,7 @@ Status TargetSet::Rebalance(const wal::Deadline& deadline, const MoveProgress& o
   homes_.store(tables_.back().get(), std::memory_order_release);
   TASKWAL_TRY(MoveRest({}, on_progress));
   // One that has met its database meanwhile has left it at that.
-  for (const auto& target : targets_) target->flusher->Start();
+  for (const auto& target : targets_) TASKWAL_TRY(target->flusher->Start());
   return Status::Ok();
 }
 
@@ -527,7 +542,7 @@ bool TargetSet::FinishRest(const std::stop_token& stop) {
     rest_alarm_ = alarm;
   }
   if (!moved.ok()) return false;
-  for (const auto& target : targets_) target->flusher->Start();
+  for (const auto& target : targets_) StartFlusher(*target);
   return true;
 }
 

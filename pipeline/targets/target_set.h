@@ -104,15 +104,16 @@ class TargetSet {
 
   // --- flushing ------------------------------------------------------------------------------
   // Starts the first contact with each, in a thread of its own: one that hangs delays no other.
-  void StartContact();
+  // kUnavailable when the system gives no more threads.
+  Status StartContact();
   // What became of it by then, or by a requested stop: kFenced before kUnavailable before OK.
   Status AwaitContact(std::chrono::steady_clock::time_point until, const std::stop_token& stop);
   // What the log holds for them. Of several it is read, as it is where it must be `exact`; else,
   // or where it cannot be read, told from the LSNs, and the bytes from the files. Once, before
   // Release.
   BacklogCount TakeStock(bool exact);
-  // Flushers start (each after its contact), or never will.
-  void Release(bool may_start);
+  // Flushers start (each after its contact), or never will. Errors as StartContact.
+  Status Release(bool may_start);
   void Stop();
   // The same, but for threads that hang in a call when the time is over: false. The destructor
   // waits for them.
@@ -159,8 +160,10 @@ class TargetSet {
   void KeepShare(std::uint16_t target, storage::OperationBody* body) const;
   Status MayTakeIdentity();
 
-  void Spawn(std::function<void(const std::stop_token&)> body) EXCLUDES(mutex_);
+  // kUnavailable when the system gives no more threads.
+  Status Spawn(std::function<void(const std::stop_token&)> body) EXCLUDES(mutex_);
   void RunContact(std::size_t index);
+  void StartFlusher(const Target& target);
   bool FinishRest(const std::stop_token& stop);
   Status AwaitRest(const wal::Deadline& deadline);
   Status MeetAgain(Target& target, const wal::Deadline& deadline);

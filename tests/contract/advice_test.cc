@@ -61,6 +61,25 @@ TEST_F(Advice, WhereDescriptorsRunOut) {
   }
   EXPECT_EQ(Recover().exit.code, 0);
 }
+
+// A thread gets a stack as large as the limit says: none fits into memory.
+TEST_F(Advice, WhereNoThreadCanBeStarted) {
+  const std::string kib = std::to_string(std::uint64_t{1} << 36);
+  const std::vector<std::vector<std::string>> commands = {
+      {"ingest", "--wal", wal_, "--db", db_},
+      {"recover", "--wal", wal_, "--db", db_},
+      {"run", "w.yaml", "--wal", wal_, "--db", db_},
+      {"serve", "--listen", "127.0.0.1:0", "--wal", wal_, "--db", db_}};
+  for (const auto& command : commands) {
+    std::vector<std::string> all = {"sh", "-c", "ulimit -s \"$0\"; exec \"$@\"", kib, TASKWAL_TOOL};
+    all.insert(all.end(), command.begin(), command.end());
+    const auto run = taskwal::Run(all, Activities(1, 1), {{}, dir_.path()});
+    EXPECT_EQ(run.exit.code, 1) << command.front() << ": " << run.err;
+    EXPECT_THAT(run.err, AllOf(StartsWith("taskwal"), HasSubstr("starts no more threads")));
+    EXPECT_EQ(LinesOf(run.err).size(), 1u) << run.err;
+  }
+  EXPECT_EQ(Recover().exit.code, 0);
+}
 #endif
 
 TEST_F(Advice, ALogThatIsInUse) {

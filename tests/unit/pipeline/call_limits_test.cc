@@ -2,7 +2,6 @@
 // the database never answers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <pthread.h>
 
 #include <atomic>
 #include <chrono>
@@ -19,6 +18,7 @@
 #include "pipeline/bounded_calls.h"
 #include "pipeline/direct_task_storage.h"
 #include "tests/support/hanging_file_system.h"
+#include "tests/support/no_new_threads.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/pipeline/wal_task_storage_fixture.h"
 
@@ -275,23 +275,6 @@ TEST_P(CallLimitsTest, OneThatWasToldToStopBeforeIsNotAsked) {
   EXPECT_EQ(barrier_.passed(), before);
 }
 
-// New threads are to have a stack of that many bytes, for as long as this lives.
-class StackOfThreads {
- public:
-  explicit StackOfThreads(std::size_t bytes) {
-    ::pthread_getattr_default_np(&before_);
-    pthread_attr_t changed = before_;
-    EXPECT_EQ(::pthread_attr_setstacksize(&changed, bytes), 0);
-    EXPECT_EQ(::pthread_setattr_default_np(&changed), 0);
-  }
-  ~StackOfThreads() { ::pthread_setattr_default_np(&before_); }
-  StackOfThreads(const StackOfThreads&) = delete;
-  StackOfThreads& operator=(const StackOfThreads&) = delete;
-
- private:
-  pthread_attr_t before_;
-};
-
 // Of calls alone: beside a log, threads of its own would be met.
 TEST(BoundedDatabaseCalls, AThreadThatCannotBeStartedIsToldAsThat) {
   SwitchableDatabase database;
@@ -299,7 +282,7 @@ TEST(BoundedDatabaseCalls, AThreadThatCannotBeStartedIsToldAsThat) {
   DatabaseCalls calls(*backend);
   const DatabaseCalls::End end{steady_clock::now() + hours(1), {}};
   {
-    const StackOfThreads larger_than_memory(std::size_t{1} << 46);
+    const NoNewThreads none;
     const Status refused = calls.Ping(end);
     EXPECT_THAT(refused, StatusIs(StatusCode::kUnavailable));
     EXPECT_THAT(refused.message(), HasSubstr("starts no more threads (see ulimit -u"));

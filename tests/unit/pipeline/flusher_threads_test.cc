@@ -17,6 +17,7 @@
 
 #include "storage/memory/memory_backend.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/no_new_threads.h"
 #include "tests/support/operation_log.h"
 #include "tests/support/scripted_backend.h"
 #include "tests/support/simulated_file_system.h"
@@ -112,7 +113,7 @@ class FlusherThreadsTest : public ::testing::Test {
 };
 
 TEST_F(FlusherThreadsTest, FlushesWhatSeveralThreadsAppend) {
-  flusher_->Start();
+  ASSERT_OK(flusher_->Start());
   std::vector<std::thread> producers;
   for (int producer = 0; producer < 4; ++producer) {
     producers.emplace_back([&, producer] {
@@ -132,8 +133,8 @@ TEST_F(FlusherThreadsTest, FlushesWhatSeveralThreadsAppend) {
 // The stack of a thread that has ended stays mapped until it is joined.
 TEST_F(FlusherThreadsTest, NothingIsKeptOfWorkersThatHaveEnded) {
   constexpr int kTurns = 100;
-  flusher_->Start();
-  flusher_->SetWorkerCount(1);
+  ASSERT_OK(flusher_->Start());
+  ASSERT_OK(flusher_->SetWorkerCount(1));
   // The reader's and one worker's.
   const auto await_two = [this] {
     const auto until = std::chrono::steady_clock::now() + seconds(60);
@@ -145,8 +146,8 @@ TEST_F(FlusherThreadsTest, NothingIsKeptOfWorkersThatHaveEnded) {
   await_two();
   const std::ptrdiff_t before = Lines("/proc/self/maps");
   for (int i = 0; i < kTurns; ++i) {
-    flusher_->SetWorkerCount(2);
-    flusher_->SetWorkerCount(1);
+    ASSERT_OK(flusher_->SetWorkerCount(2));
+    ASSERT_OK(flusher_->SetWorkerCount(1));
     await_two();
   }
   EXPECT_LT(Lines("/proc/self/maps"), before + kTurns / 2);
@@ -157,7 +158,7 @@ TEST_F(FlusherThreadsTest, GetsThroughEveryKindOfTrouble) {
   backend_.NextApplies({ApplyFault::kUnavailable, ApplyFault::kLostBefore, ApplyFault::kLostAfter,
                         ApplyFault::kThrows, ApplyFault::kThrowsAfter, ApplyFault::kLate,
                         ApplyFault::kMoved, ApplyFault::kThrowsOddly});
-  flusher_->Start();
+  ASSERT_OK(flusher_->Start());
   for (int i = 0; i < 300; ++i) {
     const std::string id = std::to_string(i);
     log_.LogActivity(id, "task-" + id);
@@ -173,7 +174,7 @@ TEST_F(FlusherThreadsTest, GetsThroughEveryKindOfTrouble) {
 
 TEST_F(FlusherThreadsTest, EndsAWaitOnADeadlineAStopAndTheEnd) {
   backend_.RefuseConnections(UINT32_MAX);
-  flusher_->Start();
+  ASSERT_OK(flusher_->Start());
   log_.Save("a");
   EXPECT_THAT(flusher_->WaitFlushed(1, {Clock::Real().Now() + milliseconds(1), {}}),
               StatusIs(StatusCode::kUnavailable));
@@ -192,8 +193,22 @@ TEST_F(FlusherThreadsTest, EndsAWaitWhenFenced) {
   ASSERT_OK((*memory_.Connect())
                 ->RegisterLog(log_.log().state().wal_id, 99,
                               std::vector<wal::Lsn>(OperationLog::kPartitions, 0)));
-  flusher_->Start();
+  ASSERT_OK(flusher_->Start());
   EXPECT_THAT(flusher_->WaitFlushed(1, {}), StatusIs(StatusCode::kFenced));
+}
+
+TEST_F(FlusherThreadsTest, StartsAgainWhereTheSystemGaveNoThread) {
+  log_.Save("a");
+  {
+    const NoNewThreads none;
+    EXPECT_THAT(flusher_->Start(), StatusIs(StatusCode::kUnavailable));
+  }
+  ASSERT_OK(flusher_->Start());
+  EXPECT_OK(flusher_->WaitFlushed(1, {}));
+  {
+    const NoNewThreads none;
+    EXPECT_OK(flusher_->Start());  // all of them run
+  }
 }
 
 }  // namespace

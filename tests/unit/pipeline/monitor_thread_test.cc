@@ -6,6 +6,8 @@
 #include <chrono>
 #include <latch>
 
+#include "tests/support/status_matchers.h"
+
 namespace taskwal::pipeline {
 namespace {
 
@@ -18,27 +20,27 @@ steady_clock::time_point In(steady_clock::duration time) { return steady_clock::
 TEST(MonitorThread, LooksOnceMoreWhenItIsToldToEnd) {
   std::latch tends(1);
   std::atomic<int> looks{0};
-  MonitorThread monitor([&] { ++looks; },
-                        [&] {
-                          tends.count_down();
-                          return In(hours(1));
-                        });
+  const auto tend = [&] {
+    tends.count_down();
+    return In(hours(1));
+  };
+  ASSERT_OK_AND_ASSIGN(const auto monitor, MonitorThread::Start([&] { ++looks; }, tend));
   tends.wait();
   EXPECT_EQ(looks, 1);
-  EXPECT_TRUE(monitor.StopBy(In(seconds(60))));
+  EXPECT_TRUE(monitor->StopBy(In(seconds(60))));
   EXPECT_EQ(looks, 2);
 }
 
 TEST(MonitorThread, LooksAtOnceWhenItIsWoken) {
   std::latch once(1), twice(2);
-  MonitorThread monitor([] {},
-                        [&] {
-                          once.count_down(once.try_wait() ? 0 : 1);
-                          twice.count_down();
-                          return In(hours(1));
-                        });
+  const auto tend = [&] {
+    once.count_down(once.try_wait() ? 0 : 1);
+    twice.count_down();
+    return In(hours(1));
+  };
+  ASSERT_OK_AND_ASSIGN(const auto monitor, MonitorThread::Start([] {}, tend));
   once.wait();
-  monitor.Wake();
+  monitor->Wake();
   twice.wait();
 }
 
@@ -46,18 +48,18 @@ TEST(MonitorThread, WhatHangsIsLeftAndNothingIsDoneBehindIt) {
   std::latch hangs(1), release(1);
   std::atomic<int> looks{0}, turns{0};
   {
-    MonitorThread monitor(
-        [&] {
-          ++looks;
-          hangs.count_down();
-          release.wait();
-        },
-        [&] {
-          ++turns;
-          return In(hours(1));
-        });
+    const auto look = [&] {
+      ++looks;
+      hangs.count_down();
+      release.wait();
+    };
+    const auto tend = [&] {
+      ++turns;
+      return In(hours(1));
+    };
+    ASSERT_OK_AND_ASSIGN(const auto monitor, MonitorThread::Start(look, tend));
     hangs.wait();
-    EXPECT_FALSE(monitor.StopBy({}));
+    EXPECT_FALSE(monitor->StopBy({}));
     release.count_down();
   }
   EXPECT_EQ(looks, 1);

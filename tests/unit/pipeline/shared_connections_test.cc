@@ -145,10 +145,10 @@ TEST_F(SharedConnectionsTest, WorkersMayBecomeFewerMeanwhile) {
   SaveEverywhere(5);
   log_->Sync();
   Work(1);
-  flusher_->SetWorkerCount(1);
+  ASSERT_OK(flusher_->SetWorkerCount(1));
   SaveEverywhere(5);
   Drain();
-  flusher_->SetWorkerCount(OperationLog::kPartitions);
+  ASSERT_OK(flusher_->SetWorkerCount(OperationLog::kPartitions));
   SaveEverywhere(5);
   Drain();
   EXPECT_EQ(Stored(), 15u * OperationLog::kPartitions);

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "base/posix_file.h"
+#include "tests/support/no_new_threads.h"
 #include "tests/support/status_matchers.h"
 
 namespace taskwal::server {
@@ -83,7 +84,7 @@ class HttpServerTest : public ::testing::Test {
     auto server = HttpServer::Bind(options, router_, hours(1));
     EXPECT_OK(server);
     server_ = std::move(server).value();
-    server_->Serve();
+    EXPECT_OK(server_->Serve());
   }
   static HttpResponse TextAnswer() {
     HttpResponse response;
@@ -158,6 +159,15 @@ TEST_F(HttpServerTest, ARequestThatStallsIsCut) {
   server_->End();
   server_->Cut();
   EXPECT_TRUE(AwaitEnd());
+}
+
+TEST(HttpServer, IsNotServedWhereTheSystemStartsNoMoreThreads) {
+  const Router router;
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  ASSERT_OK_AND_ASSIGN(const auto server, HttpServer::Bind(options, router, hours(1)));
+  const NoNewThreads none;
+  EXPECT_THAT(server->Serve(), StatusIs(StatusCode::kUnavailable));
 }
 
 }  // namespace
