@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
+#include <stop_token>
 #include <thread>
 
 #include "base/logging.h"
@@ -10,8 +12,12 @@
 namespace taskwal::pipeline {
 namespace {
 
-// How often a waiting caller looks up: for its stop token, its deadline, and those above it.
+// How often a caller in front looks up: for its stop token, its deadline, and those above it.
 constexpr std::chrono::nanoseconds kSlice = std::chrono::milliseconds(5);
+// One behind is woken for all of that, but for the deadline of a clock that is not the machine's.
+constexpr std::chrono::nanoseconds kSliceBehind = std::chrono::milliseconds(250);
+// Of each rank so many wait inside the log. The others wait behind them, and cost nothing.
+constexpr std::size_t kAtLogMax = 32;
 // A token that comes sooner is not worth going to sleep for.
 constexpr std::chrono::nanoseconds kSpin = std::chrono::microseconds(50);
 constexpr auto kYear = std::chrono::hours(24 * 366);
@@ -51,8 +57,7 @@ Result<wal::Lsn> Admission::Enter(const Call& call, const Append& append) {
   MaybeLook();
   TASKWAL_TRY(CheckCall(call));
   const Monotonic now = clock_.Now();
-  Visit visit{call, call.timeout >= kYear ? Monotonic::max() : now + call.timeout, {}, {}, {}, {},
-              {}, {}};
+  Visit visit{call, call.timeout >= kYear ? Monotonic::max() : now + call.timeout};
   Result<wal::Lsn> entered = EnterAndWait(&visit, append);
   Leave(&visit, entered.ok() || entered.status().code() == StatusCode::kInDoubt);
   return entered;
@@ -102,7 +107,7 @@ Result<wal::Lsn> Admission::EnterAndWait(Visit* visit, const Append& append) {
       continue;
     }
     TASKWAL_TRY(explained(CheckWaiting(*visit)));
-    if (!has_waited) Sleep(*visit);
+    if (!has_waited) Sleep(visit);
   }
 }
 
@@ -118,7 +123,7 @@ bool Admission::TryGate(Visit* visit) {
   if (visit->waits) {
     const auto rank = static_cast<std::size_t>(visit->call.rank);
     at_log_[rank].splice(at_log_[rank].end(), at_gate_[rank], visit->place);
-    changed_.NotifyAll();  // the next one may come forward
+    WakeFront();
   }
   return true;
 }
@@ -179,14 +184,38 @@ bool Admission::HasAbove(const Ranks& ranks, std::int32_t rank) {
 }
 
 bool Admission::MayAskLog(Visit* visit) {
-  const std::int32_t rank = visit->call.rank;
-  if (rank == kTaskRank || waiting_.load() == 0) return true;
+  if (waiting_.load() == 0) return true;
   MutexLock lock(mutex_);
-  if (HasAbove(at_gate_, rank)) {
+  if (HasAbove(at_gate_, visit->call.rank)) {
     StepBack(visit);
     return false;
   }
-  return !HasAbove(at_log_, rank);
+  return !HasAbove(at_log_, visit->call.rank) && IsInFront(*visit);
+}
+
+// Nobody has to leave before this one may try.
+bool Admission::IsInFront(const Visit& visit) const {
+  if (!visit.holds) return IsNext(visit);
+  const auto& peers = at_log_[static_cast<std::size_t>(visit.call.rank)];
+  if (peers.size() < kAtLogMax) return true;
+  const auto end = std::next(peers.begin(), kAtLogMax);
+  return visit.waits && std::find(peers.begin(), end, &visit) != end;
+}
+
+// Those in front look up, those who have just come there among them.
+void Admission::WakeFront() {
+  changed_.NotifyAll();
+  const auto highest = [](const Ranks& ranks) {
+    return std::find_if(ranks.rbegin(), ranks.rend(), [](const auto& v) { return !v.empty(); });
+  };
+  const auto gate = highest(at_gate_);
+  if (gate != at_gate_.rend()) gate->front()->wake.NotifyOne();
+  const auto log = highest(at_log_);
+  if (log == at_log_.rend()) return;
+  std::size_t left = kAtLogMax;
+  for (auto visit = log->begin(); visit != log->end() && left > 0; ++visit, --left) {
+    (*visit)->wake.NotifyOne();
+  }
 }
 
 // Who ranks above waits for a token or a budget: it must not wait for those of one that waits
@@ -194,14 +223,15 @@ bool Admission::MayAskLog(Visit* visit) {
 void Admission::StepBack(Visit* visit) {
   GiveBackGate(*visit);
   visit->holds = false;
-  changed_.NotifyAll();
-  if (!visit->waits) return;
-  const auto rank = static_cast<std::size_t>(visit->call.rank);
-  auto& peers = at_gate_[rank];
-  const auto behind = std::find_if(peers.begin(), peers.end(), [&](const Visit* other) {
-    return other->number > visit->number;
-  });
-  peers.splice(behind, at_log_[rank], visit->place);
+  if (visit->waits) {
+    const auto rank = static_cast<std::size_t>(visit->call.rank);
+    auto& peers = at_gate_[rank];
+    const auto behind = std::find_if(peers.begin(), peers.end(), [&](const Visit* other) {
+      return other->number > visit->number;
+    });
+    peers.splice(behind, at_log_[rank], visit->place);
+  }
+  WakeFront();
 }
 
 // There is no room at once: whether this call may wait for it.
@@ -247,6 +277,7 @@ bool Admission::MakeWaitingRoom(const Visit& visit) {
     if (oldest == nullptr) continue;
     oldest->gave_way = true;
     changed_.NotifyAll();
+    oldest->wake.NotifyOne();
     return true;
   }
   return false;
@@ -278,17 +309,25 @@ Status Admission::CheckWaiting(const Visit& visit) {
 }
 
 // Until something has changed, the next token comes, or it is time to look up.
-void Admission::Sleep(const Visit& visit) {
-  std::chrono::nanoseconds longest = kSlice;
+void Admission::Sleep(Visit* visit) {
+  // Outlives the lock: its end waits for a notice under way, which takes the mutex.
+  const std::stop_callback told(visit->call.stop, [this, visit] {
+    MutexLock lock(mutex_);
+    visit->wake.NotifyOne();
+  });
   {
     MutexLock lock(mutex_);
+    if (visit->call.stop.stop_requested() || visit->gave_way || is_closed_) return;
     const Monotonic now = clock_.Now();
-    longest = std::min(longest, std::chrono::nanoseconds(visit.deadline - now));
+    const std::chrono::nanoseconds left = visit->deadline - now;
+    if (!IsInFront(*visit)) {
+      if (left.count() > 0) visit->wake.WaitFor(mutex_, std::min(left, kSliceBehind));
+      return;
+    }
+    std::chrono::nanoseconds longest = std::min(left, kSlice);
     // While a budget or the window is what keeps it out, a token that is there is no use.
     const std::chrono::nanoseconds token = bucket_.NextIn(now);
-    if (!visit.holds && IsNext(visit) && rate_limit_ > 0 && token.count() > 0) {
-      longest = std::min(longest, token);
-    }
+    if (!visit->holds && rate_limit_ > 0 && token.count() > 0) longest = std::min(longest, token);
     if (longest > kSpin) {
       changed_.WaitFor(mutex_, longest);
       return;
@@ -300,14 +339,16 @@ void Admission::Sleep(const Visit& visit) {
 void Admission::Leave(Visit* visit, bool has_entered) {
   if (!visit->waits && (has_entered || !visit->holds)) return;
   MutexLock lock(mutex_);
-  if (visit->holds && !has_entered) GiveBackGate(*visit);
+  const bool frees = visit->holds && !has_entered;
+  if (frees) GiveBackGate(*visit);
+  const bool makes_way = visit->waits && IsInFront(*visit);
   if (visit->waits) {
     Ranks& ranks = visit->holds ? at_log_ : at_gate_;
     ranks[static_cast<std::size_t>(visit->call.rank)].erase(visit->place);
     waiting_.fetch_sub(1);
     SetGate(kWaiting, Waiting() > 0);
   }
-  changed_.NotifyAll();
+  if (frees || makes_way) WakeFront();
 }
 
 std::size_t Admission::Waiting() const {
@@ -323,6 +364,11 @@ void Admission::Close() {
   is_closed_ = true;
   SetGate(kClosed, true);
   changed_.NotifyAll();
+  for (const Ranks* ranks : {&at_gate_, &at_log_}) {
+    for (const auto& visits : *ranks) {
+      for (Visit* visit : visits) visit->wake.NotifyOne();
+    }
+  }
 }
 
 // --- shedding ----------------------------------------------------------------------------------

@@ -99,8 +99,9 @@ class Admission {
     bool waits = false;
     bool holds = false;         // a token and its part of the budgets
     bool gave_way = false;
-    SlidingWindow::Place counted;  // in the window, where a rate is set
-    std::list<Visit*>::iterator place;
+    SlidingWindow::Place counted{};  // in the window, where a rate is set
+    std::list<Visit*>::iterator place{};
+    CondVar wake{};  // while it waits behind others
   };
   using Ranks = std::array<std::list<Visit*>, kRanks>;
 
@@ -111,10 +112,12 @@ class Admission {
   void StepBack(Visit* visit) REQUIRES(mutex_);
   Status StartWaiting(Visit* visit) EXCLUDES(mutex_);
   Status CheckWaiting(const Visit& visit) EXCLUDES(mutex_);
-  void Sleep(const Visit& visit) EXCLUDES(mutex_);
+  void Sleep(Visit* visit) EXCLUDES(mutex_);
   void Leave(Visit* visit, bool has_entered) EXCLUDES(mutex_);
 
   [[nodiscard]] bool IsNext(const Visit& visit) const REQUIRES(mutex_);
+  [[nodiscard]] bool IsInFront(const Visit& visit) const REQUIRES(mutex_);
+  void WakeFront() REQUIRES(mutex_);
   bool TakeGate(Visit* visit, Monotonic now) REQUIRES(mutex_);
   void GiveBackGate(const Visit& visit) REQUIRES(mutex_);
   [[nodiscard]] std::uint64_t WindowMax() const REQUIRES(mutex_);
@@ -143,7 +146,7 @@ class Admission {
   std::array<std::array<std::atomic<std::uint64_t>, kRanks - 1>, kDropReasons> drops_{};
 
   mutable Mutex mutex_;
-  CondVar changed_;
+  CondVar changed_;  // for those in front
   bool is_closed_ GUARDED_BY(mutex_) = false;
   Overflow policy_ GUARDED_BY(mutex_);
   std::uint32_t sample_one_in_ GUARDED_BY(mutex_);

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <stop_token>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -44,6 +46,53 @@ TEST_F(AdmissionTest, ATaskDoesNotWaitForWhatAWaitingActivityHolds) {
   room_ = 1;
   EXPECT_OK(ResultOf(activity));
   EXPECT_EQ(admission_->drops().total(), 0u);
+}
+
+// The others are woken when it is their turn, or they are told to stop, or their time is over.
+TEST_F(AdmissionTest, OfManyThatWaitAFewAskTheLog) {
+  constexpr std::size_t kCallers = 100, kAtLog = 32;
+  Make();
+  room_ = 0;
+  std::array<std::atomic<std::uint64_t>, kCallers> asked{};
+  std::vector<std::optional<Result<wal::Lsn>>> results(kCallers);
+  std::vector<std::stop_source> stops(kCallers);
+  std::vector<std::jthread> callers;
+  for (std::size_t i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&, i] {
+      const auto timeout = i == kCallers - 1 ? seconds(10) : seconds(20);
+      const Admission::Call call{kTaskRank, 100, timeout, stops[i].get_token(), false};
+      results[i] = admission_->Enter(call, [&, i](const wal::Deadline&) {
+        ++asked[i];
+        return Append(kTaskRank);
+      });
+    });
+    AwaitWaiting(i + 1);
+  }
+  AwaitAsked(kTaskRank, asked_[kTaskRank] + 10 * kAtLog);
+  for (std::size_t i = 0; i < kCallers; ++i) EXPECT_EQ(asked[i] > 0, i < kAtLog) << i;
+
+  stops[kAtLog].request_stop();
+  callers[kAtLog].join();
+  EXPECT_THAT(*results[kAtLog], StatusIs(StatusCode::kOverloaded, HasSubstr("told to stop")));
+  clock_.Advance(seconds(10));
+  callers[kCallers - 1].join();
+  EXPECT_THAT(*results[kCallers - 1], StatusIs(StatusCode::kOverloaded, HasSubstr("in time")));
+  EXPECT_EQ(asked[kAtLog + 1], 0u);
+
+  room_ = kCallers;
+  callers.clear();
+  for (std::size_t i = 0; i < kCallers - 1; ++i) {
+    if (i == kAtLog) continue;
+    EXPECT_OK(*results[i]) << i;
+  }
+}
+
+TEST_F(AdmissionTest, AllThatWaitAreToldOfTheEnd) {
+  Make();
+  room_ = 0;
+  for (int i = 0; i < 40; ++i) Wait(i % 2 == 0 ? kTaskRank : 1);
+  admission_->Close();
+  for (auto& waiter : waiters_) EXPECT_THAT(ResultOf(*waiter), StatusIs(StatusCode::kClosed));
 }
 
 TEST_F(AdmissionTest, TheDoorStandsOpenWhileNothingIsLimited) {
