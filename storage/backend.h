@@ -115,6 +115,10 @@ class Session {
   // --- writing: kUnavailable (retry), kInDoubt (commit sent, no answer: read the watermark),
   // kRejected (a row of the batch can never be taken; nothing was done), kFenced.
   virtual Result<ApplyResult> Apply(const Batch& batch) = 0;
+  // Behind an Apply that is kUnavailable: the database answers, and has undone it all for the sake
+  // of another transaction (a deadlock, a serialization failure, another node's commit). The same
+  // again may well be taken.
+  [[nodiscard]] virtual bool HasGivenWay() const { return false; }
   virtual Result<LogRow> ReadLog(const Uuid& wal_id) = 0;
   // Makes the log known (watermarks at `start`, one per partition) or raises its epoch; kFenced
   // when the stored epoch is higher. Durable on return.

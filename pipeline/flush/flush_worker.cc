@@ -19,6 +19,8 @@ using wal::Lsn;
 // For others to take what a worker has given back.
 constexpr std::chrono::milliseconds kHandOverTime{10};
 constexpr double kNearlyAll = 0.8;
+// Batches that gave way, in a row.
+constexpr std::uint32_t kConflictsForAlarm = 10;
 constexpr auto kNothingToDo = std::chrono::hours(1);
 
 void LogFlushingAgain(const storage::Backend& backend) {
@@ -275,6 +277,7 @@ FlushWorker::Turn FlushWorker::ApplyPart() {
     const Status& why = result.status();
     if (why.code() == StatusCode::kRejected) return Refused(why);
     if (why.code() == StatusCode::kFenced) return Fence(why.message());
+    if (why.code() == StatusCode::kUnavailable && session_->HasGivenWay()) return GaveWay(why);
     may_land_ = may_land_ || why.code() == StatusCode::kInDoubt;
     // Servers give up a little before the time is over. What had little time tells nothing.
     const auto time = batch->time_max;
@@ -521,6 +524,29 @@ FlushWorker::Turn FlushWorker::Failed(const Status& why) {
                   why.ToString());
   }
   if (!parts_.empty()) Tell(EventOf(parts_.back(), why));
+  return Turn::kPaused;
+}
+
+// It waits as after a failure, but the database is as well as ever: to the breaker and to the load
+// that is no failure, and an alarm only when it goes on and on.
+FlushWorker::Turn FlushWorker::GaveWay(const Status& why) {
+  const Monotonic now = setting_.clock.Now();
+  attempt_.clear();
+  pause_ = retry_.Delay(++failures_, random_);
+  failed_at_ = now;
+  setting_.breaker.OnSuccess(now, allowed_in_);
+  CountError(why, true);
+  setting_.counters.UpdateWorker(index_, [](WorkerSnapshot& worker) { ++worker.failures; });
+  if (setting_.sizer != nullptr) {
+    setting_.sizer->OnFailed(now);
+    setting_.queues.SetBatchRecords(setting_.sizer->size());
+  }
+  if (failures_ >= kConflictsForAlarm &&
+      setting_.counters.RaiseAlarm(FlushCounters::kFirstWorker + index_, why.message())) {
+    Logger().warn("flusher event=gives_way db={} times={} error=\"{}\"", setting_.backend.name(),
+                  failures_, why.ToString());
+  }
+  Tell(EventOf(parts_.back(), why));
   return Turn::kPaused;
 }
 

@@ -126,6 +126,7 @@ class FlushWorker {
   Turn Refused(const Status& why);
   Status RefusedAlone(const Status& why);
   Turn Failed(const Status& why);
+  Turn GaveWay(const Status& why);
   Turn Threw(const std::string& what);
   [[nodiscard]] bool IsOverdue(Monotonic now) const;
   [[nodiscard]] std::chrono::milliseconds TimeLeft(Monotonic now) const;

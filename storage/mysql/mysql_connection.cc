@@ -175,6 +175,7 @@ void MysqlConnection::StartTime(std::chrono::milliseconds time) {
 }
 
 Status MysqlConnection::StartCall(std::string_view what, std::chrono::milliseconds time) {
+  has_given_way_ = false;
   if (is_lost_) {
     return MysqlFailure(name_, what, kMysqlServerLost, "the connection was lost before");
   }
@@ -193,13 +194,7 @@ void MysqlConnection::EndCall() {
 }
 
 bool MysqlConnection::MayRepeat() {
-  try {
-    throw;
-  } catch (const MysqlError& e) {
-    if (!MysqlGaveWay(e.number()) || watchdog_->has_fired()) return false;
-  } catch (...) {
-    return false;
-  }
+  if (!MysqlGaveWay() || watchdog_->has_fired()) return false;
   if (in_transaction_ && mysql_real_query(mysql_, "ROLLBACK", 8) != 0) {
     is_lost_ = true;
     return false;
@@ -210,6 +205,7 @@ bool MysqlConnection::MayRepeat() {
 
 Status MysqlConnection::Caught(std::string_view what) {
   Status status = MysqlCaught(name_, what);
+  has_given_way_ = MysqlGaveWay() && !watchdog_->has_fired();
   if (!watchdog_->has_fired()) return status;
   is_lost_ = true;
   return MysqlFailure(name_, what, kMysqlServerLost, "took longer than the time limit");

@@ -71,6 +71,8 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
+  // Whether that is what became of the last call. See Session::HasGivenWay.
+  [[nodiscard]] bool has_given_way() const { return has_given_way_; }
   [[nodiscard]] const MysqlCapabilities& capabilities() const { return capabilities_; }
   // For tests of what other servers would do: as if this one had none of what not all have.
   void ForgoCapabilities();
@@ -112,6 +114,7 @@ class MysqlConnection : public ConnectionCalls<MysqlConnection> {
   bool in_transaction_ = false;
   bool tells_transactions_ = false;  // the server said that this one is open
   bool is_lost_ = false;
+  bool has_given_way_ = false;
 };
 
 }  // namespace taskwal::storage

@@ -105,7 +105,15 @@ StatusCode MysqlStatusCode(unsigned number) {
   return is_row ? StatusCode::kRejected : StatusCode::kUnavailable;
 }
 
-bool MysqlGaveWay(unsigned number) { return number == kMysqlDeadlock; }
+bool MysqlGaveWay() {
+  try {
+    throw;
+  } catch (const MysqlError& e) {
+    return e.number() == kMysqlDeadlock;
+  } catch (...) {
+    return false;
+  }
+}
 
 bool MysqlLacksRight(unsigned number) {
   return number == 1044 || number == 1142 || number == 1143 || number == 1227;

@@ -34,9 +34,9 @@ inline constexpr unsigned kMysqlServerLost = 2013;
 // kRejected for what is wrong with a row, or refused by a trigger; kUnavailable for everything
 // else, unknown numbers included.
 StatusCode MysqlStatusCode(unsigned number);
-// The server rolled the transaction back for another one's sake (SQLSTATE 40001): deadlocks, and
-// conflicts with another node of a cluster.
-bool MysqlGaveWay(unsigned number);
+// Call inside a catch block. The server rolled the transaction back for another one's sake
+// (SQLSTATE 40001): deadlocks, and conflicts with another node of a cluster.
+bool MysqlGaveWay();
 // The user lacks a right: to the database, a table, a column, or of the server's.
 bool MysqlLacksRight(unsigned number);
 // Nobody answers on this connection any more.

@@ -242,6 +242,8 @@ Result<LogRow> MysqlSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoch
   return row;
 }
 
+bool MysqlSession::HasGivenWay() const { return connection_->has_given_way(); }
+
 Status MysqlSession::Ping() {
   return connection_->RunRepeatedly("ping", [&]() -> Status {
     // Of our tables, so that a missing right shows.

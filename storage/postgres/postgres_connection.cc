@@ -61,6 +61,7 @@ Result<std::unique_ptr<PostgresConnection>> PostgresConnection::Open(
 
 Status PostgresConnection::StartCall(std::string_view what, std::chrono::milliseconds time) {
   Driver& driver = *driver_;
+  has_given_way_ = false;
   if (driver.is_broken || !driver.connection.is_open()) {
     driver.is_broken = true;
     return Status::Unavailable(name_ + ": " + std::string(what) + ": the connection was lost");
@@ -108,6 +109,7 @@ Status PostgresConnection::Caught(std::string_view what) {
   call.has_timed_out = driver.watchdog->has_fired();
   call.is_lost = !driver.connection.is_open();
   if (PostgresConnectionLost() || call.has_timed_out || call.is_lost) driver.is_broken = true;
+  has_given_way_ = PostgresGaveWay() && !driver.is_broken;
   driver.is_committing = false;
   return PostgresCaught(call);
 }

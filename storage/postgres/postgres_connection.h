@@ -58,6 +58,8 @@ class PostgresConnection : public ConnectionCalls<PostgresConnection> {
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
+  // Whether that is what became of the last call. See Session::HasGivenWay.
+  [[nodiscard]] bool has_given_way() const { return has_given_way_; }
 
  private:
   friend class ConnectionCalls<PostgresConnection>;
@@ -78,6 +80,7 @@ class PostgresConnection : public ConnectionCalls<PostgresConnection> {
   const std::chrono::milliseconds timeout_;
   std::chrono::milliseconds call_time_;  // of the call under way
   Monotonic opens_until_;
+  bool has_given_way_ = false;
   std::unique_ptr<Driver> driver_;
 };
 

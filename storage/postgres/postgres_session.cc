@@ -277,6 +277,8 @@ Result<LogRow> PostgresSession::RegisterLog(const Uuid& wal_id, std::uint64_t ep
   return registered;
 }
 
+bool PostgresSession::HasGivenWay() const { return connection_->has_given_way(); }
+
 Status PostgresSession::Ping() {
   return connection_->RunRepeatedly("ping", [&]() -> Status {
     connection_->Query("SELECT max(version) FROM taskwal_schema");

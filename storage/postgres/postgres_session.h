@@ -23,6 +23,7 @@ class PostgresSession final : public Session {
   Result<LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                              std::span<const Lsn> start) override;
   Status Ping() override;
+  [[nodiscard]] bool HasGivenWay() const override;
 
   Result<StoredTask> GetTask(std::string_view id) override;
   Result<TaskPage> QueryTasks(const TaskQuery& query) override;

@@ -225,7 +225,9 @@ TEST_F(MysqlServer, ADeadlockIsUnavailable) {
   rival.Do("UPDATE dag_tasks SET error = 'mine' WHERE id = 'a'");
   rival.Do("COMMIT");
   EXPECT_THAT(applied.get(), StatusIs(StatusCode::kUnavailable, HasSubstr("(MySQL 1213)")));
+  EXPECT_TRUE(session_->HasGivenWay());
   EXPECT_OK(session_->Ping());
+  EXPECT_FALSE(session_->HasGivenWay());
 }
 
 // Whoever asks has no transaction to repeat: a read goes on by itself, as long as this comes to an

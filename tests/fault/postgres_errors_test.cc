@@ -1,14 +1,17 @@
 // Each error of a real server, and what it is taken for.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <memory>
 #include <string>
 
 #include "storage/backend.h"
+#include "taskwal/open.h"
 #include "tests/contract/batch_builder.h"
 #include "tests/support/postgres_server.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_dir.h"
 
 namespace taskwal::storage {
 namespace {
@@ -135,6 +138,7 @@ TEST_F(PostgresServerErrors, DeadlockIsTriedAgain) {
                        "UPDATE dag_tasks SET error = 'x' WHERE id = 'a'");
   EXPECT_THAT(session_->Apply(BatchOf({Put(MakeTask("a"), {2, 2}), Put(MakeTask("b"), {2, 2})})),
               StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 40P01")));
+  EXPECT_TRUE(session_->HasGivenWay());
   other.get();
   EXPECT_OK(session_->Apply(BatchOf({Put(MakeTask("a"), {2, 2}), Put(MakeTask("b"), {2, 2})})));
 }
@@ -146,8 +150,38 @@ TEST_F(PostgresServerErrors, SerializationFailureIsTriedAgain) {
       "CREATE TRIGGER busy BEFORE INSERT ON dag_tasks FOR EACH ROW EXECUTE FUNCTION busy()");
   EXPECT_THAT(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})),
               StatusIs(StatusCode::kUnavailable, HasSubstr("SQLSTATE 40001")));
+  EXPECT_TRUE(session_->HasGivenWay());
   Sql("DROP TRIGGER busy ON dag_tasks");
   EXPECT_OK(session_->Apply(BatchOf({Put(MakeTask("t"), {1, 1})})));
+  EXPECT_FALSE(session_->HasGivenWay());
+}
+
+// A breaker that one failure would open: conflicts are none.
+TEST_F(PostgresServerErrors, SerializationFailuresOpenNoBreaker) {
+  Connect();
+  Sql("CREATE SEQUENCE asked; GRANT USAGE ON SEQUENCE asked TO owner; "
+      "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "IF nextval('asked') % 4 <> 0 THEN RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END IF; "
+      "RETURN NULL; END $$; "
+      "CREATE TRIGGER busy AFTER INSERT ON dag_tasks FOR EACH STATEMENT EXECUTE FUNCTION busy()");
+  std::atomic<int> changes{0};
+  const TempDir dir;
+  Options options;
+  options.wal_dir = dir.File("wal");
+  options.breaker_failures = 1;
+  options.initial_backoff = options.max_backoff = milliseconds(1);
+  options.on_breaker = [&](const BreakerEvent&) { ++changes; };
+  ASSERT_OK_AND_ASSIGN(auto storage, OpenTaskStorage(server_.Dsn(database_), options));
+  for (int i = 0; i < 20; ++i) {
+    Task task;
+    task.id = std::to_string(i);
+    ASSERT_OK(storage->SaveTask(task));
+  }
+  ASSERT_OK(storage->Flush(std::chrono::seconds(60)));
+  EXPECT_EQ(storage->Count()->tasks, 20u);
+  EXPECT_GE(storage->GetStats().flush_errors, 3u);
+  storage.reset();
+  EXPECT_EQ(changes, 0);
 }
 
 // Who waits for another's row would be refused under an isolation that a server or role asks for.
@@ -169,6 +203,7 @@ TEST_F(PostgresServerErrors, AnEndedConnectionIsCalledLost) {
     std::vector<Activity> activities;
     if (has_activity) activities.push_back(MakeActivity("a"));
     const Status status = session_->Apply(BatchOf({}, activities)).status();
+    EXPECT_FALSE(session_->HasGivenWay());
     EXPECT_THAT(status, StatusIs(StatusCode::kUnavailable));
     EXPECT_THAT(status.message(), Not(HasSubstr("encoding")));
   }

@@ -26,8 +26,10 @@ class SimulatedDatabase::Session final : public storage::Session {
       : database_(database), session_(std::move(session)), generation_(database.generation_) {}
 
   Result<ApplyResult> Apply(const Batch& batch) override {
-    return database_.Apply(generation_, batch);
+    gives_way_ = false;
+    return database_.Apply(generation_, batch, &gives_way_);
   }
+  [[nodiscard]] bool HasGivenWay() const override { return gives_way_; }
   Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
     return Ask([&] { return session_->ReadLog(wal_id); });
   }
@@ -90,6 +92,7 @@ class SimulatedDatabase::Session final : public storage::Session {
   SimulatedDatabase& database_;
   const std::unique_ptr<storage::Session> session_;
   const std::uint64_t generation_;
+  bool gives_way_ = false;
 };
 
 class SimulatedDatabase::Backend final : public storage::Backend {
@@ -163,12 +166,13 @@ Status SimulatedDatabase::Reach(std::uint64_t session_generation) {
   return Status::Ok();
 }
 
-Result<ApplyResult> SimulatedDatabase::Apply(std::uint64_t session_generation,
-                                             const Batch& batch) {
+Result<ApplyResult> SimulatedDatabase::Apply(std::uint64_t session_generation, const Batch& batch,
+                                             bool* gives_way) {
   TASKWAL_TRY(Reach(session_generation));
   if (random_.OneIn(4)) LandLateCommits();
   Fault fault = Fault::kNone;
   if (Happens(odds_.apply_fails)) fault = static_cast<Fault>(1 + random_.Below(7));
+  *gives_way = fault == Fault::kDeadlock;
   Result<ApplyResult> result = fault == Fault::kNone ? Commit(batch) : Fail(fault, batch);
   SimulatedThreads::current()->Preempt();
   return result;

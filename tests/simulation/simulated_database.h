@@ -85,8 +85,9 @@ class SimulatedDatabase {
   // Slow, hung, down, or gone since the session was opened.
   Status Reach(std::uint64_t session_generation);
   Result<storage::LogRow> Register(const Change& registration);
+  // `gives_way`: see Session::HasGivenWay.
   Result<storage::ApplyResult> Apply(std::uint64_t session_generation,
-                                     const storage::Batch& batch);
+                                     const storage::Batch& batch, bool* gives_way);
   Result<storage::ApplyResult> Commit(const storage::Batch& batch);
   void SettleLateMoves(const storage::Batch& before);
   void LandOrNot(const storage::Batch& batch);

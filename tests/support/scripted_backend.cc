@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/check.h"
@@ -12,6 +14,8 @@ namespace taskwal {
 using storage::ApplyResult;
 using storage::Batch;
 
+constexpr std::string_view kGivesWayText = "scripted: deadlock detected";
+
 // Every call takes a fresh session of the database that is there now.
 class ScriptedBackend::Session final : public storage::Session {
  public:
@@ -21,7 +25,12 @@ class ScriptedBackend::Session final : public storage::Session {
     --backend_.open_;
   }
 
-  Result<ApplyResult> Apply(const Batch& batch) override { return backend_.Apply(batch); }
+  Result<ApplyResult> Apply(const Batch& batch) override {
+    auto result = backend_.Apply(batch);
+    gives_way_ = result.status().message() == kGivesWayText;
+    return result;
+  }
+  [[nodiscard]] bool HasGivenWay() const override { return gives_way_; }
   Result<storage::LogRow> ReadLog(const Uuid& wal_id) override {
     TASKWAL_TRY(backend_.Answer(Question::kReadLog));
     TASKWAL_ASSIGN(storage::LogRow row, backend_.Real()->ReadLog(wal_id));
@@ -63,6 +72,7 @@ class ScriptedBackend::Session final : public storage::Session {
 
  private:
   ScriptedBackend& backend_;
+  bool gives_way_ = false;
 };
 
 ScriptedBackend::ScriptedBackend(storage::Backend& database) : database_(&database) {}
@@ -227,6 +237,8 @@ Result<ApplyResult> ScriptedBackend::Apply(const Batch& batch) {
       return ApplyResult{ApplyResult::Outcome::kRepeatIdempotent, 0};
     case ApplyFault::kFenced:
       return Status::Fenced("scripted: a later opener has taken over");
+    case ApplyFault::kGivesWay:
+      return Status::Unavailable(std::string(kGivesWayText));
   }
   return Status::Unavailable("scripted: no such fault");
 }

@@ -28,6 +28,7 @@ enum class ApplyFault : std::uint8_t {
   kMoved,          // says that a watermark was moved
   kRepeat,         // says that an activity is there already, even to the idempotent form
   kFenced,
+  kGivesWay,       // as for the sake of another transaction; nothing was done
 };
 
 class ScriptedBackend final : public storage::Backend {

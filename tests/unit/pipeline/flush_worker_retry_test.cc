@@ -96,6 +96,53 @@ TEST_F(FlushWorkerTest, OpensTheBreakerAndTriesOnceAfterIt) {
   EXPECT_TRUE(IsStored("a"));
 }
 
+// The database is as well as ever: on clusters and serializable engines that is everyday.
+TEST_F(FlushWorkerTest, GivingWayOpensNoBreakerAndIsAnAlarmOnlyInTheEnd) {
+  options_.breaker_error_rate = 0.1;
+  options_.breaker_min_requests = 1;
+  Make();
+  Save("first");
+  EXPECT_EQ(Run(), Turn::kIdle);
+  backend_.NextApplies(std::vector<ApplyFault>(50, ApplyFault::kGivesWay));
+  Save("a");
+  for (int i = 1; i <= 50; ++i) {
+    EXPECT_EQ(Run(), Turn::kPaused);
+    EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kClosed) << i;
+    EXPECT_EQ(Stats().alarm, i < 10 ? "" : "scripted: deadlock detected") << i;
+    EXPECT_TRUE(Stats().database_available);
+    clock_.Advance(worker_->NextTurnIn());
+  }
+  EXPECT_EQ(backend_.connects(), 1u);
+  EXPECT_EQ(Stats().last_error, "scripted: deadlock detected");
+  EXPECT_EQ(Stats().flush_errors, 50u);
+  EXPECT_EQ(counters_.workers()[0].failures, 50u);
+  EXPECT_EQ(Run(), Turn::kIdle);
+  EXPECT_TRUE(IsStored("a"));
+  EXPECT_EQ(Stats().alarm, "");
+}
+
+TEST_F(FlushWorkerTest, GivingWayWaitsLongerEachTime) {
+  backend_.NextApplies(std::vector<ApplyFault>(3, ApplyFault::kGivesWay));
+  Save("a");
+  for (const int pause : {100, 200, 400}) {
+    EXPECT_EQ(Run(), Turn::kPaused);
+    EXPECT_EQ(worker_->NextTurnIn(), milliseconds(pause));
+    clock_.Advance(milliseconds(pause));
+  }
+  EXPECT_EQ(Run(), Turn::kIdle);
+}
+
+TEST_F(FlushWorkerTest, ATrialThatGivesWayClosesTheBreaker) {
+  breaker_->Trip(clock_.Now());
+  clock_.Advance(options_.breaker_open_time);
+  backend_.NextApplies({ApplyFault::kGivesWay});
+  Save("a");
+  EXPECT_EQ(Run(), Turn::kPaused);
+  EXPECT_EQ(breaker_->state(), CircuitBreaker::State::kClosed);
+  Drain();
+  EXPECT_TRUE(IsStored("a"));
+}
+
 TEST_F(FlushWorkerTest, FindsTheCommitWhoseAnswerWasLost) {
   for (const ApplyFault fault : {ApplyFault::kLostAfter, ApplyFault::kThrowsAfter}) {
     const std::size_t before = backend_.committed().size();
