@@ -48,6 +48,7 @@ ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t worker
   limits.idle_max = options.max_idle_conns;
   limits.lifetime = options.conn_max_lifetime;
   limits.wait_max = options.database_timeout;
+  limits.check_after = options.health_check_interval;
   return limits;
 }
 
@@ -86,10 +87,14 @@ Status DatabaseCalls::Open(Connection* connection) const {
   const Monotonic now = Clock::Real().Now();
   const bool is_old =
       limits_.lifetime.count() > 0 && now - connection->opened_at > limits_.lifetime;
-  if (connection->session != nullptr && !is_old) return Status::Ok();
+  if (connection->session != nullptr && !is_old) {
+    if (now - connection->checked_at < limits_.check_after) return Status::Ok();
+    connection->checked_at = now;
+    return connection->session->Ping();
+  }
   connection->session.reset();
   TASKWAL_ASSIGN(connection->session, backend_.Connect());
-  connection->opened_at = now;
+  connection->opened_at = connection->checked_at = now;
   return Status::Ok();
 }
 

@@ -31,6 +31,9 @@ struct ConnectionLimits {
   std::uint32_t idle_max = 4;                 // kept
   std::chrono::milliseconds lifetime{0};      // an older one is replaced before its use; 0: never
   std::chrono::milliseconds wait_max{30000};  // for one to be given back
+  // A kept one that was not asked for so long is, before its use: whether it still speaks to the
+  // database that was met.
+  std::chrono::milliseconds check_after{10000};
 };
 // What the options leave to calls beside `workers` connections of the flusher.
 ConnectionLimits ConnectionLimitsOf(const Options& options, std::uint32_t workers);
@@ -79,6 +82,7 @@ class DatabaseCalls {
   struct Connection {
     std::unique_ptr<storage::Session> session;  // null: still to be opened
     Monotonic opened_at{};
+    Monotonic checked_at{};
   };
   // A kept one, or the right to open one; kUnavailable when there was neither in time.
   Result<Connection> Take(std::chrono::milliseconds wait_max) EXCLUDES(mutex_);

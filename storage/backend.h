@@ -124,6 +124,8 @@ class Session {
   // when the stored epoch is higher. Durable on return.
   virtual Result<LogRow> RegisterLog(const Uuid& wal_id, std::uint64_t epoch,
                                      std::span<const Lsn> start) = 0;
+  // That it answers, and is the database that was met by Connect: kUnavailable where another one's
+  // tables have come in their place.
   virtual Status Ping() = 0;
 
   // --- reading

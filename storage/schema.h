@@ -32,5 +32,8 @@ Status MayNotMigrate(const Status& refusal, std::uint64_t known);
 // none of its rows, and must neither be read for it nor be made into it. kUnavailable unless
 // `found`, its db_id (zero: it has no tables), is the `known` one (zero: none was met yet).
 Status CheckMet(std::string_view database, const Uuid& known, const Uuid& found);
+// Selects it, in every dialect.
+inline constexpr const char* kSelectDbId =
+    "SELECT db_id FROM taskwal_schema ORDER BY version DESC LIMIT 1";
 
 }  // namespace taskwal::storage

@@ -217,8 +217,8 @@ struct Options {
   // Given to OpenTaskStorage(Options); empty: the one DSN it is given.
   std::vector<TargetOptions> targets;
   // Between two looks at each target's health; a target that does not answer gets no new
-  // activities. And between two looks at a database that nothing was brought into meanwhile:
-  // whether it still has what it confirmed.
+  // activities. And between two looks at a database that nothing was brought into meanwhile, and
+  // by a connection kept for queries: whether it is still the one, and has what it confirmed.
   Duration health_check_interval{10000};
 
   // --- opening and recovery -----------------------------------------------------------------

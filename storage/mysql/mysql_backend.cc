@@ -63,7 +63,7 @@ Result<std::unique_ptr<Session>> MysqlBackend::Connect() {
   }
   if (options_.create) WarnOfLostCommits(*connection);  // who only reads commits nothing
   connection->EndOpening();
-  return std::unique_ptr<Session>(std::make_unique<MysqlSession>(std::move(connection)));
+  return std::unique_ptr<Session>(std::make_unique<MysqlSession>(std::move(connection), db_id));
 }
 
 void MysqlBackend::WarnOfLostCommits(MysqlConnection& connection) {

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/mysql/mysql_writes.h"
+#include "storage/schema.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -247,8 +248,8 @@ bool MysqlSession::HasGivenWay() const { return connection_->has_given_way(); }
 Status MysqlSession::Ping() {
   return connection_->RunRepeatedly("ping", [&]() -> Status {
     // Of our tables, so that a missing right shows.
-    connection_->Query("SELECT max(version) FROM taskwal_schema");
-    return Status::Ok();
+    MysqlResult rows = connection_->Query(kSelectDbId);
+    return CheckMet(connection_->name(), db_id_, rows.Step() ? rows.Id() : Uuid());
   });
 }
 

@@ -15,8 +15,8 @@ class BatchWrites;
 
 class MysqlSession final : public Session {
  public:
-  explicit MysqlSession(std::unique_ptr<MysqlConnection> connection)
-      : connection_(std::move(connection)) {}
+  MysqlSession(std::unique_ptr<MysqlConnection> connection, const Uuid& db_id)
+      : connection_(std::move(connection)), db_id_(db_id) {}
 
   Result<ApplyResult> Apply(const Batch& batch) override;
   Result<LogRow> ReadLog(const Uuid& wal_id) override;
@@ -51,6 +51,7 @@ class MysqlSession final : public Session {
   bool InsertLog(const std::string& wal_id, std::uint64_t epoch, std::span<const Lsn> start);
 
   std::unique_ptr<MysqlConnection> connection_;
+  const Uuid db_id_;
   std::uint32_t compared_batches_left_ = 0;  // until rows are taken for newer ones again
   bool has_views_ = false;  // under the names of our tables: a view takes no key hint
 };

@@ -43,7 +43,7 @@ Result<std::unique_ptr<Session>> PostgresBackend::Connect() {
     db_id_ = *db_id;
   }
   return std::unique_ptr<Session>(
-      std::make_unique<PostgresSession>(std::move(connection), features_));
+      std::make_unique<PostgresSession>(std::move(connection), features_, *db_id));
 }
 
 void PostgresBackend::Warn(const std::string& hazards) {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "storage/postgres/postgres_bulk.h"
+#include "storage/schema.h"
 #include "storage/sql_text.h"
 
 namespace taskwal::storage {
@@ -281,8 +282,8 @@ bool PostgresSession::HasGivenWay() const { return connection_->has_given_way();
 
 Status PostgresSession::Ping() {
   return connection_->RunRepeatedly("ping", [&]() -> Status {
-    connection_->Query("SELECT max(version) FROM taskwal_schema");
-    return Status::Ok();
+    PostgresRows rows = connection_->Query(kSelectDbId);
+    return CheckMet(connection_->name(), db_id_, rows.Step() ? rows.Id() : Uuid());
   });
 }
 

@@ -15,8 +15,9 @@ namespace taskwal::storage {
 class PostgresSession final : public Session {
  public:
   // `features` is the backend's, which outlives its sessions.
-  PostgresSession(std::unique_ptr<PostgresConnection> connection, PostgresFeatures& features)
-      : connection_(std::move(connection)), features_(features) {}
+  PostgresSession(std::unique_ptr<PostgresConnection> connection, PostgresFeatures& features,
+                  const Uuid& db_id)
+      : connection_(std::move(connection)), features_(features), db_id_(db_id) {}
 
   Result<ApplyResult> Apply(const Batch& batch) override;
   Result<LogRow> ReadLog(const Uuid& wal_id) override;
@@ -56,6 +57,7 @@ class PostgresSession final : public Session {
 
   std::unique_ptr<PostgresConnection> connection_;
   PostgresFeatures& features_;
+  const Uuid db_id_;
 };
 
 }  // namespace taskwal::storage

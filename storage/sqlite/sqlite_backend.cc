@@ -36,7 +36,7 @@ Result<std::unique_ptr<Session>> SqliteBackend::Connect() {
     MutexLock lock(mutex_);
     db_id_ = db_id;
   }
-  return SqliteSession::Make(std::move(connection));
+  return SqliteSession::Make(std::move(connection), db_id);
 }
 
 Uuid SqliteBackend::db_id() const {

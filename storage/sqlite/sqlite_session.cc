@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/never_destroyed.h"
 #include "base/status_macros.h"
+#include "storage/schema.h"
 #include "storage/sql_text.h"
 #include "storage/sqlite/sqlite_batch_rows.h"
 
@@ -67,13 +68,15 @@ void PatchTask(SqliteStatement& update, const TaskChange& change, const std::str
 
 }  // namespace
 
-SqliteSession::SqliteSession(std::unique_ptr<SqliteConnection> connection)
+SqliteSession::SqliteSession(std::unique_ptr<SqliteConnection> connection, const Uuid& db_id)
     : new_activities_(ActivityColumns()),
       new_tasks_(TaskColumns()),
-      connection_(std::move(connection)) {}
+      connection_(std::move(connection)),
+      db_id_(db_id) {}
 
-Result<std::unique_ptr<Session>> SqliteSession::Make(std::unique_ptr<SqliteConnection> connection) {
-  std::unique_ptr<SqliteSession> session(new SqliteSession(std::move(connection)));
+Result<std::unique_ptr<Session>> SqliteSession::Make(std::unique_ptr<SqliteConnection> connection,
+                                                     const Uuid& db_id) {
+  std::unique_ptr<SqliteSession> session(new SqliteSession(std::move(connection), db_id));
   TASKWAL_TRY(session->connection_->Run("prepare for batches", [&] {
     session->connection_->AddTable(kNewActivities, session->new_activities_);
     session->connection_->AddTable(kNewTasks, session->new_tasks_);
@@ -276,8 +279,8 @@ Result<LogRow> SqliteSession::RegisterLog(const Uuid& wal_id, std::uint64_t epoc
 Status SqliteSession::Ping() {
   return connection_->Run("ping", [&]() -> Status {
     // Reads the file, which `SELECT 1` alone would not.
-    connection_->Cached("SELECT max(version) FROM taskwal_schema").Start().Step();
-    return Status::Ok();
+    SqliteStatement& rows = connection_->Cached(kSelectDbId).Start();
+    return CheckMet(connection_->name(), db_id_, rows.Step() ? rows.Id() : Uuid());
   });
 }
 

@@ -13,7 +13,8 @@ namespace taskwal::storage {
 
 class SqliteSession final : public Session {
  public:
-  static Result<std::unique_ptr<Session>> Make(std::unique_ptr<SqliteConnection> connection);
+  static Result<std::unique_ptr<Session>> Make(std::unique_ptr<SqliteConnection> connection,
+                                               const Uuid& db_id);
 
   Result<ApplyResult> Apply(const Batch& batch) override;
   Result<LogRow> ReadLog(const Uuid& wal_id) override;
@@ -34,7 +35,7 @@ class SqliteSession final : public Session {
   Result<std::uint64_t> DeleteOldActivities(Time before, std::uint32_t limit) override;
 
  private:
-  explicit SqliteSession(std::unique_ptr<SqliteConnection> connection);
+  SqliteSession(std::unique_ptr<SqliteConnection> connection, const Uuid& db_id);
 
   // `part`: the one that was under way at its end.
   Result<ApplyResult> Write(const Batch& batch, BatchPart* part);
@@ -53,6 +54,7 @@ class SqliteSession final : public Session {
   SqliteRows<Batch::ActivityRow> new_activities_;
   SqliteRows<TaskRow> new_tasks_;
   std::unique_ptr<SqliteConnection> connection_;
+  const Uuid db_id_;
 };
 
 }  // namespace taskwal::storage

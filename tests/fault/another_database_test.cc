@@ -100,5 +100,18 @@ TEST_P(OtherTables, AreNeitherReadNorFed) {
   ExpectItGoesOn();
 }
 
+// Nor by a connection that was opened to the tables that were met.
+TEST_P(OtherTables, AreNotReadByAKeptConnection) {
+  OpenAndMeet(GetParam(), Watchful());
+  ASSERT_OK(storage_->Count());
+  Hide();
+  ASSERT_OK_AND_ASSIGN(const auto other, storage::MakeBackend(dsn(), {}));
+  ASSERT_OK(other->Connect());
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  Status told = storage_->Count().status();
+  while (told.ok() && std::chrono::steady_clock::now() < until) told = storage_->Count().status();
+  EXPECT_THAT(told, StatusIs(StatusCode::kUnavailable, HasSubstr("another database is there")));
+}
+
 }  // namespace
 }  // namespace taskwal

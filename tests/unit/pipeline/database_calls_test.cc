@@ -17,8 +17,10 @@ constexpr std::uint32_t kKept = 4;
 // With as many connections kept as may be.
 class DatabaseCallsTest : public ::testing::Test {
  protected:
-  explicit DatabaseCallsTest(std::uint32_t open_max = 0) {
+  explicit DatabaseCallsTest(std::uint32_t open_max = 0,
+                             std::chrono::milliseconds check_after = std::chrono::hours(1)) {
     ConnectionLimits limits;
+    limits.check_after = check_after;
     limits.open_max = open_max;
     limits.idle_max = kKept;
     limits.wait_max = {};
@@ -99,6 +101,24 @@ TEST_F(DatabaseCallsTest, FailWhereTheFreshConnectionIsRefused) {
   database_.ComeBack();
   ASSERT_OK(calls_->Ping());
   EXPECT_EQ(database_.connects(), kKept + 2);
+}
+
+class WatchfulDatabaseCallsTest : public DatabaseCallsTest {
+ protected:
+  WatchfulDatabaseCallsTest() : DatabaseCallsTest(0, std::chrono::milliseconds(0)) {}
+};
+
+TEST_F(WatchfulDatabaseCallsTest, AKeptConnectionIsAskedWhetherItIsTheDatabaseThatWasMet) {
+  int asked = 0;
+  database_.OnAsk([&] { ++asked; });
+  ASSERT_OK(Call(0));
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(database_.connects(), kKept);
+  database_.GoAway();
+  EXPECT_THAT(Call(0), StatusIs(StatusCode::kUnavailable));
+  database_.ComeBack();
+  ASSERT_OK(Call(0));
+  EXPECT_EQ(attempts_, 1);
 }
 
 class LimitedDatabaseCallsTest : public DatabaseCallsTest {

@@ -400,7 +400,7 @@ TEST_F(SqliteBackendTest, FullDatabaseIsNoPoison) {
     connection->Execute("PRAGMA max_page_count = 20");
     return Status::Ok();
   }));
-  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection)));
+  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection), {}));
   Batch large = MakeBatch({"a"});
   large.tasks[0].task.payload = '"' + std::string(1000000, 'p') + '"';
   EXPECT_THAT(session->Apply(large),
@@ -417,7 +417,7 @@ TEST_F(SqliteBackendTest, AFullDiskIsGivenTheRoomOfWhatIsCommitted) {
     connection->Execute("PRAGMA max_page_count = 100");
     return Status::Ok();
   }));
-  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection)));
+  ASSERT_OK_AND_ASSIGN(const auto session, SqliteSession::Make(std::move(connection), {}));
   ExpectApplied(*session, MakeBatch({"a"}));
   EXPECT_GT(std::filesystem::file_size(path_ + "-wal"), 0u);
   Batch large = MakeBatch({"b"}, 10);
