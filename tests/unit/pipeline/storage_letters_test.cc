@@ -90,6 +90,14 @@ class StorageLettersTest : public ::testing::Test {
     auto text = ReadFile(FileSystem::Real(), wal::JoinPath(options_.wal_dir, kMetricsFileName));
     return text.ok() ? std::move(text).value() : std::string();
   }
+  // The monitor looks at the letters before it writes the file.
+  void AwaitLooks() {
+    std::string seen = MetricsFile();
+    for (int turn = 0; turn < 3; ++turn) {
+      Await([&] { return MetricsFile() != seen; });
+      seen = MetricsFile();
+    }
+  }
   DeadLetterControl& letters() { return *storage_->GetDeadLetters(); }
   static DeadLetterSelection All() {
     DeadLetterSelection selection;
@@ -266,14 +274,20 @@ TEST_F(StorageLettersTest, NothingExpiresWithoutAnAge) {
   Open();
   Log("a");
   Flush();
-  // The monitor looks at the letters before it writes the file.
-  std::string seen = MetricsFile();
-  for (int turn = 0; turn < 3; ++turn) {
-    Await([&] { return MetricsFile() != seen; });
-    seen = MetricsFile();
-  }
+  AwaitLooks();
   EXPECT_EQ(storage_->GetStats().dead_letters.open, 1u);
   EXPECT_EQ(storage_->GetStats().alarm, "");
+}
+
+TEST_F(StorageLettersTest, NothingExpiresBeforeItsTime) {
+  options_.dead_letter_age_max = std::chrono::hours(1);
+  Refuse("a");
+  Open();
+  Log("a");
+  Flush();
+  AwaitLooks();
+  EXPECT_EQ(storage_->GetStats().dead_letters.open, 1u);
+  EXPECT_EQ(storage_->GetStats().dead_letters.expired, 0u);
 }
 
 TEST_F(StorageLettersTest, LettersOfASecondTargetAreItsOwn) {
