@@ -22,7 +22,6 @@ std::map<std::string, std::string> SettingsFor(milliseconds timeout) {
       {"datestyle", "ISO"},
       // A commit is not one before it is on disk.
       {"synchronous_commit", "on"},
-      {"statement_timeout", Milliseconds(StatementTime(timeout))},
       {"lock_timeout", Milliseconds(timeout / 2)},
       // What a connection that was cut left open is ended by the server, and its locks with it.
       {"idle_in_transaction_session_timeout", Milliseconds(timeout)},
@@ -75,6 +74,8 @@ void Probe(PostgresConnection& connection, const std::string& version,
 Result<std::string> PreparePostgresSession(PostgresConnection& connection, milliseconds timeout,
                                            PostgresFeatures* features) {
   return connection.RunRepeatedly("set up the session", [&]() -> Result<std::string> {
+    // A role's may be too short for what asks about the server.
+    connection.Script("SET statement_timeout = " + Milliseconds(StatementTime(timeout)));
     PostgresRows about = connection.Query(kAboutServer);
     about.Step();
     const std::string version = about.Text();

@@ -36,7 +36,7 @@ class PostgresServerTest : public ::testing::Test {
     backend_ = std::move(backend).value();
     auto session = backend_->Connect();
     EXPECT_OK(session);
-    return std::move(session).value();
+    return session.ok() ? std::move(session).value() : nullptr;
   }
 
   PostgresServer& server_ = PostgresServer::Shared();
@@ -196,6 +196,21 @@ TEST_F(PostgresServerTest, KeepsIdleSessionsAndReadsWhatIsCommitted) {
   ASSERT_OK(session->Apply(batch));
   EXPECT_EQ(server_.Value("SELECT processing_state FROM dag_tasks", database_),
             "0, read committed");
+}
+
+TEST_F(PostgresServerTest, ARolesShortTimeForStatementsIsNotOurs) {
+  server_.Query("ALTER ROLE owner SET statement_timeout = '1ms'");
+  const auto session = Connect();
+  server_.Query("ALTER ROLE owner RESET statement_timeout");
+  ASSERT_NE(session, nullptr);
+  server_.Query("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END'; "
+                "CREATE TRIGGER slow BEFORE INSERT ON dag_tasks FOR EACH ROW "
+                "EXECUTE FUNCTION slow()",
+                database_);
+  Batch batch;
+  batch.tasks = {Put(MakeTask("t"), {1, 1})};
+  EXPECT_OK(session->Apply(batch));
 }
 
 // Each waits for the others' lock with a snapshot that must not be older than what they commit.
