@@ -83,8 +83,12 @@ class Judge {
     return facts_[i].header_state != HeaderState::kForeign &&
            facts_[i].header_state != HeaderState::kOtherVersion;
   }
+  [[nodiscard]] bool IsOursByAnotherNumber(std::size_t i) const;
   // Under its new name still with the header of an older use: half made, no stranger.
   [[nodiscard]] bool IsOlderUse(std::size_t i) const;
+  // A spare that was written for a later segment before its old name was gone from the disk, where
+  // a power cut has brought that back: nothing counts on it any more.
+  [[nodiscard]] bool IsNewerUse(std::size_t i, Lsn behind) const;
   [[nodiscard]] std::size_t NextOwner(std::size_t i) const;
   [[nodiscard]] Situation SituationOf(std::size_t i, Found found, Stake stake) const;
   [[nodiscard]] Situation SituationOf(std::size_t i, const BadRegion& region) const;
@@ -130,12 +134,24 @@ void Judge::FindSynced() {
   out_.synced_lsn = std::min(std::max(synced, identity_.written_lsn), ceiling_.synced_lsn);
 }
 
-bool Judge::IsOlderUse(std::size_t i) const {
+bool Judge::IsOursByAnotherNumber(std::size_t i) const {
   const SegmentFacts& facts = facts_[i];
   const auto ids = identity_.wal_ids();
-  return facts.header_state == HeaderState::kForeign && facts.header.number < facts.number &&
-         facts.header.first_lsn < state_.first_lsn &&
+  return facts.header_state == HeaderState::kForeign && facts.header.number != facts.number &&
          std::find(ids.begin(), ids.end(), facts.header.wal_id) != ids.end();
+}
+
+bool Judge::IsOlderUse(std::size_t i) const {
+  const SegmentFacts& facts = facts_[i];
+  return IsOursByAnotherNumber(i) && facts.header.number < facts.number &&
+         facts.header.first_lsn < state_.first_lsn;
+}
+
+// `behind`: where the next segment that is there begins. All before it is retired.
+bool Judge::IsNewerUse(std::size_t i, Lsn behind) const {
+  const SegmentFacts& facts = facts_[i];
+  return IsOursByAnotherNumber(i) && facts.header.number > facts.number &&
+         behind <= state_.first_lsn;
 }
 
 // Where each segment begins, and from the last one back, where those before it end.
@@ -145,7 +161,7 @@ void Judge::PlaceSegments() {
     const SegmentFacts& facts = facts_[i];
     SegmentJudgement& segment = out_.segments[i];
     if (!IsReadable(i)) {
-      segment.half_made = IsOlderUse(i);
+      segment.half_made = IsOlderUse(i) || IsNewerUse(i, taken_from);
       continue;
     }
     const bool has_header = facts.header_state == HeaderState::kValid;

@@ -217,6 +217,28 @@ TEST_F(ScannerTest, OnlyAFileThatStateNamesAsUnsealedNeedsNoFooterInACleanLog) {
   }
 }
 
+// Its old name was still on the disk when it was written for a later one.
+TEST_F(ScannerTest, ARetiredNameWithTheHeaderOfALaterSegmentIsNoDamage) {
+  const auto later = SegmentBuilder({.number = 7, .first_lsn = 30, .synced_lsn = 29}).Unsealed(0);
+  WriteFile(fs_, PathOf(1), later);
+  next_lsn_ = 10;
+  Put(2, {3, 3}, true);
+  Put(3, {2}, false);
+  wal::LogState state;
+  state.first_lsn = 10;
+  MakeLogDirectory(fs_, kDirectory, state);
+  PutRing();
+  EXPECT_FALSE(MustScan().damaged()) << Describe(MustScan().findings);
+  // One that is counted on is another thing, and so is a stranger's.
+  state.first_lsn = 9;
+  MakeLogDirectory(fs_, kDirectory, state);
+  EXPECT_TRUE(MustScan().damaged()) << Describe(MustScan().findings);
+  state.first_lsn = 10;
+  MakeLogDirectory(fs_, kDirectory, state);
+  WriteFile(fs_, PathOf(1), SegmentBuilder({.wal_id = Uuid{{3}}, .number = 7}).Sealed());
+  EXPECT_TRUE(MustScan().damaged()) << Describe(MustScan().findings);
+}
+
 TEST_F(ScannerTest, AFooterOfAnOlderUseBehindAFullSegmentIsNoDamage) {
   SegmentBuilder old({.number = 1});
   old.AddFrame(3);
