@@ -239,6 +239,14 @@ TEST_F(ScannerTest, ARetiredNameWithTheHeaderOfALaterSegmentIsNoDamage) {
   EXPECT_TRUE(MustScan().damaged()) << Describe(MustScan().findings);
 }
 
+// Nobody can tell what it held.
+TEST_F(ScannerTest, ANameThatNothingFollowsIsNotRetired) {
+  const auto later = SegmentBuilder({.number = 7, .first_lsn = 30, .synced_lsn = 29}).Unsealed(0);
+  WriteFile(fs_, PathOf(1), later);
+  MakeLogDirectory(fs_, kDirectory, {});
+  EXPECT_TRUE(MustScan().damaged()) << Describe(MustScan().findings);
+}
+
 TEST_F(ScannerTest, AFooterOfAnOlderUseBehindAFullSegmentIsNoDamage) {
   SegmentBuilder old({.number = 1});
   old.AddFrame(3);
